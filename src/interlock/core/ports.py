@@ -1,0 +1,74 @@
+"""What a part may need from elsewhere, as small protocols. `app.py` fills them; no part imports another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from interlock.core.context import Context
+from interlock.core.messages import ChatEvent, ChatRequest, Usage
+from interlock.core.money import Money
+from interlock.core.passages import Passage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["ChatModel", "Embedder", "PriceBook", "Quoter", "Retriever"]
+
+
+class ChatModel(Protocol):
+    """Answers a conversation. A judge, an agent, a rewriter gets one of these, never the gateway."""
+
+    def stream(self, ctx: Context, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """Yield deltas and, last, one :class:`~interlock.core.messages.Finish`.
+
+        Close it (``aclosing``) to stop the model. Network or CPU heavy.
+        Raises: ProviderError, LimitExceeded, DeadlineExceeded, ModelMissing, InvalidInput.
+        """
+
+
+class Embedder(Protocol):
+    """Turns text into unit vectors."""
+
+    @property
+    def id(self) -> str:
+        """Identity of the embedding space: model, quantisation and prefix policy. Vectors of two ids never mix."""
+
+    @property
+    def dimensions(self) -> int:
+        """Length of a vector."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest text in tokens that is read whole."""
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of `text` without special tokens."""
+
+    async def embed(self, texts: Sequence[str], kind: Literal["query", "passage"]) -> NDArray[np.float32]:
+        """``(len(texts), dimensions)`` float32, L2-normalised, in input order. CPU heavy; runs off the event loop.
+
+        Raises: TooLarge: a text is longer than `max_tokens`; ModelMissing.
+        """
+
+
+class Retriever(Protocol):
+    """Finds passages the caller may read."""
+
+    async def search(self, ctx: Context, query: str, *, limit: int) -> Sequence[Passage]:
+        """Best first; only passages whose document lists one of `ctx.readers`."""
+
+
+class Quoter(Protocol):
+    """Chooses the sentences of passages that answer a question, without a model."""
+
+    async def quote(self, question: str, passages: Sequence[Passage], *, limit: int) -> Sequence[str]:
+        """At most `limit` verbatim sentences, best first, each followed by its ``[n]`` passage marker (1-based)."""
+
+
+class PriceBook(Protocol):
+    """What a call costs."""
+
+    def price(self, provider: str, model: str, usage: Usage) -> Money | None:
+        """Cost of `usage`, or None when the model is unpriced (never zero for unknown)."""

@@ -1,0 +1,93 @@
+"""Spans: wide, immutable rows, written in batches and read by scans. Money never depends on this store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from interlock.core.ids import TenantId, TraceId
+from interlock.core.trace import Span
+
+__all__ = ["Events", "SeriesPoint", "TraceFilter", "TraceRow"]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFilter:
+    """Which traces to list; newest first."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    app: str | None = None
+    release: str | None = None
+    status: str | None = None
+    """``ok``, ``error`` or ``cancelled`` of the root span."""
+    min_duration_ms: float | None = None
+    before: str | None = None
+    """`TraceRow.cursor` of the last row seen: the next page starts after it."""
+    limit: int = 50
+
+
+class TraceRow(NamedTuple):
+    """One trace, by its root span."""
+
+    trace_id: TraceId
+    name: str
+    start_ns: int
+    duration_ms: float
+    status: str
+    error: str
+    app: str
+    release: str
+    model: str
+    cost_nano: int | None
+    """Nano-dollars from the root span's `interlock.cost.nano_usd`; None when unpriced."""
+    input_tokens: int
+    output_tokens: int
+    spans: int
+    cursor: str
+
+
+class SeriesPoint(NamedTuple):
+    """One bucket of the root spans of a tenant."""
+
+    start_ns: int
+    requests: int
+    errors: int
+    p50_ms: float
+    p95_ms: float
+    cost_nano: int
+    input_tokens: int
+    output_tokens: int
+
+
+class Events(Protocol):
+    """One span store."""
+
+    def emit(self, span: Span) -> None:
+        """Buffer one finished span; never blocks, never raises; drops and counts when the buffer is full."""
+
+    async def flush(self) -> None:
+        """Return once everything emitted before this call can be read by any process."""
+
+    async def traces(self, tenant: TenantId, where: TraceFilter) -> list[TraceRow]:
+        """Traces whose root span matches, newest first."""
+
+    async def trace(self, tenant: TenantId, trace_id: str) -> list[Span]:
+        """All spans of a trace by start time; empty when unknown. `trace_id` may be a unique prefix of 8+ digits."""
+
+    async def series(
+        self, tenant: TenantId, *, since: datetime, until: datetime, buckets: int, app: str | None = None
+    ) -> Sequence[SeriesPoint]:
+        """`buckets` equal slices of root spans, oldest first, empty slices included (zeros)."""
+
+    async def compact(self) -> int:
+        """Merge small segments and drop those past retention; how many files went."""
+
+    @property
+    def dropped(self) -> int:
+        """Spans lost to a full buffer since start: shown by health and doctor."""
+
+    async def close(self) -> None:
+        """Flush, then let go of resources."""

@@ -1,0 +1,98 @@
+"""Relational store: the control plane, the ledger, the audit log.
+
+A part writes plain SQLAlchemy Core in short synchronous functions and hands them over. On SQLite one writer thread a
+process runs them (BEGIN IMMEDIATE, several queued functions in one group commit, each in its own savepoint); on
+PostgreSQL they run on pooled connections. Either way a returned `write` is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, MetaData
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+__all__ = ["BigId", "Json", "Sql", "UtcDateTime", "metadata"]
+
+T = TypeVar("T")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+"""Every part's tables register here, so that one migration history covers them."""
+
+Json = sa.JSON().with_variant(JSONB(), "postgresql")
+"""JSON column. Filter on it in Python or on a column of its own: JSON operators differ between dialects."""
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""Autoincrementing key: SQLite only counts up INTEGER keys."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC datetimes. SQLite drops offsets, so a naive value is refused instead of misread."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store as UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive datetime cannot be stored; use interlock.core.clock.now()")
+        return value.astimezone(UTC)
+
+    # Any: SQLAlchemy's own signature; drivers give datetime or None.
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """Give back an aware UTC value."""
+        if value is None:
+            return None
+        assert isinstance(value, datetime)
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Sql(Protocol):
+    """One relational database."""
+
+    @property
+    def dialect(self) -> Literal["sqlite", "postgresql"]:
+        """For the few statements that differ (`insert … on conflict`)."""
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` in a read transaction, off the event loop, and give back what it returns.
+
+        Raises: Unavailable: the database cannot be reached.
+        """
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """Run `fn` in a write transaction; returns only after the commit.
+
+        An exception in `fn` rolls back its work alone.
+
+        `fn` may run again when PostgreSQL reports a serialisation failure, so it must not touch anything but the
+        connection. Raises: StorageFull, Unavailable, and whatever `fn` raises.
+        """
+
+    async def migrate(self) -> list[str]:
+        """Bring the schema to the newest revision; give the revisions applied, oldest first. Safe to call from
+        several processes at once."""
+
+    async def revision(self) -> str | None:
+        """The schema revision of this database, None when it is empty."""
+
+    async def ping(self) -> None:
+        """Raise Unavailable when the database does not answer."""
+
+    async def close(self) -> None:
+        """Finish queued writes, then close."""
