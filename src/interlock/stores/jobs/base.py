@@ -87,7 +87,8 @@ class Jobs(Protocol):
 
     async def cancel(self, tenant: TenantId, job: JobId) -> Job:
         """Cancel: at once when queued; when running, `cancel_requested` is set and the worker stops at its next
-        heartbeat. Raises: NotFound."""
+        heartbeat. Raises: NotFound.
+        """
 
     async def cancelled(self, job: Job) -> None:
         """The worker says it has stopped."""

@@ -86,7 +86,8 @@ class Sql(Protocol):
 
     async def migrate(self) -> list[str]:
         """Bring the schema to the newest revision; give the revisions applied, oldest first. Safe to call from
-        several processes at once."""
+        several processes at once.
+        """
 
     async def revision(self) -> str | None:
         """The schema revision of this database, None when it is empty."""
