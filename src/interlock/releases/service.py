@@ -83,7 +83,7 @@ class Releases:
             )
         info = await self.find(ctx, app, release)
         await self._sql.write(
-            lambda conn: store.move_channel(conn, ctx.tenant, info.app, channel, info.id, ctx.principal.id)
+            lambda conn: store.move_channel(conn, ctx.tenant, info.app, channel, release=info.id, by=ctx.principal.id)
         )
         await self._audit.append(
             AuditEvent(ctx.tenant, ctx.principal.id, "channel.point", info.id, "ok", {"app": app, "channel": channel})

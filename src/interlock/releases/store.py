@@ -94,7 +94,7 @@ def channels_of(conn: Connection, tenant: TenantId, app: AppName) -> list[Channe
 
 
 def move_channel(
-    conn: Connection, tenant: TenantId, app: AppName, channel: str, release: ReleaseId, by: str
+    conn: Connection, tenant: TenantId, app: AppName, channel: str, *, release: ReleaseId, by: str
 ) -> ReleaseId | None:
     """Point a channel at a release; gives where it pointed before."""
     before = pointer(conn, tenant, app, channel)
