@@ -1,7 +1,7 @@
 """On-behalf-of tokens: signed JWTs that name the end user behind a service's call.
 
 Claims: `sub` (end user), `tenant`, `groups`, optional `conversation` and `purpose`, `iat`, `exp`, and `aud`, which is
-``interlock``. The tenant's own HMAC secret signs by default; a tenant may register public keys (EdDSA, ES256, RS256) instead.
+``interlock``. The tenant's own HMAC secret signs by default; a tenant may register public keys too.
 """
 
 from __future__ import annotations

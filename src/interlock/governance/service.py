@@ -113,6 +113,10 @@ class Governance:
 
     async def flush(self) -> None:
         """Commit everything queued so far as one batch with one signed head."""
+        # Shielded: a caller that is cancelled between the commit and the clearing of the queue would write lines twice.
+        await asyncio.shield(asyncio.ensure_future(self._flush()))
+
+    async def _flush(self) -> None:
         async with self._writing:
             events = list(self._queued)
             if not events:
@@ -242,7 +246,7 @@ class Governance:
     async def close(self) -> None:
         """Commit what is queued."""
         if self._flusher is not None:
-            self._flusher.cancel()
+            await self._flusher
         await self.flush()
 
 

@@ -39,7 +39,8 @@ class OtlpSink:
     def close(self) -> None:
         """Send what is buffered, waiting at most five seconds."""
         self._processor.force_flush(5_000)
-        self._processor.shutdown()
+        # The SDK leaves this method untyped.
+        self._processor.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _readable(span: Span, resource: object) -> ReadableSpan:
