@@ -100,7 +100,7 @@ class MiniLM:
                 path = self._file("tokenizer.json")
                 try:
                     tokenizer = Tokenizer.from_file(str(path))
-                except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+                except Exception as error:
                     raise _damaged(path) from error
                 # The published file cuts and pads at 128 tokens; we refuse instead of cutting.
                 tokenizer.no_truncation()
@@ -120,7 +120,7 @@ class MiniLM:
                 options.log_severity_level = 3
                 try:
                     self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-                except Exception as error:  # noqa: BLE001 - onnxruntime raises many private types
+                except Exception as error:
                     raise _damaged(path) from error
             return self._session
 
