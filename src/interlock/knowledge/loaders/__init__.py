@@ -1,0 +1,29 @@
+"""Loaders: one file per family of formats, each with a `plugin`; chosen by file suffix."""
+
+from pathlib import PurePosixPath
+
+from interlock.core.errors import InvalidInput, MissingExtra
+from interlock.core.plugins import Registry
+from interlock.knowledge.ports import Loader
+
+__all__ = ["find_loader", "loaders"]
+
+loaders: Registry[Loader] = Registry("loader", "interlock.knowledge.loaders", extra="knowledge")
+
+
+def find_loader(path: str) -> str | None:
+    """Name of the loader for a file, by suffix; None when there is none.
+
+    Raises: InvalidInput: two loaders claim the suffix.
+    """
+    suffix = PurePosixPath(path).suffix.lower()
+    found: list[str] = []
+    for name in loaders.names():
+        try:
+            if suffix in loaders.get(name).suffixes:
+                found.append(name)
+        except MissingExtra:
+            continue  # a third party's loader without its library must not stop the others
+    if len(found) > 1:
+        raise InvalidInput(f"the suffix {suffix!r} is claimed by the loaders {', '.join(found)}", param=path)
+    return found[0] if found else None
