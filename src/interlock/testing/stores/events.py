@@ -1,0 +1,7 @@
+"""What every store of this kind must do."""
+
+__all__ = ["EventsSuite"]
+
+
+class EventsSuite:
+    """Filled below."""
