@@ -140,7 +140,7 @@ class IngestRun:
     async def _apply_facts(self) -> None:
         """Readers and metadata rules, before any file is opened: a right that was taken away is gone at once."""
         changed: list[StoredDocument] = []
-        for source, known in self._known.items():
+        for known in self._known.values():
             record = self._recorder.with_facts(known)
             if record == known:
                 continue
@@ -232,9 +232,12 @@ class IngestRun:
         for start in range(0, len(texts), _EMBED_AT_ONCE):
             part = texts[start : start + _EMBED_AT_ONCE]
             parts.append(await self._p.embedder.embed(part, "passage"))
-            self._tally.tokens += await to_thread.run_sync(lambda p=part: sum(map(self._p.embedder.count_tokens, p)))
+            self._tally.tokens += await to_thread.run_sync(self._count, part)
             await self._tell(done, f"{start + len(part)} of {len(texts)} passages of this batch embedded")
         return np.concatenate(parts)
+
+    def _count(self, texts: Sequence[str]) -> int:
+        return sum(self._p.embedder.count_tokens(text) for text in texts)
 
     def _rows(self, pending: Sequence[_Pending], vectors: NDArray[np.float32]) -> list[IndexRow]:
         rows: list[IndexRow] = []
