@@ -62,18 +62,21 @@ class Line:
 def without_repeats(pages: Sequence[list[Line]]) -> list[Line]:
     """Lines in reading order without running headers and footers.
 
-    A line is one when it stands among the first or last two of its page and the same line, numbers aside, does so on
-    60 % of at least three pages.
+    A line is one when it stands among the first or last two of its page, and on 60 % of the pages (two at least) the
+    same line, numbers aside, stands at the same height.
     """
-    edges = [{_DIGITS.sub("#", line.text) for line in _edge_lines(page)} for page in pages]
-    counts = Counter(text for page in edges for text in page)
-    needed = max(3.0, _REPEATED_SHARE * len(pages))
-    repeated = {text for text, count in counts.items() if count >= needed}
+    counts = Counter(key for page in pages for key in {_edge_key(line) for line in _edge_lines(page)})
+    needed = max(2.0, _REPEATED_SHARE * len(pages))
+    repeated = {key for key, count in counts.items() if count >= needed}
     kept: list[Line] = []
     for page in pages:
         edge = {id(line) for line in _edge_lines(page)}
-        kept += [ln for ln in page if not (id(ln) in edge and _DIGITS.sub("#", ln.text) in repeated)]
+        kept += [line for line in page if not (id(line) in edge and _edge_key(line) in repeated)]
     return kept
+
+
+def _edge_key(line: Line) -> tuple[str, int]:
+    return _DIGITS.sub("#", line.text), round(line.bottom / 6)
 
 
 def _edge_lines(page: list[Line]) -> list[Line]:
