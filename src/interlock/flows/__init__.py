@@ -1,0 +1,1 @@
+"""One file per story; a flow joins parts and owns none."""
