@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -23,8 +24,9 @@ from interlock.access.tokens import Tokens
 from interlock.config import Workspace, find_workspace, load_settings
 from interlock.core.answers import Answer
 from interlock.core.context import Context
-from interlock.core.errors import InvalidInput, Misconfigured, NotFound
+from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, NotFound
 from interlock.core.messages import ChatRequest, text_message
+from interlock.core.passages import Passage
 from interlock.core.release import Release
 from interlock.core.sealing import Sealer
 from interlock.core.trace import SpanSink
@@ -42,18 +44,19 @@ from interlock.governance.service import Governance
 from interlock.governance.signing import HeadSigner
 from interlock.governance.subjects import Subjects
 from interlock.guardrails.service import Guardrails
-from interlock.knowledge.grounding.service import Grounding
+from interlock.knowledge.grounding.service import Grounding, ReadText
 from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.service import KnowledgeService
 from interlock.knowledge.sources import SourceSpec, read_spec
 from interlock.observe.exporters.otlp import OtlpSink
 from interlock.observe.service import Observe
 from interlock.releases.service import Releases
+from interlock.releases.types import AppSource
 from interlock.serving.catalogue import entries
 from interlock.serving.service import Models, default_models_dir
 from interlock.stores.blob.files import FileBlobs
 from interlock.stores.events.parquet import ParquetEvents
-from interlock.stores.index import open_index
+from interlock.stores.index.base import Index
 from interlock.stores.jobs.sql import SqlJobs
 from interlock.stores.kv.base import Kv
 from interlock.stores.kv.memory import MemoryKv
@@ -61,6 +64,8 @@ from interlock.stores.kv.sql import SqlKv
 from interlock.stores.sql import Sql, open_sql
 
 __all__ = ["App", "Finished", "open_app"]
+
+_log = logging.getLogger("interlock.app")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,16 @@ class App:
         assert answer is not None and receipt is not None, "an answer stream ends with both or raises"
         return Finished(answer, receipt)
 
+    async def warm(self) -> None:
+        """Load the local models that apps use, so that the first question does not wait. Missing ones are left out."""
+        try:
+            await self.parts.knowledge.embedder.embed(["warm"], "query")
+        except ModelMissing:
+            return
+        wanted = {name for source in self.parts.releases.apps() for name in _targets(source)}
+        for model in await self.parts.gateway.warm(sorted(wanted)):
+            _log.info("loaded %s", model)
+
     def chat(self, ctx: Context, request: ChatRequest, release: Release | None) -> AsyncGenerator[Any, None]:
         """The right flow for a call: events of `flows.chat.ask` or of `flows.chat.chat`."""
         if release is not None and has_knowledge(release):
@@ -161,7 +176,7 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         stack.push_async_callback(sql.close)
         await sql.migrate()
         blobs = FileBlobs(data / "blobs")
-        index = open_index(settings.stores.index.replace("{data}", str(data)))
+        index = _open_index(settings.stores.index, data, sql)
         stack.push_async_callback(index.close)
         kv: Kv = MemoryKv() if settings.stores.kv == "memory" else SqlKv(sql)
         events = ParquetEvents(data / "events", retention_days=settings.observe.retention_days)
@@ -179,12 +194,12 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         knowledge = KnowledgeService(
             sql, blobs, index, settings=settings.knowledge.model_copy(update={"models": models.folder})
         )
-        grounding = Grounding(knowledge.embedder)
+        grounding = Grounding(knowledge.embedder, read_text=_reader(knowledge))
         detected = tuple(await detect(os.environ)) if settings.gateway.detect else ()
         gateway_settings = _with_detected(settings.gateway, detected)
         gateway = Gateway(
             gateway_settings,
-            ProviderDeps(models, grounding, {"minilm-l6-int8": knowledge.embedder}, os.environ),
+            ProviderDeps(models, grounding.quoter, {"minilm-l6-int8": knowledge.embedder}, os.environ),
         )
         stack.push_async_callback(gateway.close)
 
@@ -220,6 +235,36 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             jobs=SqlJobs(sql),
         )
         yield App(workspace, parts, sql, blobs, kv, detected)
+
+
+def _targets(source: AppSource) -> Sequence[str]:
+    try:
+        return RouteSpec.model_validate(source.load()["route"]).targets
+    except InterlockError:
+        # A broken app file is reported when the app is asked, and by doctor.
+        return ()
+
+
+def _open_index(kind: str, data: Path, sql: Sql) -> Index:
+    if kind == "postgresql" or (kind == "auto" and sql.dialect == "postgresql"):
+        from interlock.stores.index.postgres import PostgresIndex
+
+        return PostgresIndex(sql)
+    from interlock.stores.index.sqlite import SqliteIndex
+
+    return SqliteIndex(data / "index")
+
+
+def _reader(knowledge: KnowledgeService) -> ReadText:
+    """Lets a table row find the header that stands before its passage, with the caller's own rights."""
+
+    async def read(ctx: Context, passage: Passage) -> str | None:
+        try:
+            return (await knowledge.document_text(ctx, passage.document_id, passage.document_digest)).text
+        except NotFound:
+            return None
+
+    return read
 
 
 def _with_detected(settings: GatewaySettings, detected: Sequence[Detected]) -> GatewaySettings:

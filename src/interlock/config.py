@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,8 +33,10 @@ class StoreSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sql: str = Field(default="sqlite:///{data}/control.db", description="sqlite:///… or postgresql://…")
-    index: str = Field(default="sqlite:///{data}/index", description="folder of index files, or postgresql://…")
-    kv: str = Field(default="sql", description="memory (one process) or sql (shared by processes)")
+    index: Literal["auto", "sqlite", "postgresql"] = Field(
+        default="auto", description="sqlite: files in the data folder; postgresql: pgvector in the sql database"
+    )
+    kv: Literal["memory", "sql"] = Field(default="sql", description="memory serves one process, sql several")
     durable: bool = Field(default=False, description="SQLite: also survive loss of power (one fsync a group commit)")
 
 

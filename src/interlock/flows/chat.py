@@ -120,7 +120,8 @@ async def ask(
             mode=retrieval.search,
             fusion=retrieval.fusion,
         )
-        passages = await parts.guardrails.check_passages(line.ctx, release, found)
+        trusted = await parts.guardrails.check_passages(line.ctx, release, found)
+        passages = await parts.knowledge.evidence(line.ctx, trusted, budget_tokens=retrieval.context_tokens)
         snapshot = await parts.knowledge.snapshot(line.ctx, retrieval.collection)
         events = answer(
             line.ctx,
@@ -131,7 +132,8 @@ async def ask(
             model=metered(parts.gateway, line.bill, _generating(route)),
             system=system,
             grounding=parts.grounding,
-            context_tokens=retrieval.context_tokens,
+            on_usage=lambda _: None,  # `metered` puts usage on the bill, broken-off calls included
+            snapshot=snapshot.id,
         )
         async with aclosing(events):
             async for event in events:
@@ -141,7 +143,7 @@ async def ask(
                     case Answer():
                         finished = replace(
                             event,
-                            snapshot=snapshot.id if snapshot else "",
+                            passages=tuple(trusted),
                             text=parts.guardrails.check_output(release, event.text),
                         )
                         _describe(line, finished)

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 
-import anyio
-
 from interlock.core.audit import AuditEvent
 from interlock.core.context import Context, Role
 from interlock.core.errors import Conflict, InterlockError
@@ -16,9 +14,11 @@ from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.types import IngestReport, Progress
 from interlock.stores.jobs.base import Job
 
-__all__ = ["KIND", "enqueue_ingest", "run_ingest"]
+__all__ = ["KIND", "LEASE_S", "enqueue_ingest", "run_ingest"]
 
 KIND = "ingest"
+LEASE_S = 180.0
+"""Longer than one file may take to parse and embed between two progress notes."""
 _SAVE_EVERY_S = 0.5
 
 
@@ -36,51 +36,37 @@ async def run_ingest(
     *,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> IngestReport:
-    """Run a claimed job to its end.
+    """Run a claimed job to its end; what was committed before a stop stays, and the next run does the rest.
 
-    Raises: Conflict: the lease was lost. Anything the ingest raises, after recording it on the job.
+    Raises: Conflict: the lease was lost, or somebody cancelled the job (code ``cancelled``). Anything the ingest
+    raises, after recording it on the job.
     """
-    latest: list[Progress] = []
-    stop = anyio.Event()
+    saved = time.monotonic()
 
-    def note(progress: Progress) -> None:
-        latest[:] = [progress]
+    async def note(progress: Progress) -> None:
+        nonlocal saved
         if on_progress is not None:
             on_progress(progress)
+        if time.monotonic() - saved < _SAVE_EVERY_S:
+            return
+        saved = time.monotonic()
+        current = await parts.jobs.heartbeat(
+            job, lease_s=LEASE_S, done=progress.done, total=progress.total, message=progress.message[:200]
+        )
+        if current.cancel_requested:
+            raise Conflict("the ingest was cancelled; what was committed stays", code="cancelled")
 
-    async def keep_lease(scope: anyio.CancelScope) -> None:
-        saved = 0.0
-        while not stop.is_set():
-            with anyio.move_on_after(_SAVE_EVERY_S):
-                await stop.wait()
-            if stop.is_set() or time.monotonic() - saved < _SAVE_EVERY_S:
-                continue
-            saved = time.monotonic()
-            now = latest[-1] if latest else Progress(0, 0, "")
-            current = await parts.jobs.heartbeat(job, done=now.done, total=now.total or None, message=now.message[:200])
-            if current.cancel_requested:
-                scope.cancel()
-                return
-
-    report: IngestReport | None = None
     try:
-        with parts.observe.span(ctx, "ingest") as (span, inner), anyio.CancelScope() as scope:
+        with parts.observe.span(ctx, "ingest") as (span, inner):
             span.set({"interlock.collection": spec.collection, "interlock.job": job.id})
-            async with anyio.create_task_group() as group:
-                group.start_soon(keep_lease, scope)
-                report = await parts.knowledge.ingest(inner, spec, note)
-                stop.set()
-    except* InterlockError as errors:
-        first = errors.exceptions[0]
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        assert isinstance(first, InterlockError)
-        if not isinstance(first, Conflict):
-            await parts.jobs.fail(job, code=first.code, message=first.message, retry_in_s=None)
-        raise first from None
-    if report is None:
-        await parts.jobs.cancelled(job)
-        raise Conflict("the ingest was cancelled; what was committed stays", code="cancelled")
+            report = await parts.knowledge.ingest(inner, spec, note)
+    except Conflict as error:
+        if error.code == "cancelled":
+            await parts.jobs.cancelled(job)
+        raise
+    except InterlockError as error:
+        await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=None)
+        raise
     await parts.jobs.succeed(job, _summary(report))
     await parts.governance.append(
         AuditEvent(

@@ -34,9 +34,7 @@ _CANDIDATES = 32
 _CONTEXT_TOKENS = 200
 _SIMILARITY_WEIGHT, _COVERAGE_WEIGHT, _PASSAGE_WEIGHT = 0.55, 0.35, 0.10
 
-_ASKS = (
-    r"(?:how|what|which|when|where|who|whom|whose|why|can|could|may|must|do|does|did|is|are|was|were|will|should|has|have)"
-)
+_ASKS = r"(?:how|what|which|when|where|who|whom|whose|why|can|could|may|must|do|does|did|is|are|was|were|will|should|has|have)"
 _PART = re.compile(rf"(?:[,;:?]\s*(?:and|or|but)?|\s(?:and|but))\s+(?={_ASKS}\b)", re.IGNORECASE)
 _AND_WHAT = re.compile(r"\s+and\s+", re.IGNORECASE)
 
@@ -160,9 +158,7 @@ def _shortlist(question: str, found: Sequence[Evidence]) -> list[Evidence]:
 def _weights(asked: Sequence[set[str]], terms: Sequence[frozenset[str]]) -> dict[str, float]:
     """Rarity of each asked term among the candidates, in (0, ~log(n)]."""
     counts = Counter(term for row in terms for term in row)
-    return {
-        term: math.log(1 + (len(terms) + 1) / (counts[term] + 0.5)) for term in set().union(*asked) if term
-    }
+    return {term: math.log(1 + (len(terms) + 1) / (counts[term] + 0.5)) for term in set().union(*asked) if term}
 
 
 def _coverage(asked: set[str], terms: frozenset[str], weights: Mapping[str, float]) -> float:
