@@ -190,7 +190,7 @@ async def test_a_cancelled_run_keeps_its_committed_batches_and_the_next_one_fini
         async def stop_in_the_middle(progress: Progress) -> None:
             if progress.done == 9:
                 scope.cancel()
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
 
         await house.ingest(progress=stop_in_the_middle)
     assert scope.cancelled_caught

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import msgspec
 
 from interlock.core.errors import InterlockError, InvalidInput, TooLarge
+from interlock.knowledge.extras import needs_extra
 from interlock.knowledge.loaders import loaders
 from interlock.knowledge.types import LoadedDocument
 
@@ -49,7 +50,8 @@ class ParseReply(msgspec.Struct, array_like=True):
 
 def _parse(request: ParseRequest) -> ParseReply:
     try:
-        return ParseReply(loaders.get(request.loader).load(request.data, request.name), None)
+        with needs_extra(f"the loader {request.loader!r}"):
+            return ParseReply(loaders.get(request.loader).load(request.data, request.name), None)
     except InterlockError as error:
         return ParseReply(None, ParseFailure(type(error).__name__, error.message, error.code, error.hint))
     except MemoryError:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 
-from interlock.core.canonical import canonical_bytes
+from interlock.core.canonical import canonical_bytes, digest_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput, NotFound
@@ -186,13 +188,13 @@ class KnowledgeService:
         keep_withdrawn: bool = False,
     ) -> list[Passage]:
         """Found passages as they go into a prompt; see :func:`~interlock.knowledge.context.assemble`."""
-        digests = [p.document_digest for p in passages]
+        versions = Counter((p.document_id, p.document_digest) for p in passages)
         texts: dict[str, str] = {}
-        for digest in {d for d in digests if digests.count(d) > 1}:
-            try:
-                texts[digest] = (await self._blobs.get(ctx.tenant, digest)).decode()
-            except NotFound:
-                continue  # erased meanwhile: its neighbours stay apart
+        for (document, digest), count in versions.items():
+            if count > 1:
+                # Erased or closed to this caller meanwhile: its passages stay apart.
+                with suppress(NotFound):
+                    texts[digest] = (await self.document_text(ctx, document, digest)).text
         return assemble(
             passages,
             budget_tokens=budget_tokens,
@@ -316,9 +318,11 @@ class KnowledgeService:
             [i.id, i.text_digest, sorted(i.readers), dict(i.metadata), i.fingerprint]
             for i in sorted(infos, key=lambda i: i.id)
         ]
-        digest = await self._blobs.put(ctx.tenant, canonical_bytes({"version": 1, "documents": manifest}))
+        content = canonical_bytes({"version": 1, "documents": manifest})
+        digest = digest_bytes(content)
         snapshot = Snapshot(SnapshotId(digest), collection, len(infos), sum(i.passages for i in infos), now())
         if state is not None:
+            await self._blobs.put(ctx.tenant, content)
             await self._documents.save_snapshot(ctx.tenant, snapshot, revision=state.revision)
         return snapshot
 

@@ -126,10 +126,16 @@ def _pattern(glob: str) -> re.Pattern[str]:
 
 
 def _class_or_literal(part: str) -> str:
-    if part.startswith("[") and part.endswith("]") and len(part) > 2:
-        inner = part[1:-1].replace("\\", r"\\")
-        return f"[^/{inner[1:]}]" if inner.startswith("!") else f"[{inner}]"
-    return re.escape(part)
+    if not (part.startswith("[") and part.endswith("]") and len(part) > 2):
+        return re.escape(part)
+    negated = part.startswith("[!") and len(part) > 3
+    inner = re.escape(part[2:-1] if negated else part[1:-1]).replace(r"\-", "-")
+    pattern = f"[^/{inner}]" if negated else f"[{inner}]"
+    try:
+        re.compile(pattern)
+    except re.error:  # a range the wrong way round is read as plain text
+        return re.escape(part)
+    return pattern
 
 
 def matches(glob: str, path: str) -> bool:

@@ -18,19 +18,21 @@ _PARAGRAPH_GAP = 1.45
 """Lines further apart than this many usual line steps belong to two paragraphs."""
 _HEADING_SIZE = 1.12
 _HEADING_LENGTH = 120
-_EDGE_LINES = 2
+_MARGIN = 0.1
+"""Share of the page at its top and at its bottom where running headers and footers stand."""
 _REPEATED_SHARE = 0.6
 _DIGITS = re.compile(r"\d+")
 _BULLET = re.compile(r"(?:[•‣◦▪●–-]|\(?\d{1,3}[.)])\s+\S")
 _BULLET_MARK = re.compile(r"[•‣◦▪●]\s+")
-_SOFT_HYPHENS = "\xad\x02\ufffe"
+_SOFT_HYPHEN = "\xad"
 
 
 class Line:
     """One line of a page with what its layout says. Mutable while its characters arrive."""
 
-    def __init__(self, page: int) -> None:
+    def __init__(self, page: int, page_height: float) -> None:
         self.page = page
+        self._page_height = page_height
         self.text = ""
         self.left = 0.0
         self.right = 0.0
@@ -38,11 +40,14 @@ class Line:
         self.size = 0.0
         self.cells = 1
         self._space = False
+        self._cut = False
 
     def add(self, character: str, left: float, right: float, bottom: float, size: float) -> None:
         """Append a visible character; a wide gap before it becomes a cell border. Units are PDF points."""
         if not self.text:
             self.left, self.bottom, self.size = left, bottom, size
+        elif self._cut:
+            self.text += "" if self.text[-1].islower() and character.islower() else "-"
         elif left - self.right > _COLUMN_GAP * max(size, 1.0):
             self.text += " | "
             self.cells += 1
@@ -52,7 +57,17 @@ class Line:
         self.right = max(self.right, right) if right > left else self.right
         self.size = max(self.size, size)
         self.bottom = min(self.bottom, bottom)
-        self._space = False
+        self._space = self._cut = False
+
+    def add_cut(self) -> None:
+        """A word goes on in the next line of the page, which PDFium has joined to this one."""
+        self._cut = bool(self.text)
+
+    @property
+    def in_margin(self) -> bool:
+        """Whether it stands at the top or the bottom of its page."""
+        height = self._page_height
+        return not _MARGIN * height < self.bottom < (1 - _MARGIN) * height
 
     def add_space(self) -> None:
         """A blank, kept only between two visible characters."""
@@ -62,25 +77,17 @@ class Line:
 def without_repeats(pages: Sequence[list[Line]]) -> list[Line]:
     """Lines in reading order without running headers and footers.
 
-    A line is one when it stands among the first or last two of its page, and on 60 % of the pages (two at least) the
-    same line, numbers aside, stands at the same height.
+    A line is one when it stands in the margin of its page, and on 60 % of the pages (two at least) the same line,
+    numbers aside, stands at the same height.
     """
-    counts = Counter(key for page in pages for key in {_edge_key(line) for line in _edge_lines(page)})
+    counts = Counter(key for page in pages for key in {_edge_key(line) for line in page if line.in_margin})
     needed = max(2.0, _REPEATED_SHARE * len(pages))
     repeated = {key for key, count in counts.items() if count >= needed}
-    kept: list[Line] = []
-    for page in pages:
-        edge = {id(line) for line in _edge_lines(page)}
-        kept += [line for line in page if not (id(line) in edge and _edge_key(line) in repeated)]
-    return kept
+    return [line for page in pages for line in page if not (line.in_margin and _edge_key(line) in repeated)]
 
 
 def _edge_key(line: Line) -> tuple[str, int]:
     return _DIGITS.sub("#", line.text), round(line.bottom / 6)
-
-
-def _edge_lines(page: list[Line]) -> list[Line]:
-    return page[:_EDGE_LINES] + page[-_EDGE_LINES:]
 
 
 def add_lines(builder: TextBuilder, lines: Sequence[Line]) -> None:
@@ -161,7 +168,7 @@ def _joined(group: Sequence[Line]) -> str:
     for line in group:
         following = line.text.strip()
         cut = len(text) > 1 and text[-1] == "-" and text[-2].islower() and following[:1].islower()
-        if cut or (text and text[-1] in _SOFT_HYPHENS):
+        if cut or (text and text[-1] == _SOFT_HYPHEN):
             text = text[:-1] + following
         elif len(text) > 1 and text[-1] == "-" and text[-2].isalnum():
             text += following

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PdfLoader", "plugin"]
 
+_PDFIUM_HYPHENS = frozenset({2, 0xFFFE})
+"""What PDFium gives for a hyphen at a line end."""
 _MAX_PAGES = 5_000
 _MAX_PAGE_CHARACTERS = 400_000
 
@@ -82,27 +84,30 @@ def _lines(document: pdfium.PdfDocument, number: int, name: str) -> list[Line]:
     try:
         text = page.get_textpage()
         try:
-            return _read_page(text, number + 1)
+            return _read_page(text, number + 1, page.get_height())
         finally:
             text.close()
     finally:
         page.close()
 
 
-def _read_page(text: pdfium.PdfTextPage, number: int) -> list[Line]:
+def _read_page(text: pdfium.PdfTextPage, number: int, height: float) -> list[Line]:
     import ctypes
 
     from pypdfium2 import raw
 
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     lines: list[Line] = []
-    line = Line(number)
+    line = Line(number, height)
     for index in range(min(text.count_chars(), _MAX_PAGE_CHARACTERS)):
         code = raw.FPDFText_GetUnicode(text, index)
         if code in {10, 13}:
             if line.text.strip():
                 lines.append(line)
-            line = Line(number)
+            line = Line(number, height)
+            continue
+        if code in _PDFIUM_HYPHENS:
+            line.add_cut()
             continue
         character = chr(code) if code < 0xD800 or 0xDFFF < code < 0x110000 else ""
         if code <= 32 or raw.FPDFText_IsGenerated(text, index) == 1:
