@@ -1,0 +1,33 @@
+"""A release as the parts see it: named components, one digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from interlock.core.ids import AppName, ReleaseId
+
+__all__ = ["ChannelMode", "Release"]
+
+ChannelMode = Literal["live", "frozen"]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Everything that decides an app's behaviour, resolved for one request."""
+
+    id: ReleaseId
+    app: AppName
+    channel: str
+    mode: ChannelMode
+    """``live`` when it was read from the workspace's files just now, ``frozen`` when it was built and stored."""
+    components: Mapping[str, Mapping[str, object]]
+    """Kind (`prompt`, `route`, `retrieval` …) to its canonical JSON value; each part reads its own."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Kind to ``sha256:`` of its component; the manifest whose digest is `id`."""
+
+    @property
+    def short(self) -> str:
+        """`rel_` and the first 8 hex digits, for people."""
+        return "rel_" + self.id.removeprefix("sha256:")[:8]

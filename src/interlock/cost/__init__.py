@@ -1,0 +1,1 @@
+"""Cost: what each call cost, to the price row."""

@@ -1,0 +1,1 @@
+"""The gateway: every model call leaves through here."""

@@ -1,0 +1,1 @@
+"""One file a provider, found by folder scan."""

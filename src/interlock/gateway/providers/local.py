@@ -1,0 +1,170 @@
+"""Models that run in this process: llama.cpp by xllamacpp for chat, ONNX for embeddings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
+
+from interlock.core.context import Context
+from interlock.core.errors import InvalidInput, MissingExtra, ModelMissing, NotFound, ProviderError
+from interlock.core.messages import ChatEvent, ChatRequest
+from interlock.gateway.ports import Provider, ProviderDeps
+from interlock.gateway.profiles import profile
+from interlock.gateway.settings import ProviderSettings
+from interlock.gateway.wires import openai as wire
+
+if TYPE_CHECKING:
+    import xllamacpp
+
+__all__ = ["plugin"]
+
+
+class LocalProvider:
+    """Loads each model once, on first use, and keeps it. Models are shared by all requests of the process."""
+
+    def __init__(self, name: str, settings: ProviderSettings, deps: ProviderDeps) -> None:
+        self._name = name
+        self._settings = settings
+        self._deps = deps
+        self._engines: dict[str, Engine] = {}
+        self._loading = asyncio.Lock()  # two first requests must not load the same weights twice
+
+    async def _engine(self, model: str) -> Engine:
+        async with self._loading:
+            if model not in self._engines:
+                if model not in self._deps.files.names("chat"):
+                    raise ModelMissing(
+                        f"the model {model!r} is not on this machine",
+                        param="model",
+                        hint=f"interlock models fetch {model}",
+                    )
+                path = self._deps.files.file(model, "weights")
+                self._engines[model] = await asyncio.to_thread(
+                    Engine, str(path), self._settings.context_tokens, self._settings.threads
+                )
+            return self._engines[model]
+
+    async def warm(self, model: str) -> None:
+        """Load `model` now, so that the first question does not wait for it."""
+        await self._engine(model)
+
+    async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
+        """See :class:`interlock.gateway.ports.Provider`."""
+        engine = await self._engine(model)
+        body = wire.encode_request(request, model, profile(model))
+        async with (
+            aclosing(engine.chat(body, provider=self._name)) as data,
+            aclosing(wire.decode_stream(data, provider=self._name, model=model)) as events,
+        ):
+            async for event in events:
+                yield event
+
+    async def embed(self, ctx: Context, texts: Sequence[str], model: str) -> tuple[list[list[float]], int]:
+        """See :class:`interlock.gateway.ports.Provider`."""
+        embedder = self._deps.embedders.get(model)
+        if embedder is None:
+            raise NotFound(
+                f"no local embedding model {model!r}",
+                param="model",
+                code="model_not_found",
+                hint="interlock models list",
+            )
+        vectors = await embedder.embed(texts, "passage")
+        return vectors.tolist(), sum(embedder.count_tokens(text) for text in texts)
+
+    async def models(self) -> Sequence[str]:
+        """Installed chat models, then embedding models."""
+        return [*self._deps.files.names("chat"), *self._deps.files.names("embedding")]
+
+    async def close(self) -> None:
+        """Unload everything."""
+        self._engines.clear()
+
+
+class Engine:
+    """One loaded GGUF model. llama.cpp queues requests by itself; one slot keeps its prompt cache warm."""
+
+    def __init__(self, path: str, context_tokens: int, threads: int) -> None:
+        try:
+            import xllamacpp
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                "local models need the library 'xllamacpp'", hint="pip install 'interlock[local]'"
+            ) from error
+        params = xllamacpp.CommonParams()
+        params.model.path = path
+        params.n_ctx = context_tokens
+        params.n_parallel = 1
+        params.cpuparams.n_threads = threads
+        params.cpuparams_batch.n_threads = threads
+        params.use_jinja = True
+        params.warmup = False
+        params.verbosity = -1
+        # The engine always opens a loopback port; nobody gets the key, so nobody else can use it.
+        params.api_keys = [secrets.token_urlsafe(32)]
+        try:
+            self._server: xllamacpp.Server = xllamacpp.Server(params)
+        except RuntimeError as error:
+            raise ModelMissing(
+                "the model's weights cannot be loaded",
+                code="model_corrupt",
+                hint="fetch them again: interlock models remove NAME && interlock models fetch NAME",
+            ) from error
+
+    async def chat(self, body: dict[str, Any], *, provider: str) -> AsyncGenerator[str, None]:
+        """Stream one chat; the payloads are OpenAI chunks as JSON text. Closing it stops the model."""
+        loop = asyncio.get_running_loop()
+        chunks: asyncio.Queue[str | None] = asyncio.Queue()
+        left = threading.Event()
+
+        def take(chunk: object) -> bool:
+            # Called on the engine's thread; True stops the generation.
+            if not left.is_set():
+                loop.call_soon_threadsafe(chunks.put_nowait, json.dumps(chunk))
+            return left.is_set()
+
+        def run() -> None:
+            try:
+                answer = self._server.handle_chat_completions(body, take)
+                if isinstance(answer, dict):
+                    take(answer)
+            finally:
+                if not left.is_set():
+                    loop.call_soon_threadsafe(chunks.put_nowait, None)
+
+        worker = loop.run_in_executor(None, run)
+        try:
+            while (chunk := await chunks.get()) is not None:
+                _raise_engine_error(chunk, provider)
+                yield chunk
+            await worker
+        finally:
+            left.set()
+            # The engine notices at its next token; waiting for it keeps shutdown from pulling the model away.
+            await asyncio.shield(asyncio.gather(worker, return_exceptions=True))
+
+
+def _raise_engine_error(chunk: str, provider: str) -> None:
+    if '"error"' not in chunk[:40]:
+        return
+    error = json.loads(chunk).get("error") or {}
+    if error.get("type") == "exceed_context_size_error":
+        raise InvalidInput(
+            f"the prompt has {error.get('n_prompt_tokens')} tokens; this model reads {error.get('n_ctx')}",
+            param="messages",
+            code="context_length_exceeded",
+            hint=f"shorten it, or raise gateway.providers.{provider}.context_tokens",
+        )
+    if int(error.get("code") or 500) < 500:
+        raise InvalidInput(f"the model's engine refused the request ({error.get('type')})", param="messages")
+    raise ProviderError("the model's engine failed", provider=provider, retryable=True)
+
+
+def plugin(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Provider:
+    """Build the provider."""
+    return LocalProvider(name, settings, deps)

@@ -1,0 +1,60 @@
+"""How providers and routes are configured in `interlock.yaml`."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from interlock.gateway.types import RouteSpec
+
+__all__ = ["GatewaySettings", "ProviderSettings", "ScriptRule"]
+
+
+class ScriptRule(BaseModel):
+    """One rule of a scripted provider: the first whose `match` is found in the last user message applies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    match: str = Field(default="", description="regular expression; empty matches everything")
+    reply: str = "ok"
+    chunk_chars: int = Field(default=8, ge=1, description="characters per streamed chunk")
+    first_delay_s: float = Field(default=0.0, ge=0)
+    chunk_delay_s: float = Field(default=0.0, ge=0)
+    fail_status: int | None = Field(default=None, description="HTTP status to fail with")
+    fail_after_chunks: int = Field(default=0, ge=0, description="fail after this many chunks were sent")
+    fail_times: int | None = Field(default=None, ge=1, description="fail only the first N calls, then answer")
+    retry_after_s: float | None = None
+
+
+class ProviderSettings(BaseModel):
+    """One configured provider, by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = Field(description="plug-in: openai, anthropic, local, scripted, extractive")
+    base_url: str | None = None
+    api_key_env: str | None = Field(default=None, description="environment variable that holds the key")
+    api_key_file: str | None = Field(default=None, description="file that holds the key")
+    models: list[str] = Field(default_factory=list, description="models to list; empty asks the provider")
+    headers: dict[str, str] = Field(default_factory=dict)
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    idle_timeout_s: float = Field(default=60.0, gt=0, description="longest silence inside an answer")
+    threads: int = Field(default=1, ge=1, le=64, description="CPU threads of a local model")
+    context_tokens: int = Field(default=4096, ge=512, description="context window of a local model")
+    script: list[ScriptRule] = Field(default_factory=list)
+
+
+class GatewaySettings(BaseModel):
+    """Section `gateway`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=lambda: {
+            "local": ProviderSettings(kind="local"),
+            "extractive": ProviderSettings(kind="extractive"),
+        }
+    )
+    routes: dict[str, RouteSpec] = Field(default_factory=dict)
+    detect: bool = Field(
+        default=False, description="look for a provider key in the environment and for Ollama or vLLM on this machine"
+    )

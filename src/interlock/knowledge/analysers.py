@@ -1,0 +1,133 @@
+"""Text to terms for the lexical leg. The same function reads passages and questions.
+
+Unicode-folded words, stemmed and without stop words for English; identifiers and codes whole *and* split
+(``maxRetry_count`` gives ``maxretrycount``, ``max``, ``retri``, ``count``); numbers kept; scripts written without
+spaces as bigrams. Every term is letters and digits only, so that no index tokeniser splits it again.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snowballstemmer.basestemmer import BaseStemmer
+
+__all__ = ["VERSION", "analyse"]
+
+VERSION = "analyser/1"
+"""Changes when the same text would give other terms: stored terms and questions must agree."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_STOP = _words(
+    """
+    a about after again all also am an and any are as at be because been before being both but by can could
+    did do does doing down during each few for from further had has have having he her here hers him his how i
+    if in into is it its itself just me more most my no nor not of off on once only or other our ours out over
+    own same she should so some such than that the their theirs them then there these they this those through
+    to too under until up very was we were what when where which while who whom why will with would you your
+    yours
+    """
+)
+
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+(?:[-._/'’:@&+][^\W{_UNSPACED}]+)*[+#]*")
+_PARTS = re.compile(r"[^\W_]+")
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_UNSPACED_RUN = re.compile(rf"[{_UNSPACED}]+")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_MAX_TERM = 64
+
+_stemmer_lock = threading.Lock()  # a Snowball stemmer keeps its word in itself between calls
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> BaseStemmer:
+    from snowballstemmer import stemmer
+
+    return stemmer("english")
+
+
+@lru_cache(maxsize=100_000)
+def _stem(word: str) -> str:
+    with _stemmer_lock:
+        return str(_stemmer().stemWord(word))
+
+
+def analyse(text: str) -> list[str]:
+    """Terms of `text` in order, with repeats. A text of stop words alone keeps them.
+
+    >>> analyse("The maxRetry limits of gpt-4o")
+    ['maxretry', 'max', 'retri', 'limit', 'gpt4o', 'gpt', '4o']
+    """
+    folded = _THOUSANDS.sub("", unicodedata.normalize("NFKC", text))
+    terms: list[str] = []
+    stopped: list[str] = []
+    for match in _TOKEN.finditer(folded):
+        token = match.group()
+        if _UNSPACED_RUN.fullmatch(token):
+            terms.extend(_bigrams(token))
+        else:
+            _add_word(token, terms, stopped)
+    return terms or stopped
+
+
+def _bigrams(run: str) -> list[str]:
+    return [run] if len(run) == 1 else [run[i : i + 2] for i in range(len(run) - 1)]
+
+
+def _add_word(token: str, terms: list[str], stopped: list[str]) -> None:
+    parts = [part for part in _PARTS.findall(token) if part]
+    if parts and parts[-1] in {"s", "t", "re", "ve", "ll", "d", "m"} and re.search(r"['’]", token):
+        parts = parts[:-1]  # it's, don't, we're
+        token = re.split(r"['’](?=[^'’]*$)", token)[0]
+    pieces = [piece for part in parts for piece in _camel(part)]
+    if len(pieces) == 1 and len(parts) == 1 and token[-1:] not in "+#":
+        _add_plain(pieces[0], terms, stopped)
+        return
+    whole = _whole(token)
+    if whole:
+        terms.append(whole)
+    for part in parts:
+        split = _camel(part)
+        if len(split) > 1 and len(parts) > 1:
+            terms.append(_fold(part)[:_MAX_TERM])
+        for piece in split:
+            if len(piece) > 1:  # "h" and "4" of "H4" would match everything
+                _add_plain(piece, terms, stopped)
+
+
+def _add_plain(word: str, terms: list[str], stopped: list[str]) -> None:
+    term = _fold(word)[:_MAX_TERM]
+    if not term:
+        return
+    if term in _STOP:
+        stopped.append(term)
+    else:
+        terms.append(_stem(term) if term.isalpha() else term)
+
+
+def _camel(part: str) -> list[str]:
+    return (_CAMEL.findall(part) or [part]) if part.isascii() else [part]
+
+
+def _whole(token: str) -> str:
+    """The identifier as one term: ``3.2.1`` is ``3p2p1`` (not 321), ``C++`` is ``cplusplus``."""
+    text = re.sub(r"(?<=\d)[.](?=\d)", "p", token)
+    text = text.replace("+", "plus").replace("#", "sharp")
+    return _fold("".join(_PARTS.findall(text)))[:_MAX_TERM]
+
+
+def _fold(word: str) -> str:
+    lowered = word.casefold()
+    if lowered.isascii():
+        return lowered
+    decomposed = unicodedata.normalize("NFKD", lowered)
+    return "".join(c for c in decomposed if c.isalnum())

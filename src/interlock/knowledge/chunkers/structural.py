@@ -1,0 +1,184 @@
+"""Sentence-packed chunks that follow the document's structure.
+
+About 120 to 150 words, no overlap. A chunk never crosses a section (the two outermost headings); tables are cut between
+rows and each row is searched with its column names. Measured in `benchmarks/README.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from interlock.core.passages import Span
+from interlock.knowledge.ports import CountTokens
+from interlock.knowledge.sentences import sentences
+from interlock.knowledge.types import HEADING_SEPARATOR, Block, Chunk, LoadedDocument, join_headings
+
+__all__ = ["StructuralChunker", "plugin"]
+
+_SECTION_DEPTH = 2
+_PREFIX_SHARE = 4
+"""Title and headings may take one quarter of the embedder's tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """The smallest thing that is packed: a sentence, a row, or a slice of one too long for the embedder."""
+
+    span: Span
+    block: Block
+    search: str
+    words: int
+    tokens: int
+    starts_block: bool
+
+
+class StructuralChunker:
+    """Pack units until the next one would pass `max_words` or the embedder's limit.
+
+    Args:
+        max_words: upper bound of a chunk.
+        soft_words: from here on a new paragraph starts a new chunk.
+        lead_words: text of at most this many words stays with the table that follows it.
+    """
+
+    def __init__(self, *, max_words: int = 150, soft_words: int = 110, lead_words: int = 40) -> None:
+        self._max_words = max_words
+        self._soft_words = soft_words
+        self._lead_words = lead_words
+        self.version = f"structural/1:{max_words}:{soft_words}:{lead_words}"
+
+    def chunk(self, document: LoadedDocument, *, count_tokens: CountTokens, max_tokens: int) -> Sequence[Chunk]:
+        """See :class:`~interlock.knowledge.ports.Chunker`."""
+        chunks: list[Chunk] = []
+        for section in _sections(document.blocks):
+            prefix = _prefix(document.title, section, count_tokens, max_tokens // _PREFIX_SHARE)
+            room = max_tokens - (count_tokens(prefix) if prefix else 0)
+            units = [unit for block in section for unit in _units(document.text, block, count_tokens, room)]
+            for group in self._pack(units, room):
+                chunks.append(_chunk(group, prefix))
+        return chunks
+
+    def _pack(self, units: Sequence[_Unit], room: int) -> Iterator[list[_Unit]]:
+        group: list[_Unit] = []
+        for position, unit in enumerate(units):
+            if group and self._starts_new(group, unit, units[position + 1 : position + 2], room):
+                yield group
+                group = []
+            group.append(unit)
+        if group:
+            yield group
+
+    def _starts_new(self, group: Sequence[_Unit], unit: _Unit, rest: Sequence[_Unit], room: int) -> bool:
+        words, tokens = sum(member.words for member in group), sum(member.tokens for member in group)
+        if words + unit.words > self._max_words or tokens + unit.tokens > room:
+            return not all(member.block.kind == "heading" for member in group) or tokens + unit.tokens > room
+        last = group[-1].block
+        if last.kind == "heading":
+            return False
+        if unit.block.kind == "heading" and rest:
+            # A sub-heading goes with what follows it.
+            return words + unit.words + rest[0].words > self._max_words or words >= self._soft_words
+        table_edge = (unit.block.kind == "table_row") != (last.kind == "table_row")
+        if table_edge and words > self._lead_words:
+            return True
+        return unit.starts_block and unit.block.kind != "table_row" and words >= self._soft_words
+
+
+def _sections(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    section: list[Block] = []
+    for block in blocks:
+        if section and block.headings[:_SECTION_DEPTH] != section[-1].headings[:_SECTION_DEPTH]:
+            yield from _without_own_headings(section)
+            section = []
+        section.append(block)
+    if section:
+        yield from _without_own_headings(section)
+
+
+def _without_own_headings(section: list[Block]) -> Iterator[list[Block]]:
+    """Drop the headings a section opens with: every chunk of it carries them already. A bare heading stays findable."""
+    body = next((i for i, block in enumerate(section) if block.kind != "heading"), len(section))
+    own = section[body].headings if body < len(section) else ()
+    kept = [b for b in section[:body] if b.headings != own[: len(b.headings)]]
+    if body < len(section):
+        yield kept + section[body:]
+    elif section[-1].headings[:_SECTION_DEPTH] and len(section[-1].headings) > 1:
+        yield section[-1:]
+
+
+def _prefix(title: str, section: Sequence[Block], count_tokens: CountTokens, limit: int) -> str:
+    """Title and section headings, innermost kept when there is no room for all."""
+    headings = [h for h in _shared_headings(section) if h != title]
+    parts = [title, *headings]
+    while parts:
+        prefix = HEADING_SEPARATOR.join(parts)
+        if count_tokens(prefix) <= limit:
+            return prefix
+        parts = parts[1:]
+    return ""
+
+
+def _shared_headings(section: Sequence[Block]) -> tuple[str, ...]:
+    shared = section[0].headings
+    for block in section[1:]:
+        while shared != block.headings[: len(shared)]:
+            shared = shared[:-1]
+    return shared
+
+
+def _units(text: str, block: Block, count_tokens: CountTokens, room: int) -> Iterator[_Unit]:
+    if block.kind == "table_row":
+        spans = [block.span]
+    elif block.kind == "code":
+        spans = list(_lines(text, block.span))
+    else:
+        spans = sentences(text, block.span.start, block.span.end)
+    first = True
+    for span in spans:
+        for piece in _fitting(text, span, count_tokens, room):
+            plain = text[piece.start : piece.end]
+            search = block.labelled if block.labelled and piece == block.span else plain
+            tokens = count_tokens(search)
+            if tokens > room:
+                search, tokens = plain, count_tokens(plain)
+            yield _Unit(piece, block, search, len(plain.split()), tokens, first)
+            first = False
+
+
+def _lines(text: str, span: Span) -> Iterator[Span]:
+    position = span.start
+    while position < span.end:
+        newline = text.find("\n", position, span.end)
+        end = span.end if newline < 0 else newline
+        if text[position:end].strip():
+            yield Span(position, end)
+        position = end + 1
+
+
+def _fitting(text: str, span: Span, count_tokens: CountTokens, room: int) -> Iterator[Span]:
+    """Halve a span at white space, or anywhere when it has none, until each piece fits."""
+    if count_tokens(text[span.start : span.end]) <= room or span.end - span.start <= 1:
+        yield span
+        return
+    middle = (span.start + span.end) // 2
+    cut = text.rfind(" ", span.start + 1, middle)
+    cut = middle if cut < 0 else cut
+    right = cut + (text[cut] == " ")
+    yield from _fitting(text, Span(span.start, cut), count_tokens, room)
+    if right < span.end:
+        yield from _fitting(text, Span(right, span.end), count_tokens, room)
+
+
+def _chunk(group: Sequence[_Unit], prefix: str) -> Chunk:
+    body = next((unit.block for unit in group if unit.block.kind != "heading"), group[0].block)
+    search = "\n".join(unit.search for unit in group)
+    return Chunk(
+        span=Span(group[0].span.start, group[-1].span.end),
+        heading=join_headings(body.headings),
+        page=group[0].block.page,
+        search_text=f"{prefix}\n{search}" if prefix else search,
+    )
+
+
+plugin = StructuralChunker()

@@ -1,0 +1,68 @@
+"""Two rankings into one: reciprocal rank fusion and convex score fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
+
+__all__ = ["convex", "min_max", "rrf"]
+
+K = TypeVar("K", bound=Hashable)
+
+
+def rrf(rankings: Sequence[Sequence[K]], k: int = 60) -> list[tuple[K, float]]:
+    """Fuse rankings by reciprocal rank: the sum of ``1 / (k + rank)``, ranks from 1.
+
+    Args:
+        rankings: best first; an item may be missing from some of them, and appears at most once in each.
+        k: damping constant; larger flattens the ranks (60 in Cormack et al., SIGIR 2009).
+
+    Returns: (item, score) best first, scores in (0, len(rankings) / (k + 1)]; ties keep first-seen order.
+    Raises: ValueError: if `k` <= 0.
+    """
+    if k <= 0:
+        raise ValueError(f"k must be positive, not {k}")
+    scores: dict[K, float] = {}
+    for ranking in rankings:
+        for rank, item in enumerate(ranking, start=1):
+            scores[item] = scores.get(item, 0.0) + 1.0 / (k + rank)
+    return _best_first(scores)
+
+
+def convex(dense: Mapping[K, float], lexical: Mapping[K, float], weight: float = 0.5) -> list[tuple[K, float]]:
+    """Fuse scores: ``weight`` of the dense leg plus the rest of the lexical leg, each min-max scaled first.
+
+    An item missing from a leg counts 0 there. More robust than ranks when one leg is weak, because a leg that scores
+    everything alike moves nothing (Bruch et al., TOIS 2023).
+
+    Args:
+        dense: score by item, higher is better.
+        lexical: the same for the other leg.
+        weight: share of the dense leg, in [0, 1].
+
+    Returns: (item, score) best first, scores in [0, 1]; ties keep first-seen order, dense first.
+    Raises: ValueError: if `weight` is outside [0, 1].
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise ValueError(f"weight must be in [0, 1], not {weight}")
+    legs = ((weight, min_max(dense)), (1.0 - weight, min_max(lexical)))
+    scores: dict[K, float] = {}
+    for share, leg in legs:
+        for item, score in leg.items():
+            scores[item] = scores.get(item, 0.0) + share * score
+    return _best_first(scores)
+
+
+def min_max(scores: Mapping[K, float]) -> dict[K, float]:
+    """Scale to [0, 1]: the lowest becomes 0 and the highest 1; equal scores all become 1."""
+    if not scores:
+        return {}
+    low, high = min(scores.values()), max(scores.values())
+    span = high - low
+    if span <= 0:
+        return dict.fromkeys(scores, 1.0)
+    return {item: min(1.0, (score - low) / span) for item, score in scores.items()}
+
+
+def _best_first(scores: Mapping[K, float]) -> list[tuple[K, float]]:
+    return sorted(scores.items(), key=lambda pair: -pair[1])

@@ -1,0 +1,177 @@
+"""What knowledge talks about: loaded documents and their blocks, chunks, stored documents, reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from interlock.core.ids import DocumentId, SnapshotId
+from interlock.core.passages import Span
+
+__all__ = [
+    "HEADING_SEPARATOR",
+    "Block",
+    "BlockKind",
+    "Chunk",
+    "DocumentInfo",
+    "DocumentState",
+    "DocumentText",
+    "FileFailure",
+    "IngestReport",
+    "LoadedDocument",
+    "Progress",
+    "SearchMode",
+    "Snapshot",
+    "join_headings",
+]
+
+BlockKind = Literal["heading", "paragraph", "list", "table_row", "code"]
+DocumentState = Literal["ok", "failed"]
+SearchMode = Literal["hybrid", "dense", "lexical"]
+
+HEADING_SEPARATOR = " › "
+
+
+def join_headings(headings: tuple[str, ...]) -> str:
+    """Headings as one line, outermost first: ``Refunds › Digital goods``."""
+    return HEADING_SEPARATOR.join(headings)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One structural piece of a document."""
+
+    kind: BlockKind
+    span: Span
+    """Characters of the document's `text`; blocks are in order and never overlap."""
+    headings: tuple[str, ...] = ()
+    """Headings above, outermost first. A heading lists itself last."""
+    page: int | None = None
+    """1-based page where the block starts, for paged formats."""
+    labelled: str = ""
+    """A table row with its column names, ``Plan: Team | Price: 29``: for search only, never quoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedDocument:
+    """What a loader makes of bytes. Every offset anywhere in Interlock points into `text`."""
+
+    text: str
+    blocks: tuple[Block, ...]
+    title: str
+    """Never empty; the file's stem when the document names none."""
+    media_type: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Facts the document states about itself (front matter). Never decides who may read it."""
+    pages: int | None = None
+    """Number of pages, for paged formats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span that is indexed as one passage."""
+
+    span: Span
+    heading: str
+    """Headings above, joined by `` › ``."""
+    page: int | None
+    search_text: str
+    """What is embedded and analysed: title and headings, then the text with table rows labelled. Fits the embedder."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    """A document as the registry knows it."""
+
+    id: DocumentId
+    collection: str
+    source: str
+    """Path relative to its source folder, with ``/``."""
+    title: str
+    media_type: str
+    raw_digest: str
+    """``sha256:`` of the original bytes of the version that can be searched; empty when there is none."""
+    text_digest: str
+    """``sha256:`` of the extracted text that passages point into; empty when there is none."""
+    size_bytes: int
+    pages: int | None
+    passages: int
+    readers: frozenset[str]
+    metadata: Mapping[str, str]
+    state: DocumentState
+    """``failed`` when the newest bytes could not be read; an older version may still be searchable."""
+    error_code: str
+    error_message: str
+    ingested_at: datetime | None
+    """When the searchable version was stored."""
+    checked_at: datetime
+    """When the source was last compared."""
+    fingerprint: str
+    """Digest of parser, chunker, analyser and embedder identity."""
+    seen_digest: str
+    """Digest of the newest bytes looked at, readable or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentText:
+    """The extracted text of one version."""
+
+    document_id: DocumentId
+    digest: str
+    title: str
+    source: str
+    media_type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The exact content of a collection: documents, texts, readers and pipeline."""
+
+    id: SnapshotId
+    collection: str
+    documents: int
+    passages: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an ingest is."""
+
+    done: int
+    total: int
+    message: str
+    """For people: a count or a file name, never text of a document."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFailure:
+    """One file that could not be ingested; the others went on."""
+
+    source: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What an ingest changed. Counts are documents unless they say otherwise."""
+
+    collection: str
+    snapshot: SnapshotId
+    added: int
+    changed: int
+    unchanged: int
+    updated_facts: int
+    """Only readers or metadata changed: no parsing, no embedding."""
+    deleted: int
+    skipped: int
+    """Files no loader knows."""
+    failed: tuple[FileFailure, ...]
+    passages: int
+    """Passages written by this run."""
+    embedding_tokens: int
+    seconds: float

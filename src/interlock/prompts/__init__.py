@@ -1,0 +1,1 @@
+"""Prompts: templates with front matter, rendered in a sandbox."""

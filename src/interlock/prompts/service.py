@@ -1,0 +1,83 @@
+"""The prompts part's door: read a prompt file, render it for one request."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import ValidationError
+
+from interlock.core.clock import now
+from interlock.core.context import Context
+from interlock.core.errors import InvalidInput, Misconfigured, NotFound
+from interlock.core.release import Release
+from interlock.prompts.types import PromptSpec
+
+__all__ = ["read_prompt", "render"]
+
+_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
+
+
+def read_prompt(path: Path) -> PromptSpec:
+    """Read `prompt.md`: YAML front matter between ``---`` lines, then the template.
+
+    Raises: NotFound; InvalidInput naming the file and the field.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no prompt file {path.name!r}", param="prompt") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the prompt file {path.name!r} cannot be read as UTF-8 text", param="prompt") from error
+    head: object = {}
+    body = text
+    if text.startswith("---\n") and "\n---\n" in text:
+        front, _, body = text[4:].partition("\n---\n")
+        try:
+            head = yaml.safe_load(front) or {}
+        except yaml.YAMLError as error:
+            raise InvalidInput(f"the front matter of {path.name!r} is not YAML", param="prompt") from error
+    if not isinstance(head, dict):
+        raise InvalidInput(f"the front matter of {path.name!r} is not a mapping", param="prompt")
+    try:
+        spec = PromptSpec(system=body.strip(), **head)
+    except (ValidationError, TypeError) as error:
+        raise InvalidInput(
+            f"the front matter of {path.name!r} has an unknown or wrong field", param="prompt"
+        ) from error
+    _template(spec.system)
+    return spec
+
+
+def render(ctx: Context, release: Release) -> str:
+    """The system text for this request.
+
+    Raises: Misconfigured: the template uses a variable that does not exist, or does something it may not.
+    """
+    spec = PromptSpec.model_validate(release.components["prompt"])
+    user = ctx.end_user
+    try:
+        return _template(spec.system).render(
+            app=release.app,
+            today=now().date().isoformat(),
+            user=user.id if user else "",
+            groups=sorted(user.groups) if user else [],
+        )
+    except (TemplateError, SecurityError) as error:
+        raise Misconfigured(
+            f"the prompt of app {release.app!r} cannot be rendered: {type(error).__name__}",
+            param="prompt",
+            hint="variables are app, today, user and groups",
+        ) from error
+
+
+@lru_cache(maxsize=256)
+def _template(source: str) -> Template:
+    try:
+        return _ENVIRONMENT.from_string(source)
+    except TemplateSyntaxError as error:
+        raise InvalidInput(f"the prompt's template has a mistake in line {error.lineno}", param="prompt") from error

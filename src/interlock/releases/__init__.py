@@ -1,0 +1,1 @@
+"""Releases: immutable, content-addressed manifests, and the channels that point at them."""

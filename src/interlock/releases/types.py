@@ -1,0 +1,52 @@
+"""What this part talks about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from interlock.core.ids import AppName, ReleaseId
+
+__all__ = ["FROZEN_CHANNELS", "LIVE_CHANNEL", "AppSource", "Channel", "Components", "ReleaseInfo"]
+
+LIVE_CHANNEL = "dev"
+"""The channel that follows the workspace's files."""
+FROZEN_CHANNELS = ("stage", "prod")
+
+Components = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class AppSource:
+    """An app of the workspace: where its components come from."""
+
+    name: AppName
+    description: str
+    load: Callable[[], Components]
+    """Read and validate the files now. Raises InvalidInput naming file and field."""
+    default_channel: str = LIVE_CHANNEL
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseInfo:
+    """One frozen release."""
+
+    id: ReleaseId
+    app: AppName
+    components: Mapping[str, str]
+    """Kind to digest."""
+    created_at: datetime
+    created_by: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A pointer."""
+
+    app: AppName
+    name: str
+    release: ReleaseId
+    moved_at: datetime
+    moved_by: str

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from interlock.core.context import Context, EndUser, Principal, Role
+from interlock.core.ids import PrincipalId, TenantId
+from interlock.knowledge import KnowledgeService, KnowledgeSettings, parse_spec
+from interlock.knowledge import store as tables
+from interlock.stores.blob.files import FileBlobs
+from interlock.stores.sql.sqlite import SqliteSql
+from interlock.testing.embedders import HashEmbedder
+
+from .memory_index import MemoryIndex
+
+
+def caller(*groups, tenant="acme", roles=(), user="ada"):
+    principal = Principal(PrincipalId("svc"), "service", frozenset(roles))
+    return Context(TenantId(tenant), principal, EndUser(user, frozenset(groups)))
+
+
+OPERATOR = caller(roles=(Role.OPERATOR,), user="olga")
+
+
+@dataclass
+class House:
+    """A knowledge service over real SQL and blobs, and a folder of documents."""
+
+    knowledge: KnowledgeService
+    index: object
+    embedder: HashEmbedder
+    folder: Path
+    sql: SqliteSql
+    blobs: FileBlobs
+
+    def spec(self, permissions=None, **more):
+        rules = permissions if permissions is not None else [{"match": "**", "readers": ["public"]}]
+        values = {"collection": "docs", "sources": [{"path": "documents"}], "permissions": rules, **more}
+        return parse_spec(values, base=self.folder.parent, name="docs.yaml")
+
+    async def ingest(self, ctx=OPERATOR, progress=None, **spec):
+        return await self.knowledge.ingest(ctx, self.spec(**spec), progress)
+
+    async def search(self, query, ctx=None, **more):
+        return await self.knowledge.search(ctx or caller(), query, collection="docs", **more)
+
+    def write(self, name, content):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+
+def open_index(folder):
+    return MemoryIndex()
+
+
+@pytest.fixture
+async def house(tmp_path):
+    sql = SqliteSql(f"sqlite:///{tmp_path}/control.db")
+    names = [
+        tables.knowledge_documents,
+        tables.knowledge_versions,
+        tables.knowledge_collections,
+        tables.knowledge_snapshots,
+    ]
+    await sql.write(lambda connection: names[0].metadata.create_all(connection, tables=names))
+    blobs = FileBlobs(tmp_path / "blobs")
+    index = open_index(tmp_path / "index")
+    embedder = HashEmbedder()
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    settings = KnowledgeSettings(batch_passages=4, max_file_bytes=2_000_000)
+    knowledge = KnowledgeService(sql, blobs, index, settings=settings, embedder=embedder)
+    yield House(knowledge, index, embedder, folder, sql, blobs)
+    await index.close()
+    await blobs.close()
+    await sql.close()
+
+
+@pytest.fixture(scope="session")
+def models():
+    folder = os.environ.get("INTERLOCK_MODELS")
+    if not folder or not (Path(folder) / "minilm-l6-int8").is_dir():
+        pytest.skip("INTERLOCK_MODELS names no folder with minilm-l6-int8")
+    return Path(folder)
