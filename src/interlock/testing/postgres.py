@@ -6,10 +6,12 @@ One server a test session (its workers under xdist share it), one database a wor
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -35,11 +37,14 @@ def postgres_server() -> Iterator[str]:
         # Not below pytest's own folder: as root the wheel opens every parent folder for others to read.
         session = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}-{uuid4().hex[:8]}")
         folder = Path(tempfile.gettempdir()) / f"interlock-pg-{session[:24]}"
-        server = get_server(folder, cleanup_mode="delete")
+        with _taking_turns():
+            folder.mkdir(exist_ok=True)
+            server = get_server(folder, cleanup_mode="delete")
         url = server.get_uri()
         _execute(url, "ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
         yield url
-        server.cleanup()
+        with _taking_turns():
+            server.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +58,14 @@ def fresh_database(server: str) -> str:
     name = f"test_{uuid4().hex[:12]}"
     _execute(server, f'CREATE DATABASE "{name}"')
     return sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """One worker starts, joins or leaves the server at a time."""
+    with (Path(tempfile.gettempdir()) / "interlock-pg.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _execute(url: str, *statements: str) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 if TYPE_CHECKING:
     from alembic.config import Config
 
-__all__ = ["current_revision", "newest_revision", "register_tables", "upgrade"]
+__all__ = ["current_revision", "known_revisions", "newest_revision", "register_tables", "upgrade"]
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -40,6 +40,13 @@ def newest_revision() -> str:
     head = ScriptDirectory.from_config(_config()).get_current_head()
     assert head is not None, "the package ships at least one migration"
     return head
+
+
+def known_revisions() -> set[str]:
+    """Every revision this version of the package can migrate from."""
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
 
 
 def upgrade(connection: Connection, revision: str = "head") -> list[str]:
