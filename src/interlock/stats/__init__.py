@@ -1,0 +1,1 @@
+"""Pure mathematics: intervals, tests, sequences. Imports nothing heavy."""
