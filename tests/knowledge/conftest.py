@@ -30,7 +30,7 @@ class House:
     """A knowledge service over real SQL and blobs, and a folder of documents."""
 
     knowledge: KnowledgeService
-    index: object
+    index: FaultyIndex
     embedder: HashEmbedder
     folder: Path
     sql: SqliteSql
@@ -58,6 +58,25 @@ def open_index(folder):
     return MemoryIndex()
 
 
+class FaultyIndex:
+    """A real index that counts its writes and fails one of them when asked to."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.applied = 0
+        self.fail_next = None
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    async def apply(self, scope, *, upsert, delete):
+        if self.fail_next is not None:
+            error, self.fail_next = self.fail_next, None
+            raise error
+        self.applied += 1
+        await self._inner.apply(scope, upsert=upsert, delete=delete)
+
+
 @pytest.fixture
 async def house(tmp_path):
     sql = SqliteSql(f"sqlite:///{tmp_path}/control.db")
@@ -69,7 +88,7 @@ async def house(tmp_path):
     ]
     await sql.write(lambda connection: names[0].metadata.create_all(connection, tables=names))
     blobs = FileBlobs(tmp_path / "blobs")
-    index = open_index(tmp_path / "index")
+    index = FaultyIndex(open_index(tmp_path / "index"))
     embedder = HashEmbedder()
     folder = tmp_path / "documents"
     folder.mkdir()

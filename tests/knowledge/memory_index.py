@@ -14,17 +14,11 @@ from interlock.stores.index.base import Hit, IndexStats
 class MemoryIndex:
     def __init__(self):
         self.rows = {}
-        self.applied = 0
-        self.readers_set = []
-        self.fail_next = None
 
     def _of(self, scope):
         return self.rows.setdefault((scope.tenant, scope.collection), {})
 
     async def apply(self, scope, *, upsert, delete):
-        if self.fail_next is not None:
-            error, self.fail_next = self.fail_next, None
-            raise error
         rows = self._of(scope)
         if any(len(row.vector) == 0 for row in upsert):
             raise InvalidInput("empty vector")
@@ -32,10 +26,8 @@ class MemoryIndex:
         kept = {key: value for key, value in rows.items() if value[0].document_id not in gone}
         kept.update({row.passage_id: (row, row.readers, scope.embedder) for row in upsert})
         self.rows[scope.tenant, scope.collection] = kept
-        self.applied += 1
 
     async def set_readers(self, scope, document, readers):
-        self.readers_set.append(document)
         rows = self._of(scope)
         for key, (row, _, embedder) in rows.items():
             if row.document_id == document:
