@@ -24,7 +24,7 @@ from interlock.access.tokens import Tokens
 from interlock.config import Workspace, find_workspace, load_settings
 from interlock.core.answers import Answer
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, NotFound
+from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, ModelMissing, NotFound
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.passages import Passage
 from interlock.core.release import Release

@@ -89,8 +89,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
         click.echo("nothing to list")
         return
     shown = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for position, column in enumerate(columns):
+        # Ids, times and numbers are read as a whole; only long text may wrap.
+        short = max(len(str(row[position])) for row in rows) <= 24
+        shown.add_column(column, justify="right" if column in right else "left", no_wrap=short, overflow="fold")
     for row in rows:
         # Text, not markup: a title with brackets must not be read as a style.
         shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
