@@ -351,7 +351,7 @@ def _together(cell: Cell, spoken: Sequence[Token]) -> bool:
     return False
 
 
-_COPULA = frozenset("is are was were be been am has have had do does did".split())
+_COPULA = frozenset(["is", "are", "was", "were", "be", "been", "am", "has", "have", "had", "do", "does", "did"])
 
 
 def _marks(heading: str, cells: Sequence[Cell], index: int) -> frozenset[str]:
