@@ -179,7 +179,27 @@ def _disorder(laid: _Laid) -> Reason | None:
     return None
 
 
-_PREPOSITIONS = frozenset(["for", "in", "on", "at", "from", "to", "of", "with", "by", "during", "under", "over", "per", "within", "after", "before", "until"])
+_PREPOSITIONS = frozenset(
+    [
+        "for",
+        "in",
+        "on",
+        "at",
+        "from",
+        "to",
+        "of",
+        "with",
+        "by",
+        "during",
+        "under",
+        "over",
+        "per",
+        "within",
+        "after",
+        "before",
+        "until",
+    ]
+)
 
 
 def _same_preposition(laid: _Laid, place: tuple[int, int]) -> bool:
