@@ -103,10 +103,15 @@ def as_document(title: str, text: str) -> LoadedDocument:
     return LoadedDocument(text, tuple(blocks), title, "text/plain")
 
 
+def _cache() -> Path:
+    CACHE.mkdir(parents=True, exist_ok=True)
+    return CACHE
+
+
 async def embed(embedder: MiniLM, texts: Sequence[str], label: str) -> Vectors:
     """Vectors of `texts`, from the cache when the same texts were embedded before."""
     key = hashlib.sha256("\0".join([embedder.id, *texts]).encode()).hexdigest()[:24]
-    path = CACHE / f"{key}.npy"
+    path = _cache() / f"{key}.npy"
     if path.exists():
         kept: Vectors = np.load(path)
         return kept
@@ -114,7 +119,6 @@ async def embed(embedder: MiniLM, texts: Sequence[str], label: str) -> Vectors:
     for start in range(0, len(texts), 512):
         parts.append(await embedder.embed(texts[start : start + 512], "passage"))
         print(f"  {label}: {min(start + 512, len(texts))}/{len(texts)} embedded", flush=True)
-    CACHE.mkdir(parents=True, exist_ok=True)
     vectors = np.concatenate(parts)
     np.save(path, vectors)
     return vectors

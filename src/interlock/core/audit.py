@@ -19,7 +19,7 @@ class AuditEvent:
 
     tenant: TenantId
     actor: str
-    """Principal id; ``principal for user:ID`` is written by the store from the context's fields, not parsed."""
+    """Principal id."""
     action: str
     """``noun.verb``: ``chat.answer``, ``key.create``, ``document.read``."""
     subject: str
@@ -27,6 +27,9 @@ class AuditEvent:
     outcome: str
     """``ok`` or a stable error code."""
     details: Mapping[str, str | int | bool] = field(default_factory=dict)
+    end_user: str = ""
+    """Personal: stored sealed under a key of that person, so that erasure can forget it and the proof still holds."""
+    trace_id: str = ""
     at: datetime = field(default_factory=now)
 
 

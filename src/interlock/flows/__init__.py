@@ -1,1 +1,1 @@
-"""One file per story; a flow joins parts and owns none."""
+"""Floor 3: one file a story. A flow joins parts; parts never meet elsewhere."""

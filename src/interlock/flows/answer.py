@@ -102,7 +102,14 @@ async def answer(
     Raises: ModelMissing and its kin of the embedder; nothing of the model.
     """
     job = _Job(
-        question, passages, spec, model, system, grounding, on_usage, ctx.with_deadline(Deadline.after(spec.max_seconds)).deadline
+        question,
+        passages,
+        spec,
+        model,
+        system,
+        grounding,
+        on_usage,
+        ctx.with_deadline(Deadline.after(spec.max_seconds)).deadline,
     )
     if not passages:
         for event in _declined(job, "no_passages", 0.0, snapshot, ()):

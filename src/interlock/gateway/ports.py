@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from interlock.core.context import Context
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.core.ports import Embedder, Quoter
 from interlock.gateway.settings import ProviderSettings
 
-__all__ = ["ModelFiles", "Provider", "ProviderDeps", "ProviderFactory"]
+__all__ = ["ModelFiles", "Provider", "ProviderDeps", "ProviderFactory", "Warmable"]
 
 
 class ModelFiles(Protocol):
@@ -53,6 +53,14 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and memory."""
+
+
+@runtime_checkable
+class Warmable(Protocol):
+    """A provider that can load a model ahead of the first request."""
+
+    async def warm(self, model: str) -> None:
+        """Load `model` now. Raises: ModelMissing."""
 
 
 ProviderFactory = Callable[[str, ProviderSettings, ProviderDeps], Provider]

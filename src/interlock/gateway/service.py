@@ -26,7 +26,7 @@ from interlock.core.messages import (
 )
 from interlock.core.plugins import Registry
 from interlock.core.trace import Span
-from interlock.gateway.ports import Provider, ProviderDeps, ProviderFactory
+from interlock.gateway.ports import Provider, ProviderDeps, ProviderFactory, Warmable
 from interlock.gateway.profiles import profile
 from interlock.gateway.retry import backoff_s, worth_retrying
 from interlock.gateway.settings import GatewaySettings
@@ -218,6 +218,23 @@ class Gateway:
                 # A provider that is down lists nothing; `doctor` and the console say why.
                 continue
         return names
+
+    async def warm(self, targets: Sequence[str]) -> list[str]:
+        """Load those of `targets` that run in this process; gives what was loaded. Missing weights are left out."""
+        loaded = []
+        for name in targets:
+            target = Target.parse(name)
+            if target.provider not in self._settings.providers:
+                continue
+            provider = self._provider(target.provider)
+            if isinstance(provider, Warmable):
+                try:
+                    await provider.warm(target.model)
+                except InterlockError:
+                    # The first request says what is missing, with its hint.
+                    continue
+                loaded.append(name)
+        return loaded
 
     async def check(self, provider: str) -> Sequence[str]:
         """Models of one provider. Raises whatever it raises: for `doctor` and the console."""

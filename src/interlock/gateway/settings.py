@@ -48,6 +48,13 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    providers: dict[str, ProviderSettings] = Field(default_factory=dict)
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=lambda: {
+            "local": ProviderSettings(kind="local"),
+            "extractive": ProviderSettings(kind="extractive"),
+        }
+    )
     routes: dict[str, RouteSpec] = Field(default_factory=dict)
-    max_request_bytes: int = Field(default=25_000_000, ge=1024)
+    detect: bool = Field(
+        default=False, description="look for a provider key in the environment and for Ollama or vLLM on this machine"
+    )

@@ -21,12 +21,20 @@ __all__ = ["VERSION", "analyse"]
 VERSION = "analyser/1"
 """Changes when the same text would give other terms: stored terms and questions must agree."""
 
-_STOP = frozenset(
-    "a about after again all also am an and any are as at be because been before being both but by can could did do "
-    "does doing down during each few for from further had has have having he her here hers him his how i if in into is "
-    "it its itself just me more most my no nor not of off on once only or other our ours out over own same she should so "
-    "some such than that the their theirs them then there these they this those through to too under until up very was "
-    "we were what when where which while who whom why will with would you your yours".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_STOP = _words(
+    """
+    a about after again all also am an and any are as at be because been before being both but by can could
+    did do does doing down during each few for from further had has have having he her here hers him his how i
+    if in into is it its itself just me more most my no nor not of off on once only or other our ours out over
+    own same she should so some such than that the their theirs them then there these they this those through
+    to too under until up very was we were what when where which while who whom why will with would you your
+    yours
+    """
 )
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"

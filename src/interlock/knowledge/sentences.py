@@ -14,16 +14,25 @@ from interlock.core.passages import Span
 
 __all__ = ["sentences"]
 
-_ABBREVIATIONS = frozenset(
-    "approx art ca capt cf cmd col corp dept dr ed eds eg e.g est et al fig figs gen hon ie i.e inc jr lt ltd mr mrs ms mt "
-    "no nos nr op p.a para u.s u.k e.u pp prof ref refs rep rev sec sen sgt sr st vol vols vs viz z.b bzw d.h ggf usw "
-    "jan feb mar apr jun jul aug sep sept oct nov dec".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_ABBREVIATIONS = _words(
+    """
+    approx art ca capt cf cmd col corp dept dr ed eds eg e.g est et al fig figs gen hon ie i.e inc jr lt ltd
+    mr mrs ms mt no nos nr op p.a para u.s u.k e.u pp prof ref refs rep rev sec sen sgt sr st vol vols vs viz
+    z.b bzw d.h ggf usw jan feb mar apr jun jul aug sep sept oct nov dec
+    """
 )
 # These end a sentence as often as not: the next word's capital decides.
 _EITHER = frozenset({"etc", "a.m", "p.m", "co", "al"})
 # Months and "no." are words too ("He said no."): abbreviations only before a digit.
-_BEFORE_DIGIT = frozenset(
-    "no nos nr p pp fig figs sec art vol vols para jan feb mar apr jun jul aug sep sept oct nov dec".split()
+_BEFORE_DIGIT = _words(
+    """
+    no nos nr p pp fig figs sec art vol vols para jan feb mar apr jun jul aug sep sept oct nov dec
+    """
 )
 
 _END = re.compile(r"(?:[.!?…]+[\"'”’»)\]]*|[。！？｡]+[」』”’）]*)(?:\s?\[\d+\])*")

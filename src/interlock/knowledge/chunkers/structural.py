@@ -61,20 +61,16 @@ class StructuralChunker:
 
     def _pack(self, units: Sequence[_Unit], room: int) -> Iterator[list[_Unit]]:
         group: list[_Unit] = []
-        words = tokens = 0
         for position, unit in enumerate(units):
-            if group and self._starts_new(group, words, tokens, unit, units[position + 1 :], room):
+            if group and self._starts_new(group, unit, units[position + 1 : position + 2], room):
                 yield group
-                group, words, tokens = [], 0, 0
+                group = []
             group.append(unit)
-            words += unit.words
-            tokens += unit.tokens
         if group:
             yield group
 
-    def _starts_new(
-        self, group: Sequence[_Unit], words: int, tokens: int, unit: _Unit, rest: Sequence[_Unit], room: int
-    ) -> bool:
+    def _starts_new(self, group: Sequence[_Unit], unit: _Unit, rest: Sequence[_Unit], room: int) -> bool:
+        words, tokens = sum(member.words for member in group), sum(member.tokens for member in group)
         if words + unit.words > self._max_words or tokens + unit.tokens > room:
             return not all(member.block.kind == "heading" for member in group) or tokens + unit.tokens > room
         last = group[-1].block

@@ -11,6 +11,7 @@ from anyio import to_thread
 
 from interlock.core.errors import Misconfigured, ModelMissing, TooLarge
 from interlock.core.ports import Embedder
+from interlock.knowledge.extras import needs_extra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,8 @@ class MiniLM:
         in a worker thread: cancelling takes effect between two of them.
         Raises: TooLarge, ModelMissing, Misconfigured (damaged weights).
         """
-        import numpy as np
+        with needs_extra(_NAME):
+            import numpy as np
 
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if not texts:
@@ -95,12 +97,13 @@ class MiniLM:
     def _load_tokenizer(self) -> Tokenizer:
         with self._loading:
             if self._tokenizer is None:
-                from tokenizers import Tokenizer
+                with needs_extra(_NAME):
+                    from tokenizers import Tokenizer
 
                 path = self._file("tokenizer.json")
                 try:
                     tokenizer = Tokenizer.from_file(str(path))
-                except Exception as error:  # noqa: BLE001 - the library raises bare Exception
+                except Exception as error:
                     raise _damaged(path) from error
                 # The published file cuts and pads at 128 tokens; we refuse instead of cutting.
                 tokenizer.no_truncation()
@@ -111,7 +114,8 @@ class MiniLM:
     def _load_session(self) -> ort.InferenceSession:
         with self._loading:
             if self._session is None:
-                import onnxruntime as ort
+                with needs_extra(_NAME):
+                    import onnxruntime as ort
 
                 path = self._file("model.onnx")
                 options = ort.SessionOptions()
@@ -120,7 +124,7 @@ class MiniLM:
                 options.log_severity_level = 3
                 try:
                     self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-                except Exception as error:  # noqa: BLE001 - onnxruntime raises many private types
+                except Exception as error:
                     raise _damaged(path) from error
             return self._session
 

@@ -24,7 +24,10 @@ _DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?"
 _ASKED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
-        ("percent", r"\b(?:what|which) (?:percentage|percent|per cent|share|proportion|fraction)|percent(?:age)?\b.*\?|\bwhat rate\b"),
+        (
+            "percent",
+            r"\b(?:what|which) (?:percentage|percent|per cent|share|proportion|fraction)|percent(?:age)?\b.*\?|\bwhat rate\b",
+        ),
         (
             "money",
             r"\bhow much (?:does|do|did|would|will|is|are|was|were|to|money)\b.*\b(?:cost|price|pay|paid|charge|fee|buy|spend|budget\w*|worth|offer\w*|set aside)"

@@ -26,28 +26,112 @@ class Token:
     end: int
 
 
-_TOKEN = re.compile(
-    r"[$€£¥]?[+-]?\d(?:[\d.,:]*\d)?(?:\s?%)?|[^\W\d_]+(?:['’.&+_/-]?[^\W_]+)*", re.UNICODE
-)
+_TOKEN = re.compile(r"[$€£¥]?[+-]?\d(?:[\d.,:]*\d)?(?:\s?%)?|[^\W\d_]+(?:['’.&+_/-]?[^\W_]+)*", re.UNICODE)
 _NUMBER = re.compile(r"^([$€£¥]?)([+-]?\d[\d.,:]*)\s?(%?)$")
 _WITH_LETTERS = re.compile(r"(?=.*\d)(?=.*[^\W\d_])")
 
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_ORDINALS = "zeroth first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth".split()
+_UNITS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_ORDINALS = [
+    "zeroth",
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+    "eleventh",
+    "twelfth",
+]
 _NUMBER_WORDS = {word: str(value) for value, word in enumerate(_UNITS)}
 _NUMBER_WORDS |= {word: str(20 + 10 * value) for value, word in enumerate(_TENS)}
 _NUMBER_WORDS |= {word: f"#{value}" for value, word in enumerate(_ORDINALS) if word != "second"}
-_NUMBER_WORDS |= {"half": "0.5", "twice": "2x", "once": "1x", "dozen": "12", "hundred": "00", "thousand": "000",
-                  "million": "000000", "billion": "000000000", "double": "2x", "both": "both"}
+_NUMBER_WORDS |= {
+    "half": "0.5",
+    "twice": "2x",
+    "once": "1x",
+    "dozen": "12",
+    "hundred": "00",
+    "thousand": "000",
+    "million": "000000",
+    "billion": "000000000",
+    "double": "2x",
+    "both": "both",
+}
 
 _NEGATION = frozenset(
-    "no not never none nobody nothing nowhere neither nor cannot can't won't don't doesn't didn't isn't aren't wasn't "
-    "weren't shouldn't mustn't needn't couldn't wouldn't hasn't haven't hadn't without n't cant dont wont".split()
+    [
+        "no",
+        "not",
+        "never",
+        "none",
+        "nobody",
+        "nothing",
+        "nowhere",
+        "neither",
+        "nor",
+        "cannot",
+        "can't",
+        "won't",
+        "don't",
+        "doesn't",
+        "didn't",
+        "isn't",
+        "aren't",
+        "wasn't",
+        "weren't",
+        "shouldn't",
+        "mustn't",
+        "needn't",
+        "couldn't",
+        "wouldn't",
+        "hasn't",
+        "haven't",
+        "hadn't",
+        "without",
+        "n't",
+        "cant",
+        "dont",
+        "wont",
+    ]
 )
-_NEGATED_MODAL = {"cannot": "permission", "can't": "permission", "cant": "permission", "couldn't": "permission",
-                  "mustn't": "obligation", "needn't": "obligation", "shouldn't": "advice", "won't": "future",
-                  "wont": "future", "wouldn't": "would"}
+_NEGATED_MODAL = {
+    "cannot": "permission",
+    "can't": "permission",
+    "cant": "permission",
+    "couldn't": "permission",
+    "mustn't": "obligation",
+    "needn't": "obligation",
+    "shouldn't": "advice",
+    "won't": "future",
+    "wont": "future",
+    "wouldn't": "would",
+}
 _MODALITY = {
     "may": "permission", "can": "permission", "could": "permission", "might": "permission", "allowed": "permission",
     "permitted": "permission", "able": "permission",
@@ -70,8 +154,24 @@ _BOUND = {
     "ago": "ago", "another": "another", "other": "other", "others": "other", "further": "another", "same": "same",
 }  # fmt: skip
 _CONDITION = frozenset(
-    "if unless except excluding provided providing when while whenever once otherwise although though despite instead "
-    "because".split()
+    [
+        "if",
+        "unless",
+        "except",
+        "excluding",
+        "provided",
+        "providing",
+        "when",
+        "while",
+        "whenever",
+        "once",
+        "otherwise",
+        "although",
+        "though",
+        "despite",
+        "instead",
+        "because",
+    ]
 )
 _PHRASES = (
     (re.compile(r"\bup to\b", re.I), "up-to"),
@@ -83,10 +183,98 @@ _PHRASES = (
     (re.compile(r"\bas long as\b|\bprovided that\b|\bon condition that\b|\bin case\b", re.I), "provided"),
 )
 _FUNCTION = frozenset(
-    "a an the this that these those it its he she they them their theirs his her hers we us our ours you your yours i me "
-    "my mine is are was were be been being am do does did done has have had having of to in on at for with from by as "
-    "and or but so than then there here which who whom whose what where also too very such into onto upon about s d re ll "
-    "one's oneself themselves yourself itself himself herself ourselves yourselves".split()
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "these",
+        "those",
+        "it",
+        "its",
+        "he",
+        "she",
+        "they",
+        "them",
+        "their",
+        "theirs",
+        "his",
+        "her",
+        "hers",
+        "we",
+        "us",
+        "our",
+        "ours",
+        "you",
+        "your",
+        "yours",
+        "i",
+        "me",
+        "my",
+        "mine",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "am",
+        "do",
+        "does",
+        "did",
+        "done",
+        "has",
+        "have",
+        "had",
+        "having",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "for",
+        "with",
+        "from",
+        "by",
+        "as",
+        "and",
+        "or",
+        "but",
+        "so",
+        "than",
+        "then",
+        "there",
+        "here",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "what",
+        "where",
+        "also",
+        "too",
+        "very",
+        "such",
+        "into",
+        "onto",
+        "upon",
+        "about",
+        "s",
+        "d",
+        "re",
+        "ll",
+        "one's",
+        "oneself",
+        "themselves",
+        "yourself",
+        "itself",
+        "himself",
+        "herself",
+        "ourselves",
+        "yourselves",
+    ]
 )
 
 
@@ -131,7 +319,14 @@ def _classified(raw: str, start: int, end: int, *, sentence_start: bool) -> list
     if word in _NUMBER_WORDS:
         return [Token("number", _NUMBER_WORDS[word], start, end)]
     if word.isupper() is False and "-" in word and all(p in _NUMBER_WORDS for p in word.split("-")):
-        return [Token("number", str(sum(int(_NUMBER_WORDS[p]) for p in word.split("-") if _NUMBER_WORDS[p].isdigit())), start, end)]
+        return [
+            Token(
+                "number",
+                str(sum(int(_NUMBER_WORDS[p]) for p in word.split("-") if _NUMBER_WORDS[p].isdigit())),
+                start,
+                end,
+            )
+        ]
     if word in _NEGATION:
         tokens_ = [Token("negation", "not", start, end)]
         if word in _NEGATED_MODAL:
@@ -156,7 +351,11 @@ def _classified(raw: str, start: int, end: int, *, sentence_start: bool) -> list
 def _number(currency: str, digits: str, percent: str) -> str:
     plain = digits.strip(".,:")
     if ":" not in plain:
-        plain = plain.replace(",", "") if re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", plain) else plain.replace(",", ".")
+        plain = (
+            plain.replace(",", "")
+            if re.fullmatch(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?", plain)
+            else plain.replace(",", ".")
+        )
         if "." in plain and plain.count(".") == 1:
             plain = plain.rstrip("0").rstrip(".")
     return f"{currency}{plain.lstrip('+')}{percent}"

@@ -55,9 +55,7 @@ def searchable(evidence: Evidence) -> str:
     return f"{evidence.heading}\n{evidence.readable}"
 
 
-async def table(
-    queries: Sequence[str], found: Sequence[Evidence], embedder: Embedder, words: WordMatcher
-) -> Table:
+async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Embedder, words: WordMatcher) -> Table:
     """Compute all features. CPU heavy: embeds queries, candidates and new words."""
     import numpy as np
 

@@ -41,7 +41,9 @@ _PART_SHARE = 0.6
 _ASKS = r"(?:(?:by|for|on|at|in|to|from|under|with|of) )?(?:how|what|which|when|where|who|whom|whose|why)"
 _INVERTED = r"(?:can|could|may|must|do|does|did|is|are|was|were|will|should|has|have) (?:i|we|you|they|he|she|it|the|a|an|there|our|my)"
 _ASKING = re.compile(rf"(?:{_ASKS}|{_INVERTED})\b", re.IGNORECASE)
-_PART = re.compile(rf"[?.]\s+|[,;:]\s+(?:and|or|but)?\s*(?={_ASKING.pattern})|\s(?:and|but)\s+(?={_ASKING.pattern})", re.IGNORECASE)
+_PART = re.compile(
+    rf"[?.]\s+|[,;:]\s+(?:and|or|but)?\s*(?={_ASKING.pattern})|\s(?:and|but)\s+(?={_ASKING.pattern})", re.IGNORECASE
+)
 
 
 def question_parts(question: str) -> tuple[str, ...]:

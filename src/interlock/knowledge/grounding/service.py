@@ -36,9 +36,7 @@ class Grounding:
         self._read_text = read_text
         self.quoter = EvidenceQuoter(self._selector)
 
-    async def select(
-        self, ctx: Context, question: str, passages: Sequence[Passage], spec: AnswerSpec
-    ) -> Selection:
+    async def select(self, ctx: Context, question: str, passages: Sequence[Passage], spec: AnswerSpec) -> Selection:
         """Evidence for `question`, best first. CPU heavy: embeds up to 32 sentences."""
         return await self._selector.select(question, passages, spec, texts=await self._texts(ctx, passages))
 
@@ -63,9 +61,7 @@ class Grounding:
         """The evidence as one fact to restate: a row is cut to its name and the columns asked for."""
         return rows.fact(rows.focused(question, evidence, self._selector.words))
 
-    def best_support(
-        self, claim: str, selection: Selection, numbers: Sequence[int], spec: AnswerSpec
-    ) -> Match | None:
+    def best_support(self, claim: str, selection: Selection, numbers: Sequence[int], spec: AnswerSpec) -> Match | None:
         """The evidence that supports `claim` best, or the nearest one when none does.
 
         Args:

@@ -38,12 +38,27 @@ _SEGMENT = re.compile(
     r"[;:,()\[\]|–—](?!\d)|\s(?=(?:because|so that|which|who|where|whereas|but|unless|except|if|when|while|provided|until|although|otherwise)\b)",
     re.IGNORECASE,
 )
-_RESTRICTING = frozenset({"unless", "except", "excluding", "if", "provided", "providing", "while", "otherwise", "although", "though", "instead", "despite"})
+_RESTRICTING = frozenset(
+    {
+        "unless",
+        "except",
+        "excluding",
+        "if",
+        "provided",
+        "providing",
+        "while",
+        "otherwise",
+        "although",
+        "though",
+        "instead",
+        "despite",
+    }
+)
 _LEAD = re.compile(r"^\s*(?:according to [^,]{1,60},\s*)", re.IGNORECASE)
 _MARKERS = re.compile(r"\s*\[\d+\]")
 _KEPT_WORDS = 0.85
 """Share of a used segment's plain words that must be kept."""
-_FILLERS = frozenset("answer".split())
+_FILLERS = frozenset(["answer"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +179,27 @@ def _disorder(laid: _Laid) -> Reason | None:
     return None
 
 
-_PREPOSITIONS = frozenset("for in on at from to of with by during under over per within after before until".split())
+_PREPOSITIONS = frozenset(
+    [
+        "for",
+        "in",
+        "on",
+        "at",
+        "from",
+        "to",
+        "of",
+        "with",
+        "by",
+        "during",
+        "under",
+        "over",
+        "per",
+        "within",
+        "after",
+        "before",
+        "until",
+    ]
+)
 
 
 def _same_preposition(laid: _Laid, place: tuple[int, int]) -> bool:

@@ -26,7 +26,18 @@ Strategy = Literal["auto", "claims", "passages", "extractive"]
 """How an answer is written. `auto` follows the model's tier: none `extractive`, small `claims`, capable `passages`."""
 
 Reason = Literal[
-    "ok", "empty", "number", "negation", "modality", "bound", "condition", "name", "foreign", "order", "dropped", "column"
+    "ok",
+    "empty",
+    "number",
+    "negation",
+    "modality",
+    "bound",
+    "condition",
+    "name",
+    "foreign",
+    "order",
+    "dropped",
+    "column",
 ]
 """Why a claim passed or failed its support check; see :mod:`interlock.knowledge.grounding.support`."""
 

@@ -44,9 +44,7 @@ def _heading(passage: Passage) -> str:
     return " › ".join(dict.fromkeys(part for part in parts if part))
 
 
-def _unit(
-    passage: Passage, rank: int, heading: str, span: Span, headers: Mapping[int, list[str]]
-) -> Evidence | None:
+def _unit(passage: Passage, rank: int, heading: str, span: Span, headers: Mapping[int, list[str]]) -> Evidence | None:
     text = passage.text[span.start : span.end]
     if not _WORD.search(text):
         return None

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["BigId", "Json", "Sql", "UtcDateTime", "metadata"]
+__all__ = ["BigId", "Json", "Sql", "UtcDateTime", "metadata", "read_committed"]
 
 T = TypeVar("T")
 
@@ -84,9 +84,9 @@ class Sql(Protocol):
         connection. Raises: StorageFull, Unavailable, and whatever `fn` raises.
         """
 
-    async def migrate(self) -> list[str]:
-        """Bring the schema to the newest revision; give the revisions applied, oldest first. Safe to call from
-        several processes at once.
+    async def migrate(self, revision: str = "head") -> list[str]:
+        """Bring the schema up to `revision`; give the revisions applied, oldest first. Safe to call from several
+        processes at once.
         """
 
     async def revision(self) -> str | None:
@@ -97,3 +97,13 @@ class Sql(Protocol):
 
     async def close(self) -> None:
         """Finish queued writes, then close."""
+
+
+def read_committed(connection: Connection) -> None:
+    """Let this write take row locks instead of being serialisable; does nothing on SQLite.
+
+    Call it first in a write function that locks the rows it changes (counters, leases, queues): waiting for a lock is
+    cheaper there than running again.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")

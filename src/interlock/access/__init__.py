@@ -1,0 +1,1 @@
+"""Access: who is asking, for whom, and what they may do."""

@@ -1,0 +1,187 @@
+"""On-behalf-of tokens: signed JWTs that name the end user behind a service's call.
+
+Claims: `sub` (end user), `tenant`, `groups`, optional `conversation` and `purpose`, `iat`, `exp`, and `aud`, which is
+``interlock``. The tenant's own HMAC secret signs by default; a tenant may register public keys too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from interlock.access.store import signing_keys
+from interlock.access.types import Behalf, SigningKey
+from interlock.core.clock import now
+from interlock.core.context import EndUser
+from interlock.core.errors import Conflict, InvalidInput, Unauthenticated
+from interlock.core.ids import TenantId
+from interlock.core.sealing import Sealer
+from interlock.stores.sql.base import Sql
+
+__all__ = ["AUDIENCE", "Tokens"]
+
+AUDIENCE = "interlock"
+_ASYMMETRIC = ("EdDSA", "ES256", "RS256")
+_DEFAULT_KID = "default"
+_MAX_TOKEN_CHARS = 8_192
+_LEEWAY_S = 30
+
+
+class Tokens:
+    """Mints and verifies.
+
+    Args:
+        max_age_s: longest accepted life of a token, in seconds.
+    """
+
+    def __init__(self, sql: Sql, sealer: Sealer, max_age_s: int) -> None:
+        self._sql = sql
+        self._sealer = sealer
+        self._max_age_s = max_age_s
+
+    async def mint(
+        self,
+        tenant: TenantId,
+        *,
+        user: str,
+        groups: Sequence[str],
+        conversation: str | None = None,
+        purpose: str | None = None,
+        life_s: int = 300,
+    ) -> str:
+        """A token signed with the tenant's HMAC secret. Raises: InvalidInput: a life over the limit."""
+        import jwt
+
+        if not 1 <= life_s <= self._max_age_s:
+            raise InvalidInput(f"a token lives 1 to {self._max_age_s} seconds, not {life_s}", param="life_s")
+        key = await self._hmac_key(tenant)
+        at = now()
+        claims: dict[str, Any] = {  # Any: JWT claims are JSON
+            "sub": user,
+            "tenant": tenant,
+            "groups": sorted(groups),
+            "aud": AUDIENCE,
+            "iat": at,
+            "exp": at + timedelta(seconds=life_s),
+            "jti": secrets.token_urlsafe(12),
+        }
+        if conversation:
+            claims["conversation"] = conversation
+        if purpose:
+            claims["purpose"] = purpose
+        return jwt.encode(claims, key.material, algorithm=key.algorithm, headers={"kid": key.kid})
+
+    async def verify(self, tenant: TenantId, token: str) -> Behalf:
+        """What a token says. Raises: Unauthenticated (code ``invalid_on_behalf_of``)."""
+        import jwt
+
+        if len(token) > _MAX_TOKEN_CHARS:
+            raise _refused("it is too long")
+        try:
+            kid = str(jwt.get_unverified_header(token).get("kid") or _DEFAULT_KID)
+        except jwt.PyJWTError as error:
+            raise _refused("it is no signed token") from error
+        key = await self._find(tenant, kid)
+        if key is None:
+            raise _refused("its key is not known to this tenant")
+        try:
+            claims = jwt.decode(
+                token,
+                key.material,
+                # The stored key's own algorithm, never the token's: a public key must not be taken for an HMAC secret.
+                algorithms=[key.algorithm],
+                audience=AUDIENCE,
+                leeway=_LEEWAY_S,
+                options={"require": ["sub", "exp", "iat", "aud"]},
+            )
+        except jwt.ExpiredSignatureError as error:
+            raise _refused("it has expired") from error
+        except jwt.PyJWTError as error:
+            raise _refused("its signature or claims are wrong") from error
+        if claims.get("tenant") != tenant:
+            raise _refused("it was made for another tenant")
+        if claims["exp"] - claims["iat"] > self._max_age_s:
+            raise _refused(f"it lives longer than {self._max_age_s} seconds")
+        groups = claims.get("groups") or []
+        if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups) or len(groups) > 500:
+            raise _refused("its groups are not a list of up to 500 names")
+        user = EndUser(str(claims["sub"]), frozenset(groups), _text(claims.get("purpose")))
+        return Behalf(user, _text(claims.get("conversation")), key.kid)
+
+    async def secret(self, tenant: TenantId) -> str:
+        """The tenant's HMAC secret, made on first use: for services that mint their own tokens."""
+        return (await self._hmac_key(tenant)).material
+
+    async def register(self, tenant: TenantId, kid: str, algorithm: str, public_pem: str) -> SigningKey:
+        """Accept tokens signed by the private half of a PEM public key. Raises: InvalidInput, Conflict."""
+        if algorithm not in _ASYMMETRIC:
+            raise InvalidInput(f"algorithm {algorithm!r} is not one of {', '.join(_ASYMMETRIC)}", param="algorithm")
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+        try:
+            load_pem_public_key(public_pem.encode())
+        except ValueError as error:
+            raise InvalidInput("this is no PEM public key", param="public_key") from error
+        if await self._find(tenant, kid) is not None:
+            raise Conflict(f"there is a signing key {kid!r} already", param="kid")
+        return await self._insert(SigningKey(kid, tenant, algorithm, public_pem), public_pem)
+
+    async def _hmac_key(self, tenant: TenantId) -> SigningKey:
+        found = await self._find(tenant, _DEFAULT_KID)
+        if found is not None:
+            return found
+        secret = secrets.token_urlsafe(48)
+        sealed = self._sealer.seal(secret, f"signing:{tenant}:{_DEFAULT_KID}")
+        try:
+            return await self._insert(SigningKey(_DEFAULT_KID, tenant, "HS256", secret), sealed)
+        except sa.exc.IntegrityError:
+            # Another process made it first.
+            found = await self._find(tenant, _DEFAULT_KID)
+            assert found is not None
+            return found
+
+    async def _insert(self, key: SigningKey, stored: str) -> SigningKey:
+        await self._sql.write(
+            lambda conn: (
+                conn.execute(
+                    signing_keys.insert().values(
+                        tenant=key.tenant, kid=key.kid, algorithm=key.algorithm, material=stored, created_at=now()
+                    )
+                ).rowcount
+            )
+        )
+        return key
+
+    async def _find(self, tenant: TenantId, kid: str) -> SigningKey | None:
+        row = await self._sql.read(
+            lambda conn: conn.execute(
+                sa.select(signing_keys).where(
+                    signing_keys.c.tenant == tenant,
+                    signing_keys.c.kid == kid,
+                    signing_keys.c.revoked_at.is_(None),
+                )
+            ).one_or_none()
+        )
+        if row is None:
+            return None
+        material = row.material
+        if row.algorithm == "HS256":
+            material = self._sealer.open(material, f"signing:{tenant}:{kid}")
+        return SigningKey(row.kid, TenantId(row.tenant), row.algorithm, material)
+
+
+def _text(value: object) -> str | None:
+    return value[:256] if isinstance(value, str) and value else None
+
+
+def _refused(why: str) -> Unauthenticated:
+    return Unauthenticated(
+        f"the on-behalf-of token was refused: {why}",
+        param="X-Interlock-On-Behalf-Of",
+        code="invalid_on_behalf_of",
+        hint="mint a fresh one: interlock token mint --user ID, or interlock.client.mint_token",
+    )

@@ -1,0 +1,291 @@
+"""Composition root: settings -> stores -> parts -> App. The only module that names a back end.
+
+>>> async with open_app() as app:                                       # doctest: +SKIP
+...     answer = await app.ask("How long may I return a damaged sensor?", app="handbook", user="dana")
+...     print(answer.text, answer.citations[0].source)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from interlock import __version__
+from interlock.access.accounts import Accounts
+from interlock.access.directory import read_directory
+from interlock.access.keys import Keys
+from interlock.access.service import Access
+from interlock.access.tokens import Tokens
+from interlock.config import Workspace, find_workspace, load_settings
+from interlock.core.answers import Answer
+from interlock.core.context import Context
+from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, ModelMissing, NotFound
+from interlock.core.messages import ChatRequest, text_message
+from interlock.core.passages import Passage
+from interlock.core.release import Release
+from interlock.core.sealing import Sealer
+from interlock.core.trace import SpanSink
+from interlock.cost.prices import Prices
+from interlock.cost.service import Costs
+from interlock.flows.app_files import app_sources
+from interlock.flows.chat import Receipt, ask, chat, has_knowledge
+from interlock.flows.parts import Parts
+from interlock.gateway.detect import Detected, detect
+from interlock.gateway.ports import ProviderDeps
+from interlock.gateway.service import Gateway
+from interlock.gateway.settings import GatewaySettings
+from interlock.gateway.types import RouteSpec, Target
+from interlock.governance.service import Governance
+from interlock.governance.signing import HeadSigner
+from interlock.governance.subjects import Subjects
+from interlock.guardrails.service import Guardrails
+from interlock.knowledge.grounding.service import Grounding, ReadText
+from interlock.knowledge.release import RetrievalSpec
+from interlock.knowledge.service import KnowledgeService
+from interlock.knowledge.sources import SourceSpec, read_spec
+from interlock.observe.exporters.otlp import OtlpSink
+from interlock.observe.service import Observe
+from interlock.releases.service import Releases
+from interlock.releases.types import AppSource
+from interlock.serving.catalogue import entries
+from interlock.serving.service import Models, default_models_dir
+from interlock.stores.blob.files import FileBlobs
+from interlock.stores.events.parquet import ParquetEvents
+from interlock.stores.index.base import Index
+from interlock.stores.index.sqlite import SqliteIndex
+from interlock.stores.jobs.sql import SqlJobs
+from interlock.stores.kv.base import Kv
+from interlock.stores.kv.memory import MemoryKv
+from interlock.stores.kv.sql import SqlKv
+from interlock.stores.sql import Sql, open_sql
+
+__all__ = ["App", "Finished", "open_app"]
+
+_log = logging.getLogger("interlock.app")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An answer and what it used."""
+
+    answer: Answer
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A running Interlock in this process."""
+
+    workspace: Workspace
+    parts: Parts
+    sql: Sql
+    blobs: FileBlobs
+    kv: Kv
+    embedded_index: bool
+    """True when the index is files of this machine, False when it lives in the database."""
+    detected: tuple[Detected, ...]
+    """Models found on this machine, when `gateway.detect` is on."""
+
+    def owner(self) -> Context:
+        """Context of the person at this machine."""
+        return self.parts.access.local_owner()
+
+    def collections(self) -> Mapping[str, Path]:
+        """Knowledge files of the workspace, by collection name. Reads them. Raises: InvalidInput."""
+        folder = self.workspace.path(self.workspace.settings.knowledge_dir)
+        return {read_spec(path).collection: path for path in sorted(folder.glob("*.yaml"))}
+
+    def source_spec(self, collection: str) -> SourceSpec:
+        """One collection's sources and permissions, read now. Raises: NotFound, InvalidInput."""
+        known = self.collections()
+        if collection not in known:
+            raise NotFound(
+                f"no collection {collection!r} in this workspace",
+                param="collection",
+                hint=f"known: {', '.join(known) or 'none; add knowledge/NAME.yaml'}",
+            )
+        return read_spec(known[collection])
+
+    async def resolve(self, ctx: Context, model: str) -> Release | None:
+        """The release behind ``app/NAME[@channel]``, None for a route or a provider's model."""
+        return await self.parts.releases.resolve(ctx, model) if model.startswith("app/") else None
+
+    async def ask(self, question: str, *, app: str, user: str | None = None) -> Finished:
+        """Ask an app with documents and wait for the whole answer.
+
+        Args:
+            question: as a person would write it.
+            app: ``NAME`` or ``NAME@channel``.
+            user: a user of the workspace's directory to ask as; None sees public documents only.
+
+        Raises: NotFound, Blocked, ModelMissing, InvalidInput.
+        """
+        ctx = self.owner()
+        if user is not None:
+            ctx = self.parts.access.act_as(ctx, user)
+        request = ChatRequest(f"app/{app}", (text_message("user", question),))
+        release = await self.parts.releases.resolve(ctx, request.model)
+        if not has_knowledge(release):
+            raise InvalidInput(f"the app {release.app!r} has no documents to answer from", param="app")
+        answer: Answer | None = None
+        receipt: Receipt | None = None
+        async with aclosing(ask(self.parts, ctx, request, release)) as events:
+            async for event in events:
+                if isinstance(event, Answer):
+                    answer = event
+                elif isinstance(event, Receipt):
+                    receipt = event
+        assert answer is not None and receipt is not None, "an answer stream ends with both or raises"
+        return Finished(answer, receipt)
+
+    async def warm(self) -> None:
+        """Load the local models that apps use, so that the first question does not wait. Missing ones are left out."""
+        try:
+            await self.parts.knowledge.embedder.embed(["warm"], "query")
+        except ModelMissing:
+            return
+        wanted = {name for source in self.parts.releases.apps() for name in _targets(source)}
+        for model in await self.parts.gateway.warm(sorted(wanted)):
+            _log.info("loaded %s", model)
+
+    def chat(self, ctx: Context, request: ChatRequest, release: Release | None) -> AsyncGenerator[Any, None]:
+        """The right flow for a call: events of `flows.chat.ask` or of `flows.chat.chat`."""
+        if release is not None and has_knowledge(release):
+            return ask(self.parts, ctx, request, release)
+        return chat(self.parts, ctx, request, release)
+
+
+@asynccontextmanager
+# Any: flags are settings before validation.
+async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None = None) -> AsyncIterator[App]:
+    """Open the workspace at `root` (or the nearest one above the working directory), migrate, and close in order.
+
+    Raises: NotFound: no workspace. Misconfigured: names the setting.
+    """
+    workspace = load_settings(find_workspace(root), flags)
+    settings = workspace.settings
+    data = workspace.data
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        sql = open_sql(
+            settings.stores.sql.replace("{data}", str(data)),
+            synchronous="full" if settings.stores.durable else "normal",
+        )
+        stack.push_async_callback(sql.close)
+        await sql.migrate()
+        blobs = FileBlobs(data / "blobs")
+        index = _open_index(settings.stores.index, data, sql)
+        stack.push_async_callback(index.close)
+        kv: Kv = MemoryKv() if settings.stores.kv == "memory" else SqlKv(sql)
+        events = ParquetEvents(data / "events", retention_days=settings.observe.retention_days)
+        stack.push_async_callback(events.close)
+        exporters: list[SpanSink] = []
+        if settings.observe.otlp_endpoint:
+            otlp = OtlpSink(settings.observe, __version__)
+            stack.callback(otlp.close)
+            exporters.append(otlp)
+        observe = Observe(events, exporters)
+        sealer = Sealer(data / "master.key")
+        governance = Governance(sql, HeadSigner(data / "audit.key"), Subjects(sql, sealer))
+        stack.push_async_callback(governance.close)
+        models = Models(Path(settings.models_dir).expanduser() if settings.models_dir else default_models_dir())
+        knowledge = KnowledgeService(
+            sql, blobs, index, settings=settings.knowledge.model_copy(update={"models": models.folder})
+        )
+        grounding = Grounding(knowledge.embedder, read_text=_reader(knowledge))
+        detected = tuple(await detect(os.environ)) if settings.gateway.detect else ()
+        gateway_settings = _with_detected(settings.gateway, detected)
+        gateway = Gateway(
+            gateway_settings,
+            ProviderDeps(models, grounding.quoter, {"minilm-l6-int8": knowledge.embedder}, os.environ),
+        )
+        stack.push_async_callback(gateway.close)
+
+        def pins(route: RouteSpec, retrieval: RetrievalSpec | None) -> Mapping[str, object]:
+            return _pins(gateway_settings, route, knowledge.embedder.id if retrieval else "")
+
+        sources = app_sources(
+            workspace.path(settings.apps_dir), pins=pins, detected=[found.target for found in detected]
+        )
+        directory = read_directory(workspace.path(settings.access.users)) if settings.access.users else {}
+        access = Access(
+            settings=settings.access,
+            tenant=settings.tenant,
+            keys=Keys(sql),
+            tokens=Tokens(sql, sealer, settings.access.token_max_age_s),
+            accounts=Accounts(sql, kv, settings.access),
+            directory=directory,
+            audit=governance,
+            sink=observe,
+        )
+        kinds = {name: provider.kind for name, provider in gateway_settings.providers.items()}
+        parts = Parts(
+            access=access,
+            gateway=gateway,
+            knowledge=knowledge,
+            grounding=grounding,
+            releases=Releases(sql, blobs, governance, sources),
+            guardrails=Guardrails(),
+            observe=observe,
+            cost=Costs(sql, Prices(settings.cost.prices, kinds)),
+            governance=governance,
+            models=models,
+            jobs=SqlJobs(sql),
+        )
+        yield App(workspace, parts, sql, blobs, kv, isinstance(index, SqliteIndex), detected)
+
+
+def _targets(source: AppSource) -> Sequence[str]:
+    try:
+        return RouteSpec.model_validate(source.load()["route"]).targets
+    except InterlockError:
+        # A broken app file is reported when the app is asked, and by doctor.
+        return ()
+
+
+def _open_index(kind: str, data: Path, sql: Sql) -> Index:
+    if kind == "postgresql" or (kind == "auto" and sql.dialect == "postgresql"):
+        from interlock.stores.index.postgres import PostgresIndex
+
+        return PostgresIndex(sql)
+    return SqliteIndex(data / "index")
+
+
+def _reader(knowledge: KnowledgeService) -> ReadText:
+    """Lets a table row find the header that stands before its passage, with the caller's own rights."""
+
+    async def read(ctx: Context, passage: Passage) -> str | None:
+        try:
+            return (await knowledge.document_text(ctx, passage.document_id, passage.document_digest)).text
+        except NotFound:
+            return None
+
+    return read
+
+
+def _with_detected(settings: GatewaySettings, detected: Sequence[Detected]) -> GatewaySettings:
+    missing = {found.name: found.settings for found in detected if found.name not in settings.providers}
+    return settings.model_copy(update={"providers": {**settings.providers, **missing}})
+
+
+def _pins(settings: GatewaySettings, route: RouteSpec, embedder: str) -> Mapping[str, object]:
+    """Digests of the weights we serve ourselves; a hosted model is pinned by its name."""
+    known = {entry.name: entry for entry in entries()}
+    pinned: dict[str, object] = {"embedder": embedder} if embedder else {}
+    for name in route.targets:
+        target = Target.parse(name)
+        provider = settings.providers.get(target.provider)
+        if provider is None:
+            raise Misconfigured(
+                f"the target {name!r} names a provider that is not configured",
+                param="route.targets",
+                hint="add it under gateway.providers in interlock.yaml",
+            )
+        if provider.kind == "local" and target.model in known:
+            pinned[name] = {file.role: f"sha256:{file.sha256}" for file in known[target.model].files}
+    return pinned

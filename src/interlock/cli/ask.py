@@ -1,0 +1,130 @@
+"""`interlock ask`."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from interlock.cli.session import Session, emit, json_option, pass_session, run
+from interlock.core.answers import Answer, AnswerSentence, Quote
+from interlock.core.errors import InvalidInput
+from interlock.core.messages import ChatRequest, Finish, TextDelta, text_message
+
+__all__ = ["ask", "print_answer"]
+
+
+@click.command()
+@click.argument("question")
+@click.option("--app", "app_name", help="App, as NAME or NAME@channel (default: the only app).")
+@click.option("--as", "user", metavar="USER", help="Ask as a user of the workspace's directory.")
+@click.option("--stream", is_flag=True, help="Print each sentence as soon as it is checked.")
+@json_option
+@pass_session
+def ask(session: Session, question: str, app_name: str | None, user: str | None, stream: bool, as_json: bool) -> None:
+    """Ask an app, and see the answer with its sources, cost and trace."""
+    run(_ask(session, question, app_name, user, stream=stream, as_json=as_json))
+
+
+async def _ask(
+    session: Session, question: str, app_name: str | None, user: str | None, *, stream: bool, as_json: bool
+) -> None:
+    from interlock.flows.chat import Receipt
+
+    async with session.open() as app:
+        name = app_name or _only_app([source.name for source in app.parts.releases.apps()])
+        ctx = app.owner() if user is None else app.parts.access.act_as(app.owner(), user)
+        request = ChatRequest(f"app/{name}", (text_message("user", question),), stream=stream)
+        release = await app.parts.releases.resolve(ctx, request.model)
+        answer: Answer | None = None
+        receipt: Receipt | None = None
+        texts: list[str] = []
+        live = stream and not as_json
+        async with aclosing(app.chat(ctx, request, release)) as events:
+            async for event in events:
+                match event:
+                    case Quote(citation) if live:
+                        click.secho(f"“{citation.quote}” — {where(citation)}\n", dim=True)
+                    case AnswerSentence() if live:
+                        click.echo(event.text + " ", nl=False)
+                    case TextDelta(text):
+                        texts.append(text)
+                        if live:
+                            click.echo(text, nl=False)
+                    case Answer():
+                        answer = event
+                    case Receipt():
+                        receipt = event
+                    case Finish():
+                        pass
+        assert receipt is not None, "a flow ends with its receipt or raises"
+        if live:
+            click.echo()
+        if answer is None:
+            if as_json:
+                emit({"answer": "".join(texts), **_receipt(receipt)})
+            elif not live:
+                click.echo("".join(texts))
+            return
+        if as_json:
+            emit({**_answer(answer), **_receipt(receipt)})
+        else:
+            print_answer(answer, receipt, with_text=not live)
+
+
+def _only_app(names: list[Any]) -> str:
+    if len(names) != 1:
+        known = ", ".join(names) or "none in this workspace"
+        raise InvalidInput("say which app to ask", param="--app", hint=f"apps: {known}")
+    return str(names[0])
+
+
+def where(citation: Any) -> str:  # Any: a Citation; kept loose so that `--help` imports little
+    """Source and page of a citation, for people."""
+    page = f", page {citation.page}" if citation.page else ""
+    return f"{citation.source}{page}"
+
+
+def print_answer(answer: Answer, receipt: Any, *, with_text: bool = True) -> None:  # Any: a flows.chat.Receipt
+    """The answer, its sources with their exact quotes, and one line of facts."""
+    if with_text:
+        click.echo(answer.text)
+    for citation in answer.citations:
+        click.echo()
+        click.secho(f"[{citation.marker}] {citation.title}", bold=True, nl=False)
+        click.secho(f"  {where(citation)}, characters {citation.span.start}–{citation.span.end}", dim=True)
+        click.secho(f"    “{citation.quote}”", italic=True)
+    for conflict in answer.conflicts:
+        click.secho(f"set aside: {conflict}", fg="yellow")
+    cost = "unpriced" if receipt.cost is None else str(receipt.cost)
+    outcome = answer.outcome if answer.outcome != "declined" else f"declined ({answer.decline_reason})"
+    click.secho(
+        f"\n{outcome} · {receipt.model} · {receipt.usage.total_tokens} tokens · {cost} · "
+        f"{receipt.release.short if receipt.release else ''} · trace {receipt.trace_id}",
+        dim=True,
+    )
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    return {
+        "answer": answer.text,
+        "outcome": answer.outcome,
+        "decline_reason": answer.decline_reason or None,
+        "answerability": round(answer.answerability, 4),
+        "citations": [asdict(citation) for citation in answer.citations],
+        "sentences": [{"text": s.text, "origin": s.origin} for s in answer.sentences],
+        "conflicts": list(answer.conflicts),
+        "snapshot": answer.snapshot,
+    }
+
+
+def _receipt(receipt: Any) -> dict[str, Any]:
+    return {
+        "trace_id": receipt.trace_id,
+        "release": receipt.release.id if receipt.release else None,
+        "model": receipt.model,
+        "usage": asdict(receipt.usage),
+        "cost_usd": None if receipt.cost is None else f"{receipt.cost.decimal():f}",
+    }

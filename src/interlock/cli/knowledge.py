@@ -1,0 +1,113 @@
+"""`interlock ingest`, `interlock documents`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.core.errors import Conflict, NotFound
+
+if TYPE_CHECKING:
+    from interlock.app import App
+    from interlock.knowledge.types import IngestReport, Progress
+
+__all__ = ["documents", "ingest", "ingest_collection"]
+
+
+@click.command()
+@click.argument("collection", required=False)
+@json_option
+@pass_session
+def ingest(session: Session, collection: str | None, as_json: bool) -> None:
+    """Read the sources of COLLECTION (default: all) into the index. Unchanged documents cost nothing."""
+    run(_ingest(session, collection, as_json=as_json))
+
+
+async def _ingest(session: Session, collection: str | None, *, as_json: bool) -> None:
+    async with session.open() as app:
+        names = [collection] if collection else list(app.collections())
+        if not names:
+            raise NotFound("this workspace has no knowledge", hint="add knowledge/NAME.yaml; see interlock init --help")
+        reports = [await ingest_collection(app, name, quiet=as_json) for name in names]
+        if as_json:
+            emit([asdict(report) for report in reports])
+        else:
+            for report in reports:
+                print_report(report)
+    if any(report.failed for report in reports):
+        raise click.exceptions.Exit(1)
+
+
+async def ingest_collection(app: App, name: str, *, quiet: bool) -> IngestReport:
+    """Ingest one collection as a durable job, with a progress bar unless `quiet`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    from interlock.flows.ingest import KIND, LEASE_S, enqueue_ingest, run_ingest
+
+    spec = app.source_spec(name)
+    ctx = app.owner()
+    job = await enqueue_ingest(app.parts, ctx, name)
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S)
+    if claimed is None or claimed.id != job.id:
+        raise Conflict(
+            f"the collection {name!r} is being ingested by another process",
+            hint=f"watch it in the console, or try again later (job {job.id})",
+        )
+    with Bar(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), disable=quiet
+    ) as bar:
+        task = bar.add_task(name, total=None)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.done, total=progress.total, description=progress.message[:60] or name)
+
+        return await run_ingest(app.parts, ctx, claimed, spec, on_progress=show)
+
+
+def print_report(report: IngestReport) -> None:
+    """What an ingest did, for people."""
+    click.echo(
+        f"{report.collection}: {report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
+        f"{report.deleted} deleted, {len(report.failed)} failed · {report.passages} passages, "
+        f"{report.embedding_tokens} tokens embedded in {report.seconds:.1f} s"
+    )
+    for failure in report.failed:
+        click.secho(f"  failed: {failure.source}: {failure.message}", fg="red")
+
+
+@click.command()
+@click.option("--collection", help="Only this collection.")
+@click.option("--as", "user", metavar="USER", help="What a user of the directory may see.")
+@json_option
+@pass_session
+def documents(session: Session, collection: str | None, user: str | None, as_json: bool) -> None:
+    """List documents with their readers and state."""
+
+    async def work() -> None:
+        async with session.open() as app:
+            ctx = app.owner() if user is None else app.parts.access.act_as(app.owner(), user)
+            infos = await app.parts.knowledge.documents(ctx, collection=collection)
+            if user is not None:
+                # The local owner oversees everything; looking through a user's eyes shows what that user may read.
+                infos = [info for info in infos if info.readers & ctx.readers]
+            if as_json:
+                emit([{**asdict(info), "readers": sorted(info.readers)} for info in infos])
+                return
+            table(
+                ["source", "title", "pages", "passages", "readers", "state"],
+                [
+                    (i.source, i.title, i.pages, i.passages, ", ".join(sorted(i.readers)) or "nobody", i.state)
+                    for i in infos
+                ],
+                right=["pages", "passages"],
+            )
+
+    run(work())

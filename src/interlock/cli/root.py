@@ -1,0 +1,118 @@
+"""The root command: global options, lazy sub-commands, one place where errors become text and exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused (key, role, policy), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Mapping
+
+import click
+
+from interlock import __version__
+from interlock.core.errors import InterlockError
+
+__all__ = ["main"]
+
+_COMMANDS: Mapping[str, tuple[str, str]] = {
+    "init": ("workspace:init", "Make a workspace."),
+    "up": ("serve:up", "Serve the API and the console."),
+    "demo": ("demo:demo", "Ingest the workspace and ask its sample questions."),
+    "ingest": ("knowledge:ingest", "Read sources into the knowledge index."),
+    "ask": ("ask:ask", "Ask an app."),
+    "documents": ("knowledge:documents", "List documents."),
+    "apps": ("releases:apps", "List apps and their channels."),
+    "release": ("releases:release", "Freeze releases and point channels at them."),
+    "traces": ("observe:traces", "List traces, or show one."),
+    "cost": ("cost:cost", "Sum up the ledger."),
+    "audit": ("governance:audit", "Read, prove and verify the audit log."),
+    "keys": ("access:keys", "Manage API keys."),
+    "token": ("access:token", "Mint on-behalf-of tokens."),
+    "accounts": ("access:accounts", "Manage console accounts."),
+    "models": ("serving:models", "List, fetch and remove models."),
+    "config": ("workspace:config", "Show settings and where they came from."),
+    "doctor": ("doctor:doctor", "Find what is wrong and how to fix it."),
+    "backup": ("backup:backup", "Write everything to one archive."),
+    "restore": ("backup:restore", "Load an archive into an empty workspace."),
+    "upgrade": ("backup:upgrade", "Bring the database to this version's schema."),
+    "verify-live": ("live:verify_live", "Run the golden set against a live endpoint."),
+    "version": ("workspace:version", "Show versions."),
+    "completion": ("workspace:completion", "Print a shell completion script."),
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's module when the command is used, so that `--help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(f"interlock.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("-w", "--workspace", type=click.Path(file_okay=False), help="Workspace folder (else the nearest one).")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override a setting, e.g. server.port=9000."
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log to standard error.")
+@click.version_option(__version__, "--version", message="interlock %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, workspace: str | None, overrides: tuple[str, ...], verbose: bool) -> None:
+    """Interlock: build, ship and run LLM features that are checked before they reach anyone.
+
+    Start with: interlock init my-workspace
+    """
+    from interlock.cli.session import Session
+
+    if verbose:
+        import logging
+
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    ctx.obj = Session(workspace, overrides)
+
+
+def _exit_code(error: InterlockError) -> int:
+    return {401: 4, 403: 4, 404: 3}.get(error.status, 1)
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    wants_json = "--json" in sys.argv
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except InterlockError as error:
+        if wants_json:
+            body = {"error": {"code": error.code, "message": error.message, "hint": error.hint, "param": error.param}}
+            click.echo(json.dumps(body))
+        else:
+            click.secho(f"error: {error.message}", fg="red", err=True)
+            if error.hint:
+                click.secho(f"  hint: {error.hint}", err=True)
+        sys.exit(_exit_code(error))
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has left: not an error of ours.
+        sys.stderr.close()
+        sys.exit(0)

@@ -1,0 +1,222 @@
+"""The workspace and its settings: `interlock.yaml`, then the environment, then flags; each value knows its source.
+
+Environment variables are ``INTERLOCK_`` and the dotted name with ``__`` for dots: ``INTERLOCK_SERVER__PORT=9000``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from interlock.access.settings import AccessSettings
+from interlock.core.errors import Misconfigured, NotFound
+from interlock.core.ids import TenantId
+from interlock.cost.types import CostSettings
+from interlock.gateway.settings import GatewaySettings
+from interlock.knowledge.settings import KnowledgeSettings
+from interlock.observe.settings import ObserveSettings
+
+__all__ = ["ServerSettings", "Settings", "StoreSettings", "Workspace", "find_workspace", "load_settings"]
+
+FILE = "interlock.yaml"
+
+
+class StoreSettings(BaseModel):
+    """Section `stores`. Addresses may use ``{data}`` for the data folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sql: str = Field(default="sqlite:///{data}/control.db", description="sqlite:///… or postgresql://…")
+    index: Literal["auto", "sqlite", "postgresql"] = Field(
+        default="auto", description="sqlite: files in the data folder; postgresql: pgvector in the sql database"
+    )
+    kv: Literal["memory", "sql"] = Field(default="sql", description="memory serves one process, sql several")
+    durable: bool = Field(default=False, description="SQLite: also survive loss of power (one fsync a group commit)")
+
+
+class ServerSettings(BaseModel):
+    """Section `server`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8321, ge=0, le=65_535)
+    hosts: list[str] = Field(
+        default_factory=list, description="further names this server answers to (Host header), besides loopback"
+    )
+    max_body_bytes: int = Field(default=25_000_000, ge=1024)
+    shutdown_s: float = Field(default=30.0, ge=0, description="how long open streams may finish on shutdown")
+    secure_cookies: bool = Field(default=False, description="set when the console is reached over https")
+
+
+class Settings(BaseSettings):
+    """All settings. Every one has a working default."""
+
+    model_config = SettingsConfigDict(env_prefix="INTERLOCK_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    tenant: TenantId = Field(default=TenantId("default"), min_length=1, max_length=64)
+    data_dir: str = ".interlock"
+    models_dir: str | None = Field(default=None, description="folder of model weights, shared by workspaces")
+    apps_dir: str = "apps"
+    knowledge_dir: str = "knowledge"
+    server: ServerSettings = ServerSettings()
+    stores: StoreSettings = StoreSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    access: AccessSettings = AccessSettings()
+    cost: CostSettings = CostSettings()
+    observe: ObserveSettings = ObserveSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
+
+    @classmethod
+    def settings_customise_sources(  # the layers are merged by `load_settings`, which also keeps where each came from
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in."""
+        return (init_settings,)
+
+
+class Origin(NamedTuple):
+    """One setting, as `interlock config show` prints it."""
+
+    name: str
+    value: object
+    source: str
+    """``default``, ``interlock.yaml``, ``environment`` or ``flag``."""
+
+
+class Workspace(NamedTuple):
+    """A workspace folder and its settings."""
+
+    root: Path
+    settings: Settings
+    sources: Mapping[str, str]
+    """Dotted name of each value that is not a default, to where it came from."""
+
+    @property
+    def data(self) -> Path:
+        """Folder of everything Interlock writes."""
+        return self.root / self.settings.data_dir
+
+    def path(self, relative: str) -> Path:
+        """A path of the workspace."""
+        return self.root / relative
+
+    def origins(self) -> Iterator[Origin]:
+        """Every setting with its source, by dotted name."""
+        for name, value in _flatten(self.settings.model_dump(mode="json")):
+            source = next((self.sources[known] for known in _prefixes(name) if known in self.sources), "default")
+            yield Origin(name, value, source)
+
+
+def find_workspace(start: Path | None = None) -> Path:
+    """The folder with `interlock.yaml`: ``INTERLOCK_WORKSPACE``, else `start` or the nearest folder above it.
+
+    Raises: NotFound.
+    """
+    named = os.environ.get("INTERLOCK_WORKSPACE")
+    if start is None and named:
+        start = Path(named)
+        if not (start / FILE).is_file():
+            raise NotFound(f"INTERLOCK_WORKSPACE names a folder without {FILE}", hint="interlock init DIR")
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return folder
+    raise NotFound(
+        f"no workspace here: there is no {FILE} in {str(here)!r} or above it",
+        hint="make one with: interlock init DIR, or name one with: interlock --workspace DIR",
+    )
+
+
+# Any: settings before validation are whatever YAML and the environment hold.
+def load_settings(root: Path, flags: Mapping[str, Any] | None = None) -> Workspace:
+    """Read, merge and validate the settings of a workspace.
+
+    Args:
+        root: folder of `interlock.yaml`.
+        flags: nested overrides, strongest.
+
+    Raises: Misconfigured: names the setting and the source at fault.
+    """
+    layers = (
+        (FILE, _read_yaml(root / FILE)),
+        ("environment", _read_environment()),
+        ("flag", dict(flags or {})),
+    )
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, layer in layers:
+        _merge(merged, layer)
+        for name, _ in _flatten(layer):
+            sources[name] = source
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(step) for step in first["loc"])
+        where = next((sources[known] for known in _prefixes(name) if known in sources), FILE)
+        raise Misconfigured(
+            f"the setting {name!r} from {where} is wrong: {first['msg']}",
+            param=name,
+            hint="see all settings with: interlock config show",
+        ) from error
+    return Workspace(root, settings, sources)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise Misconfigured(f"{path.name} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise Misconfigured(f"{path.name} is not YAML{where}") from error
+    if raw is None:
+        return {}
+    if not isinstance(raw, dict):
+        raise Misconfigured(f"{path.name} must hold a mapping of settings")
+    return raw
+
+
+def _read_environment() -> dict[str, Any]:
+    try:
+        return EnvSettingsSource(Settings)()
+    except Exception as error:
+        raise Misconfigured(f"an INTERLOCK_ environment variable cannot be read: {error}") from error
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        elif isinstance(value, Mapping):
+            into[key] = {}
+            _merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            yield from _flatten(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    steps = name.split(".")
+    for end in range(len(steps), 0, -1):
+        yield ".".join(steps[:end])

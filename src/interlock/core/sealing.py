@@ -1,0 +1,66 @@
+"""Seals secrets that must stay readable to us (HMAC signing keys) under the workspace's master key.
+
+AES-256-GCM, a random 96-bit nonce per value, the value's purpose as associated data, so that a sealed value cannot be
+moved to another row and still open.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+
+from interlock.core.errors import Misconfigured
+
+__all__ = ["Sealer"]
+
+
+class Sealer:
+    """Holds the master key.
+
+    Args:
+        path: the key file; created with mode 0600 on first use.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def _key(self) -> bytes:
+        try:
+            # O_EXCL: of two processes starting together, one creates the key and the other reads it.
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            key = self._path.read_bytes()
+            if len(key) != 32:
+                raise Misconfigured(
+                    "the workspace's master key is damaged",
+                    hint=f"restore {self._path.name} from a backup",
+                ) from None
+            return key
+        with os.fdopen(handle, "wb") as file:
+            key = os.urandom(32)
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        return key
+
+    def seal(self, value: str, purpose: str) -> str:
+        """Encrypt; `purpose` must be given again to open it."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = os.urandom(12)
+        return base64.b64encode(nonce + AESGCM(self._key()).encrypt(nonce, value.encode(), purpose.encode())).decode()
+
+    def open(self, sealed: str, purpose: str) -> str:
+        """Decrypt. Raises: Misconfigured: another master key, or a moved value."""
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        raw = base64.b64decode(sealed)
+        try:
+            return AESGCM(self._key()).decrypt(raw[:12], raw[12:], purpose.encode()).decode()
+        except InvalidTag as error:
+            raise Misconfigured(
+                "a sealed secret does not open with this workspace's master key",
+                hint=f"restore {self._path.name} from the backup that belongs to this database",
+            ) from error

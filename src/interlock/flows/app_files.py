@@ -1,0 +1,134 @@
+"""Reads an app's folder (`apps/NAME/app.yaml` and what it names) into the components of a release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from interlock.core.errors import InvalidInput
+from interlock.core.ids import AppName
+from interlock.gateway.types import RouteSpec
+from interlock.guardrails.types import GuardrailSpec
+from interlock.knowledge.grounding.types import AnswerSpec
+from interlock.knowledge.release import RetrievalSpec
+from interlock.prompts.service import read_prompt
+from interlock.releases.types import AppSource, Components
+
+__all__ = ["DETECTED", "Pins", "app_sources", "validate_yaml"]
+
+DETECTED = "detected"
+"""A route's target that stands for whatever model was found on this machine; it vanishes when none was."""
+
+Pins = Callable[[RouteSpec, RetrievalSpec | None], Mapping[str, object]]
+"""Identity of the models an app uses (weights' digests, embedding space): component `models` of the release."""
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class AppFile(BaseModel):
+    """`app.yaml`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    description: str = Field(default="", max_length=500)
+    channel: str = Field(default="dev", pattern="^(dev|stage|prod)$", description="what callers get without @channel")
+    prompt: str = "prompt.md"
+    route: RouteSpec
+    knowledge: RetrievalSpec | None = None
+    answer: AnswerSpec = AnswerSpec()
+    guardrails: GuardrailSpec | str = Field(default_factory=GuardrailSpec, description="a policy, or a file with one")
+
+
+def app_sources(folder: Path, *, pins: Pins, detected: Sequence[str] = ()) -> dict[str, AppSource]:
+    """Every sub-folder with an `app.yaml`, by name. Files are read when a release is resolved, not now."""
+    sources: dict[str, AppSource] = {}
+    for file in sorted(folder.glob("*/app.yaml")):
+        name = file.parent.name
+        if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
+            raise InvalidInput(f"an app's folder is named with letters, digits, - and _, not {name!r}", param="apps")
+        loader = _Loader(file, pins, tuple(detected))
+        described = loader.read()
+        sources[name] = AppSource(AppName(name), described.description, loader, described.channel)
+    return sources
+
+
+class _Loader:
+    """Reads one app's files, again only when one of them changed."""
+
+    def __init__(self, file: Path, pins: Pins, detected: tuple[str, ...]) -> None:
+        self._file = file
+        self._pins = pins
+        self._detected = detected
+        self._stamp: tuple[tuple[str, int, int], ...] = ()
+        self._known: Components | None = None
+        self._policy: Path | None = None
+
+    def read(self) -> AppFile:
+        """`app.yaml`, validated."""
+        return validate_yaml(self._file, AppFile)
+
+    def __call__(self) -> Components:
+        """The components the files describe now."""
+        if self._known is None or self._stamps() != self._stamp:
+            self._known = self._load()
+            self._stamp = self._stamps()
+        return self._known
+
+    def _stamps(self) -> tuple[tuple[str, int, int], ...]:
+        watched = [path for path in sorted(self._file.parent.glob("*")) if path.is_file()]
+        if self._policy is not None and self._policy.exists():
+            watched.append(self._policy)
+        return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in watched)
+
+    def _load(self) -> Components:
+        app = self.read()
+        folder = self._file.parent
+        route = self._route(app.route)
+        policy = app.guardrails
+        if isinstance(policy, str):
+            self._policy = folder / policy
+            policy = validate_yaml(self._policy, GuardrailSpec)
+        components: dict[str, Mapping[str, object]] = {
+            "prompt": read_prompt(folder / app.prompt).model_dump(mode="json"),
+            "route": route.model_dump(mode="json"),
+            "guardrails": policy.model_dump(mode="json"),
+            "models": self._pins(route, app.knowledge),
+        }
+        if app.knowledge is not None:
+            components["retrieval"] = app.knowledge.model_dump(mode="json")
+            components["answer"] = app.answer.model_dump(mode="json")
+        return components
+
+    def _route(self, route: RouteSpec) -> RouteSpec:
+        targets = [found for name in route.targets for found in (self._detected[:1] if name == DETECTED else (name,))]
+        if not targets:
+            raise InvalidInput(
+                f"the app {self._file.parent.name!r} has only the target 'detected', and nothing was detected",
+                param="route.targets",
+                hint="add a fallback target, e.g. local/smollm2-135m-instruct",
+            )
+        return route.model_copy(update={"targets": targets})
+
+
+def validate_yaml(path: Path, model: type[M]) -> M:
+    """Read a YAML file into a model. Raises: InvalidInput naming the file and the field."""
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        # Any: YAML before validation.
+        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{name} cannot be read: {error.strerror}", param=path.name) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise InvalidInput(f"{name} is not YAML{where}", param=path.name) from error
+    try:
+        return model.model_validate(raw or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(step) for step in first["loc"])
+        raise InvalidInput(f"{name} is wrong at {field!r}: {first['msg']}", param=field) from error

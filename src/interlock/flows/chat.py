@@ -1,0 +1,249 @@
+"""One request, top to bottom: resolve, reserve, check, find, answer, settle.
+
+What must happen on every exit (close the span, write the audit line, settle the bill, close the model's stream) is held
+by context managers, so blocking, a provider that dies and a client that leaves need no code here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import NamedTuple
+
+from interlock.core.answers import Answer, AnswerEvent, AnswerSentence
+from interlock.core.clock import Deadline
+from interlock.core.context import Context
+from interlock.core.errors import InvalidInput
+from interlock.core.messages import ChatEvent, ChatRequest, TextDelta, Usage, text_message
+from interlock.core.money import Money
+from interlock.core.release import Release
+from interlock.core.trace import Span
+from interlock.cost.service import Bill
+from interlock.flows.answer import answer
+from interlock.flows.metering import metered
+from interlock.flows.parts import Parts
+from interlock.gateway.profiles import profile
+from interlock.gateway.types import RouteSpec, Target
+from interlock.governance.service import Record
+from interlock.knowledge.grounding.types import AnswerSpec
+from interlock.knowledge.release import RetrievalSpec
+from interlock.prompts.service import render
+
+__all__ = ["Receipt", "ask", "chat", "has_knowledge"]
+
+
+class Receipt(NamedTuple):
+    """What one request used, once it is over: for the faces to show."""
+
+    trace_id: str
+    release: Release | None
+    usage: Usage
+    cost: Money | None
+    model: str
+
+
+class _Line(NamedTuple):
+    """One open request."""
+
+    ctx: Context
+    span: Span
+    record: Record
+    bill: Bill
+
+
+def has_knowledge(release: Release) -> bool:
+    """True when the app answers from documents."""
+    return "retrieval" in release.components
+
+
+@asynccontextmanager
+async def _open(parts: Parts, ctx: Context, release: Release | None, action: str) -> AsyncIterator[_Line]:
+    """Span, audit line and bill around one request. The bill is settled first, so the other two can state the cost."""
+    with parts.observe.span(ctx, "chat", release) as (span, inner):
+        async with parts.governance.record(inner, release, action=action) as record:
+            bill: Bill | None = None
+            try:
+                async with parts.cost.reserve(inner, release) as bill:
+                    yield _Line(inner, span, record, bill)
+            finally:
+                if bill is not None:
+                    _stamp(bill, span, record)
+
+
+def _stamp(bill: Bill, span: Span, record: Record) -> None:
+    usage = bill.usage
+    cost = bill.cost if bill.entries else Money.zero()
+    span.set(
+        {
+            "gen_ai.usage.input_tokens": usage.input_tokens,
+            "gen_ai.usage.output_tokens": usage.output_tokens,
+            "gen_ai.response.model": ", ".join(f"{p}/{m}" for p, m in bill.lines) or None,
+            "interlock.cost.nano_usd": None if cost is None else cost.nano,
+            "interlock.cost.unpriced": cost is None or None,
+        }
+    )
+    record.set(input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
+    record.set(cost="unpriced") if cost is None else record.set(cost_nano_usd=cost.nano)
+
+
+def _receipt(line: _Line, parts: Parts, release: Release | None) -> Receipt:
+    model = ", ".join(f"{provider}/{name}" for provider, name in line.bill.lines) or "extractive"
+    return Receipt(line.ctx.trace_id, release, line.bill.usage, parts.cost.quote(line.bill), model)
+
+
+async def ask(
+    parts: Parts, ctx: Context, request: ChatRequest, release: Release
+) -> AsyncGenerator[AnswerEvent | Receipt, None]:
+    """Answer the last user message from the app's documents.
+
+    Yields a Quote early, each sentence after its checks, the Answer, and last a Receipt.
+    Raises: InvalidInput, Blocked, TooLarge, ModelMissing, and the gateway's errors when not even a quote can be given.
+    """
+    retrieval = RetrievalSpec.model_validate(release.components["retrieval"])
+    spec = AnswerSpec.model_validate(release.components.get("answer", {}))
+    route = RouteSpec.model_validate(release.components["route"])
+    question = request.last_user_text.strip()
+    if not question:
+        raise InvalidInput("there is no question: the last user message is empty", param="messages")
+    ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
+
+    async with _open(parts, ctx, release, "chat.answer") as line:
+        system = render(line.ctx, release)
+        await parts.guardrails.check_input(line.ctx, release, question)
+        found = await parts.knowledge.search(
+            line.ctx,
+            standalone(request, question),
+            collection=retrieval.collection,
+            limit=retrieval.limit,
+            mode=retrieval.search,
+            fusion=retrieval.fusion,
+        )
+        trusted = await parts.guardrails.check_passages(line.ctx, release, found)
+        passages = await parts.knowledge.evidence(line.ctx, trusted, budget_tokens=retrieval.context_tokens)
+        snapshot = await parts.knowledge.snapshot(line.ctx, retrieval.collection)
+        events = answer(
+            line.ctx,
+            question=question,
+            passages=passages,
+            spec=spec,
+            tier=profile(Target.parse(route.targets[0]).model).tier,
+            model=metered(parts.gateway, line.bill, _generating(route)),
+            system=system,
+            grounding=parts.grounding,
+            on_usage=lambda _: None,  # `metered` puts usage on the bill, broken-off calls included
+            snapshot=snapshot.id,
+        )
+        async with aclosing(events):
+            async for event in events:
+                match event:
+                    case AnswerSentence():
+                        yield replace(event, text=parts.guardrails.check_output(release, event.text))
+                    case Answer():
+                        finished = replace(
+                            event,
+                            passages=tuple(trusted),
+                            text=parts.guardrails.check_output(release, event.text),
+                        )
+                        _describe(line, finished)
+                        yield finished
+                    case _:
+                        yield event
+        receipt = _receipt(line, parts, release)
+    yield receipt
+
+
+def _generating(route: RouteSpec) -> RouteSpec:
+    """The route without targets that only quote: quoting is the answer flow's own floor."""
+    targets = [name for name in route.targets if profile(Target.parse(name).model).tier != "none"]
+    return route.model_copy(update={"targets": targets or route.targets})
+
+
+_FOLLOW_UP = re.compile(
+    r"^(and|but|so|then|also|what about|how about|why|it|its|they|their|that|this|those|these|he|she)\b", re.IGNORECASE
+)
+
+
+def standalone(request: ChatRequest, question: str) -> str:
+    """The search query of a question: a follow-up ("and in Germany?") is searched together with what it follows."""
+    earlier = [message.text.strip() for message in request.messages if message.role == "user"][:-1]
+    if earlier and (_FOLLOW_UP.match(question) or len(question.split()) <= 4):
+        return f"{earlier[-1]} {question}"
+    return question
+
+
+def _describe(line: _Line, finished: Answer) -> None:
+    line.span.set(
+        {
+            "interlock.answer.outcome": finished.outcome,
+            "interlock.answer.decline_reason": finished.decline_reason or None,
+            "interlock.answer.answerability": round(finished.answerability, 4),
+            "interlock.answer.citations": len(finished.citations),
+            "interlock.answer.sentences": len(finished.sentences),
+            "interlock.passages": len(finished.passages),
+            "interlock.snapshot": finished.snapshot or None,
+        }
+    )
+    line.record.set(
+        answer=finished.outcome,
+        citations=len(finished.citations),
+        snapshot=finished.snapshot,
+        documents=",".join(sorted({citation.document_id for citation in finished.citations})),
+    )
+
+
+async def chat(
+    parts: Parts, ctx: Context, request: ChatRequest, release: Release | None
+) -> AsyncGenerator[ChatEvent | Receipt, None]:
+    """A model's answer, passed on as it comes; an app without documents adds its prompt and its guardrails.
+
+    Yields deltas, one Finish, and last a Receipt.
+    """
+    if release is None:
+        route = parts.gateway.route(request.model)
+    else:
+        route = RouteSpec.model_validate(release.components["route"])
+    async with _open(parts, ctx, release, "chat.model") as line:
+        if release is None:
+            line.span.set({"gen_ai.request.model": request.model})
+            line.record.subject = request.model
+        else:
+            await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
+            turns = tuple(message for message in request.messages if message.role != "system")
+            request = replace(request, messages=(text_message("system", render(line.ctx, release)), *turns))
+        events = metered(parts.gateway, line.bill, route)(line.ctx, request)
+        if release is not None:
+            events = _watched(parts, release, events)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+        receipt = _receipt(line, parts, release)
+    yield receipt
+
+
+_SENTENCE_END = re.compile(r"[.!?\n](?=\s|$)")
+
+
+async def _watched(
+    parts: Parts, release: Release, events: AsyncGenerator[ChatEvent, None]
+) -> AsyncGenerator[ChatEvent, None]:
+    """Hold text back until a sentence is whole and checked, when the policy looks at answers at all."""
+    looks = any("output" in rule.at for rule in parts.guardrails.rules(release))
+    pending = ""
+    async with aclosing(events):
+        async for event in events:
+            if not looks:
+                yield event
+                continue
+            if isinstance(event, TextDelta):
+                pending += event.text
+                ends = [match.end() for match in _SENTENCE_END.finditer(pending)]
+                if ends and ends[-1] < len(pending):
+                    yield TextDelta(parts.guardrails.check_output(release, pending[: ends[-1]]))
+                    pending = pending[ends[-1] :]
+                continue
+            if pending:
+                yield TextDelta(parts.guardrails.check_output(release, pending))
+                pending = ""
+            yield event

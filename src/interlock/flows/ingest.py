@@ -1,0 +1,90 @@
+"""Ingest one collection as a durable job: progress is saved, a second run waits, a dead worker's run is taken over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+
+from interlock.core.audit import AuditEvent
+from interlock.core.context import Context, Role
+from interlock.core.errors import Conflict, InterlockError
+from interlock.flows.parts import Parts
+from interlock.knowledge.sources import SourceSpec
+from interlock.knowledge.types import IngestReport, Progress
+from interlock.stores.jobs.base import Job
+
+__all__ = ["KIND", "LEASE_S", "enqueue_ingest", "run_ingest"]
+
+KIND = "ingest"
+LEASE_S = 180.0
+"""Longer than one file may take to parse and embed between two progress notes."""
+_SAVE_EVERY_S = 0.5
+
+
+async def enqueue_ingest(parts: Parts, ctx: Context, collection: str) -> Job:
+    """Ask for an ingest of a collection; while one is queued or running, that one is given back."""
+    ctx.require(Role.DEVELOPER, Role.OPERATOR)
+    return await parts.jobs.enqueue(ctx.tenant, KIND, {"collection": collection}, key=collection, max_attempts=3)
+
+
+async def run_ingest(
+    parts: Parts,
+    ctx: Context,
+    job: Job,
+    spec: SourceSpec,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> IngestReport:
+    """Run a claimed job to its end; what was committed before a stop stays, and the next run does the rest.
+
+    Raises: Conflict: the lease was lost, or somebody cancelled the job (code ``cancelled``). Anything the ingest
+    raises, after recording it on the job.
+    """
+    saved = time.monotonic()
+
+    async def note(progress: Progress) -> None:
+        nonlocal saved
+        if on_progress is not None:
+            on_progress(progress)
+        if time.monotonic() - saved < _SAVE_EVERY_S:
+            return
+        saved = time.monotonic()
+        current = await parts.jobs.heartbeat(
+            job, lease_s=LEASE_S, done=progress.done, total=progress.total, message=progress.message[:200]
+        )
+        if current.cancel_requested:
+            raise Conflict("the ingest was cancelled; what was committed stays", code="cancelled")
+
+    try:
+        with parts.observe.span(ctx, "ingest") as (span, inner):
+            span.set({"interlock.collection": spec.collection, "interlock.job": job.id})
+            report = await parts.knowledge.ingest(inner, spec, note)
+    except Conflict as error:
+        if error.code == "cancelled":
+            await parts.jobs.cancelled(job)
+        raise
+    except InterlockError as error:
+        await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=None)
+        raise
+    await parts.jobs.succeed(job, _summary(report))
+    await parts.governance.append(
+        AuditEvent(
+            ctx.tenant,
+            ctx.principal.id,
+            "knowledge.ingest",
+            spec.collection,
+            "ok",
+            _counts(report),
+            trace_id=ctx.trace_id,
+        )
+    )
+    return report
+
+
+def _counts(report: IngestReport) -> dict[str, str | int | bool]:
+    return {name: value for name, value in asdict(report).items() if isinstance(value, int)}
+
+
+def _summary(report: IngestReport) -> dict[str, object]:
+    return {**_counts(report), "failed": [asdict(failure) for failure in report.failed]}

@@ -1,0 +1,39 @@
+"""All parts of a running Interlock, as flows take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from interlock.access.service import Access
+from interlock.cost.service import Costs
+from interlock.gateway.service import Gateway
+from interlock.governance.service import Governance
+from interlock.guardrails.service import Guardrails
+from interlock.observe.service import Observe
+from interlock.releases.service import Releases
+from interlock.serving.service import Models
+from interlock.stores.jobs.base import Jobs
+
+if TYPE_CHECKING:
+    from interlock.knowledge.grounding.service import Grounding
+    from interlock.knowledge.service import KnowledgeService
+
+__all__ = ["Parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Built by :mod:`interlock.app`."""
+
+    access: Access
+    gateway: Gateway
+    knowledge: KnowledgeService
+    grounding: Grounding
+    releases: Releases
+    guardrails: Guardrails
+    observe: Observe
+    cost: Costs
+    governance: Governance
+    models: Models
+    jobs: Jobs

@@ -1,0 +1,1 @@
+"""Governance: what happened, provably."""

@@ -1,0 +1,278 @@
+"""One ingest run: mirror a source into a collection, doing only the work that changes require.
+
+Order of a run: rights that changed, then deletions, then content in batches. Order of a batch: blobs, index (one
+transaction), registry. A crash between two steps leaves the previous version findable, or the new one complete; the
+next run finds the registry unchanged and does the batch again, which is idempotent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from interlock.core.canonical import digest_bytes, digest_json
+from interlock.core.clock import now
+from interlock.core.context import Context
+from interlock.core.errors import InterlockError, InvalidInput, MissingExtra
+from interlock.core.ids import DocumentId, SnapshotId
+from interlock.core.ports import Embedder
+from interlock.knowledge.analysers import VERSION as ANALYSER
+from interlock.knowledge.analysers import analyse
+from interlock.knowledge.loaders import find_loader, loaders
+from interlock.knowledge.parsing import Parser
+from interlock.knowledge.payload import PassagePayload, passage_id
+from interlock.knowledge.ports import Chunker, ReportProgress
+from interlock.knowledge.records import Recorder
+from interlock.knowledge.settings import KnowledgeSettings
+from interlock.knowledge.sources import SourceFile, SourceSpec, read_file, walk
+from interlock.knowledge.store import DocumentStore, StoredDocument
+from interlock.knowledge.types import Chunk, DocumentInfo, FileFailure, IngestReport, LoadedDocument, Progress
+from interlock.stores.blob.base import Blobs
+from interlock.stores.index.base import Index, IndexRow, IndexScope
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["IngestRun", "Pipeline"]
+
+_EMBED_AT_ONCE = 128
+"""Texts handed to the embedder at once: cancelling and progress take effect between two such calls."""
+_REMOVE_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Everything a run works with."""
+
+    documents: DocumentStore
+    blobs: Blobs
+    index: Index
+    embedder: Embedder
+    chunker: Chunker
+    settings: KnowledgeSettings
+
+
+@dataclass(slots=True)
+class _Tally:
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    updated_facts: int = 0
+    deleted: int = 0
+    skipped: int = 0
+    passages: int = 0
+    tokens: int = 0
+    failed: list[FileFailure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """One parsed document that waits for its batch."""
+
+    record: StoredDocument
+    raw: bytes
+    document: LoadedDocument
+    chunks: Sequence[Chunk]
+    is_new: bool
+
+
+class IngestRun:
+    """One run over one source. Use once."""
+
+    def __init__(self, pipeline: Pipeline, ctx: Context, spec: SourceSpec, progress: ReportProgress | None) -> None:
+        self._p = pipeline
+        self._ctx = ctx
+        self._spec = spec
+        self._progress = progress
+        self._scope = IndexScope(ctx.tenant, spec.collection, pipeline.embedder.id)
+        self._tally = _Tally()
+        self._known: dict[str, StoredDocument] = {}
+        self._checked: list[DocumentId] = []
+        self._started = now()
+        self._recorder = Recorder(ctx, spec, self._started)
+        self._total = 0
+
+    async def run(self, parser: Parser) -> SnapshotId | None:
+        """Do it. Gives the collection's snapshot id when nothing changed and one was recorded, else None."""
+        files = await to_thread.run_sync(lambda: list(walk(self._spec)))
+        wanted = [(file, loader) for file in files if (loader := find_loader(file.source)) is not None]
+        self._tally.skipped = len(files) - len(wanted)
+        self._total = len(wanted)
+        await self._leave_other_embedder()
+        self._known = {
+            d.info.source: d for d in await self._p.documents.documents(self._ctx.tenant, self._spec.collection)
+        }
+        await self._apply_facts()
+        await self._remove_missing({file.source for file, _ in wanted})
+        await self._take_content(wanted, parser)
+        await self._p.documents.mark_checked(self._ctx.tenant, self._checked, self._started)
+        state = await self._p.documents.collection(self._ctx.tenant, self._spec.collection)
+        return state.snapshot_id if state else None
+
+    def report(self, snapshot: SnapshotId, seconds: float) -> IngestReport:
+        """What was done."""
+        t = self._tally
+        return IngestReport(
+            collection=self._spec.collection,
+            snapshot=snapshot,
+            added=t.added,
+            changed=t.changed,
+            unchanged=t.unchanged,
+            updated_facts=t.updated_facts,
+            deleted=t.deleted,
+            skipped=t.skipped,
+            failed=tuple(t.failed),
+            passages=t.passages,
+            embedding_tokens=t.tokens,
+            seconds=seconds,
+        )
+
+    async def _leave_other_embedder(self) -> None:
+        """Vectors of two embedders cannot be searched together: the old ones go, and every document is read again."""
+        state = await self._p.documents.collection(self._ctx.tenant, self._spec.collection)
+        if state is not None and state.embedder != self._p.embedder.id:
+            await self._p.index.drop(self._ctx.tenant, self._spec.collection)
+
+    async def _apply_facts(self) -> None:
+        """Readers and metadata rules, before any file is opened: a right that was taken away is gone at once."""
+        changed: list[StoredDocument] = []
+        for known in self._known.values():
+            record = self._recorder.with_facts(known)
+            if record == known:
+                continue
+            if record.info.readers != known.info.readers and known.info.text_digest:
+                await self._p.index.set_readers(self._scope, known.info.id, record.info.readers)
+            changed.append(record)
+        self._known.update({record.info.source: record for record in changed})
+        await self._save(changed)
+        self._tally.updated_facts = len(changed)
+
+    async def _remove_missing(self, present: set[str]) -> None:
+        gone = [known.info.id for source, known in self._known.items() if source not in present]
+        for start in range(0, len(gone), _REMOVE_AT_ONCE):
+            part = gone[start : start + _REMOVE_AT_ONCE]
+            await self._p.index.apply(self._scope, upsert=(), delete=part)
+            unused = await self._p.documents.delete(
+                self._ctx.tenant, self._spec.collection, part, embedder=self._p.embedder.id
+            )
+            for digest in unused:
+                await self._p.blobs.delete(self._ctx.tenant, digest)
+        self._tally.deleted = len(gone)
+
+    async def _take_content(self, wanted: Sequence[tuple[SourceFile, str]], parser: Parser) -> None:
+        pending: list[_Pending] = []
+        for number, (file, loader) in enumerate(wanted):
+            await self._tell(number, file.source)
+            one = await self._take(file, loader, parser)
+            if one is not None:
+                pending.append(one)
+            if sum(len(p.chunks) for p in pending) >= self._p.settings.batch_passages:
+                await self._commit(pending, number + 1)
+                pending = []
+        await self._commit(pending, self._total)
+        await self._tell(self._total, "done")
+
+    async def _take(self, file: SourceFile, loader: str, parser: Parser) -> _Pending | None:
+        """Read and parse one file; None when there is nothing to index. Its failure is recorded, not raised."""
+        raw = b""
+        try:
+            raw = await to_thread.run_sync(lambda: read_file(file, max_bytes=self._p.settings.max_file_bytes))
+            seen, fingerprint = digest_bytes(raw), self._fingerprint(loader)
+            known = self._known.get(file.source)
+            if known is not None and known.info.seen_digest == seen and known.info.fingerprint == fingerprint:
+                self._note_unchanged(known.info)
+                return None
+            document = await parser.load(loader, raw, file.source)
+            chunks = await to_thread.run_sync(self._chunk, document)
+            if not chunks:
+                raise InvalidInput(f"the file {file.source!r} has no text", param=file.source, code="empty_document")
+        except (InvalidInput, MissingExtra) as error:
+            await self._record_failure(file.source, loader, raw, error)
+            return None
+        record = self._recorder.parsed(file.source, document, raw, passages=len(chunks), fingerprint=fingerprint)
+        return _Pending(record, raw, document, chunks, known is None or not known.info.text_digest)
+
+    def _chunk(self, document: LoadedDocument) -> Sequence[Chunk]:
+        return self._p.chunker.chunk(
+            document, count_tokens=self._p.embedder.count_tokens, max_tokens=self._p.embedder.max_tokens
+        )
+
+    def _note_unchanged(self, info: DocumentInfo) -> None:
+        self._checked.append(info.id)
+        if info.state == "failed":
+            self._tally.failed.append(FileFailure(info.source, info.error_code, info.error_message))
+        else:
+            self._tally.unchanged += 1
+
+    async def _commit(self, pending: Sequence[_Pending], done: int) -> None:
+        """Embed and store a batch: blobs, then the index in one transaction, then the registry."""
+        if not pending:
+            return
+        texts = [chunk.search_text for one in pending for chunk in one.chunks]
+        vectors = await self._embed(texts, done)
+        for one in pending:
+            await self._p.blobs.put(self._ctx.tenant, one.raw)
+            await self._p.blobs.put(self._ctx.tenant, one.document.text.encode())
+        rows = await to_thread.run_sync(self._rows, pending, vectors)
+        await self._p.index.apply(self._scope, upsert=rows, delete=())
+        await self._save([one.record for one in pending])
+        fresh = sum(one.is_new for one in pending)
+        self._tally.added += fresh
+        self._tally.changed += len(pending) - fresh
+        self._tally.passages += len(rows)
+
+    async def _embed(self, texts: Sequence[str], done: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        parts: list[NDArray[np.float32]] = []
+        for start in range(0, len(texts), _EMBED_AT_ONCE):
+            part = texts[start : start + _EMBED_AT_ONCE]
+            parts.append(await self._p.embedder.embed(part, "passage"))
+            self._tally.tokens += await to_thread.run_sync(self._count, part)
+            await self._tell(done, f"{start + len(part)} of {len(texts)} passages of this batch embedded")
+        return np.concatenate(parts)
+
+    def _count(self, texts: Sequence[str]) -> int:
+        return sum(self._p.embedder.count_tokens(text) for text in texts)
+
+    def _rows(self, pending: Sequence[_Pending], vectors: NDArray[np.float32]) -> list[IndexRow]:
+        rows: list[IndexRow] = []
+        for one in pending:
+            info = one.record.info
+            for chunk in one.chunks:
+                text = one.document.text[chunk.span.start : chunk.span.end]
+                payload = PassagePayload(
+                    1, info.text_digest, chunk.span.start, chunk.span.end, chunk.page, chunk.heading, text
+                )
+                rows.append(
+                    IndexRow(
+                        passage_id=passage_id(info.id, info.text_digest, chunk.span),
+                        document_id=info.id,
+                        terms=" ".join(analyse(chunk.search_text)),
+                        readers=info.readers,
+                        payload=payload.encode(),
+                        vector=vectors[len(rows)],
+                    )
+                )
+        return rows
+
+    async def _record_failure(self, source: str, loader: str, raw: bytes, error: InterlockError) -> None:
+        self._tally.failed.append(FileFailure(source, error.code, str(error)))
+        fingerprint = self._fingerprint(loader)
+        record = self._recorder.failed(source, self._known.get(source), raw, error, fingerprint=fingerprint)
+        await self._save([record])
+
+    def _fingerprint(self, loader: str) -> str:
+        p = self._p
+        return digest_json([loaders.get(loader).version, p.chunker.version, ANALYSER, p.embedder.id])
+
+    async def _save(self, records: Sequence[StoredDocument]) -> None:
+        await self._p.documents.save(self._ctx.tenant, records, embedder=self._p.embedder.id)
+
+    async def _tell(self, done: int, message: str) -> None:
+        if self._progress is not None:
+            await self._progress(Progress(done, self._total, message))

@@ -1,0 +1,120 @@
+"""The text of a document grows here piece by piece, so that every block's offsets are right by construction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+
+from interlock.core.errors import InvalidInput
+from interlock.core.passages import Span
+from interlock.knowledge.types import Block, BlockKind, LoadedDocument
+
+__all__ = ["CELL_SEPARATOR", "TextBuilder", "clean", "labelled_row", "row_text", "squeeze"]
+
+CELL_SEPARATOR = " | "
+
+_SPACES = re.compile(r"\s+")
+# NUL and other control characters (not tab, newline), lone surrogates, and the marks PDFium leaves for soft hyphens.
+_UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+def clean(text: str) -> str:
+    """Without characters that no store or font can hold; line ends as line feeds."""
+    return _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def squeeze(text: str) -> str:
+    """White space runs as one blank, none at the ends."""
+    return _SPACES.sub(" ", clean(text)).strip()
+
+
+def row_text(cells: Sequence[str]) -> str:
+    """A table row as it is read and quoted: ``Team | 29``."""
+    return CELL_SEPARATOR.join(squeeze(cell) for cell in cells).strip()
+
+
+def labelled_row(columns: Sequence[str], cells: Sequence[str]) -> str:
+    """A table row as it is searched: ``Plan: Team | Price: 29``; empty cells are left out."""
+    pairs = [
+        f"{squeeze(columns[i])}: {squeeze(cell)}" if i < len(columns) and squeeze(columns[i]) else squeeze(cell)
+        for i, cell in enumerate(cells)
+        if squeeze(cell)
+    ]
+    return CELL_SEPARATOR.join(pairs)
+
+
+class TextBuilder:
+    """Collects blocks in reading order.
+
+    Args:
+        name: file path, for messages and the fallback title.
+        media_type: of the file.
+    """
+
+    def __init__(self, name: str, media_type: str) -> None:
+        self._name = name
+        self._media_type = media_type
+        self._parts: list[str] = []
+        self._length = 0
+        self._blocks: list[Block] = []
+        self._headings: list[tuple[int, str]] = []
+
+    @property
+    def headings(self) -> tuple[str, ...]:
+        """Headings in force, outermost first."""
+        return tuple(text for _, text in self._headings)
+
+    @property
+    def is_empty(self) -> bool:
+        """True while nothing was added."""
+        return not self._blocks
+
+    def heading(self, text: str, level: int, *, page: int | None = None) -> None:
+        """Add a heading; it closes those of its own and deeper levels (1 is outermost)."""
+        text = squeeze(text)
+        if not text:
+            return
+        while self._headings and self._headings[-1][0] >= level:
+            self._headings.pop()
+        self._headings.append((level, text))
+        self._append("heading", text, page, "")
+
+    def add(self, kind: BlockKind, text: str, *, page: int | None = None, labelled: str = "") -> None:
+        """Add a block; blank text adds nothing. White space inside is kept as given."""
+        text = clean(text).strip("\n").rstrip() if kind == "code" else clean(text).strip()
+        if text.strip(" |"):
+            self._append(kind, text, page, clean(labelled))
+
+    def table(self, rows: Sequence[Sequence[str]], *, has_header: bool, page: int | None = None) -> None:
+        """Add rows; with a header, the others know their column names."""
+        columns = rows[0] if has_header and rows else ()
+        for number, cells in enumerate(rows):
+            label = labelled_row(columns, cells) if columns and number else ""
+            self.add("table_row", row_text(cells), page=page, labelled=label)
+
+    def build(
+        self, *, title: str = "", metadata: Mapping[str, str] | None = None, pages: int | None = None
+    ) -> LoadedDocument:
+        """The document. Without `title`, its first outermost heading, else the file's stem.
+
+        Raises: InvalidInput: nothing readable was added.
+        """
+        if not self._blocks:
+            raise InvalidInput(f"the file {self._name!r} has no text", param=self._name, code="empty_document")
+        first = self._blocks[0]
+        text = "".join(self._parts)
+        own = text[first.span.start : first.span.end] if first.kind == "heading" else ""
+        name = squeeze(title) or own or PurePosixPath(self._name).stem or self._name
+        return LoadedDocument(text, tuple(self._blocks), name, self._media_type, dict(metadata or {}), pages)
+
+    def _append(self, kind: BlockKind, text: str, page: int | None, labelled: str) -> None:
+        if self._blocks:
+            together = kind in {"list", "table_row"} and self._blocks[-1].kind == kind
+            separator = "\n" if together else "\n\n"
+            self._parts.append(separator)
+            self._length += len(separator)
+        span = Span(self._length, self._length + len(text))
+        self._parts.append(text)
+        self._length = span.end
+        self._blocks.append(Block(kind, span, self.headings, page, labelled))

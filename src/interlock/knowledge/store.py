@@ -1,0 +1,360 @@
+"""Tables of knowledge: the registry of documents, their versions, and the snapshots of collections."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from interlock.core.clock import now
+from interlock.core.ids import DocumentId, SnapshotId, TenantId
+from interlock.knowledge.types import DocumentInfo, Snapshot
+from interlock.stores.sql.base import Json, Sql, UtcDateTime, metadata
+
+__all__ = [
+    "CollectionState",
+    "DocumentStore",
+    "StoredDocument",
+    "document_id",
+    "knowledge_collections",
+    "knowledge_documents",
+    "knowledge_snapshots",
+    "knowledge_versions",
+]
+
+knowledge_documents = sa.Table(
+    "knowledge_documents",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("collection", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("raw_digest", sa.Text, nullable=False),
+    sa.Column("seen_digest", sa.Text, nullable=False),
+    sa.Column("text_digest", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("pages", sa.Integer, nullable=True),
+    sa.Column("passages", sa.Integer, nullable=False),
+    sa.Column("readers", Json, nullable=False),
+    sa.Column("metadata", Json, nullable=False),
+    sa.Column("own_metadata", Json, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("error_code", sa.Text, nullable=False),
+    sa.Column("error_message", sa.Text, nullable=False),
+    sa.Column("ingested_at", UtcDateTime, nullable=True),
+    sa.Column("checked_at", UtcDateTime, nullable=False),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Index("ix_knowledge_documents_tenant_collection", "tenant", "collection"),
+)
+"""One row a source file. `own_metadata` is what the document says itself, before the source's rules."""
+
+knowledge_versions = sa.Table(
+    "knowledge_versions",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("document_id", sa.Text, primary_key=True),
+    sa.Column("text_digest", sa.Text, primary_key=True),
+    sa.Column("raw_digest", sa.Text, primary_key=True),
+    sa.Column("ingested_at", UtcDateTime, nullable=False),
+)
+"""Every version that was ever searchable, so that old citations resolve and an erasure finds all of it."""
+
+knowledge_collections = sa.Table(
+    "knowledge_collections",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("collection", sa.Text, primary_key=True),
+    sa.Column("embedder", sa.Text, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("snapshot_id", sa.Text, nullable=False),
+    sa.Column("snapshot_revision", sa.BigInteger, nullable=False),
+)
+"""`revision` counts changes; the snapshot is current while its revision is the collection's."""
+
+knowledge_snapshots = sa.Table(
+    "knowledge_snapshots",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("collection", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("documents", sa.Integer, nullable=False),
+    sa.Column("passages", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+"""The manifest itself is the blob whose digest is the id."""
+
+_DOCS, _VERSIONS = knowledge_documents, knowledge_versions
+_COLLECTIONS, _SNAPSHOTS = knowledge_collections, knowledge_snapshots
+_IN_LIST = 500
+"""Ids a statement may list: SQLite bounds its parameters."""
+
+
+def document_id(tenant: TenantId, collection: str, source: str) -> DocumentId:
+    """The same path of the same collection is the same document for ever."""
+    key = f"{tenant}\0{collection}\0{source}"
+    return DocumentId("doc_" + hashlib.sha256(key.encode()).hexdigest()[:26])
+
+
+class CollectionState(NamedTuple):
+    """Where a collection stands."""
+
+    embedder: str
+    revision: int
+    snapshot_id: SnapshotId | None
+    """None when the collection changed since the last snapshot."""
+
+
+class StoredDocument(NamedTuple):
+    """A row, and what its document said about itself."""
+
+    info: DocumentInfo
+    own_metadata: dict[str, str]
+
+
+class DocumentStore:
+    """Reads and writes the tables; every method takes the tenant."""
+
+    def __init__(self, sql: Sql) -> None:
+        self._sql = sql
+
+    async def collection(self, tenant: TenantId, collection: str) -> CollectionState | None:
+        """State of a collection, None when nothing was ever ingested."""
+
+        def read(connection: Connection) -> CollectionState | None:
+            return _collection(connection, tenant, collection)
+
+        return await self._sql.read(read)
+
+    async def documents(self, tenant: TenantId, collection: str | None = None) -> list[StoredDocument]:
+        """All documents by collection and source path."""
+
+        def read(connection: Connection) -> list[StoredDocument]:
+            query = sa.select(_DOCS).where(_DOCS.c.tenant == tenant)
+            if collection is not None:
+                query = query.where(_DOCS.c.collection == collection)
+            rows = connection.execute(query.order_by(_DOCS.c.collection, _DOCS.c.source)).mappings()
+            return [_stored(row) for row in rows]
+
+        return await self._sql.read(read)
+
+    async def by_id(self, tenant: TenantId, ids: Collection[DocumentId]) -> dict[DocumentId, DocumentInfo]:
+        """Documents by id; unknown ids are absent."""
+        wanted = sorted(ids)
+
+        def read(connection: Connection) -> dict[DocumentId, DocumentInfo]:
+            found: dict[DocumentId, DocumentInfo] = {}
+            for start in range(0, len(wanted), _IN_LIST):
+                part = wanted[start : start + _IN_LIST]
+                query = sa.select(_DOCS).where(_DOCS.c.tenant == tenant, _DOCS.c.id.in_(part))
+                for row in connection.execute(query).mappings():
+                    info = _stored(row).info
+                    found[info.id] = info
+            return found
+
+        return await self._sql.read(read)
+
+    async def save(self, tenant: TenantId, documents: Sequence[StoredDocument], *, embedder: str) -> None:
+        """Insert or replace documents of one collection, in one transaction that also counts its revision up."""
+        if not documents:
+            return
+        collection = documents[0].info.collection
+
+        def write(connection: Connection) -> None:
+            for document in documents:
+                _save(connection, tenant, document)
+            _touch(connection, tenant, collection, embedder)
+
+        await self._sql.write(write)
+
+    async def mark_checked(self, tenant: TenantId, ids: Collection[DocumentId], at: datetime) -> None:
+        """The sources of these documents were compared and had not changed."""
+        wanted = sorted(ids)
+
+        def write(connection: Connection) -> None:
+            for start in range(0, len(wanted), _IN_LIST):
+                part = wanted[start : start + _IN_LIST]
+                where = (_DOCS.c.tenant == tenant, _DOCS.c.id.in_(part))
+                connection.execute(sa.update(_DOCS).where(*where).values(checked_at=at))
+
+        if wanted:
+            await self._sql.write(write)
+
+    async def delete(
+        self, tenant: TenantId, collection: str, ids: Collection[DocumentId], *, embedder: str
+    ) -> list[str]:
+        """Remove documents and their versions; give the blob digests nothing of the tenant refers to any more."""
+        wanted = sorted(ids)
+
+        def write(connection: Connection) -> list[str]:
+            digests: set[str] = set()
+            for one in wanted:
+                of_document = (_VERSIONS.c.tenant == tenant, _VERSIONS.c.document_id == one)
+                for version in connection.execute(sa.select(_VERSIONS).where(*of_document)):
+                    digests |= {version.text_digest, version.raw_digest}
+                connection.execute(sa.delete(_VERSIONS).where(*of_document))
+                connection.execute(sa.delete(_DOCS).where(_DOCS.c.tenant == tenant, _DOCS.c.id == one))
+            _touch(connection, tenant, collection, embedder)
+            return [digest for digest in sorted(digests) if not _is_used(connection, tenant, digest)]
+
+        return await self._sql.write(write) if wanted else []
+
+    async def has_version(self, tenant: TenantId, document: DocumentId, text_digest: str) -> bool:
+        """Whether the document ever had this text."""
+
+        def read(connection: Connection) -> bool:
+            where = (
+                _VERSIONS.c.tenant == tenant,
+                _VERSIONS.c.document_id == document,
+                _VERSIONS.c.text_digest == text_digest,
+            )
+            return connection.execute(sa.select(_VERSIONS.c.raw_digest).where(*where)).first() is not None
+
+        return await self._sql.read(read)
+
+    async def save_snapshot(self, tenant: TenantId, snapshot: Snapshot, *, revision: int) -> None:
+        """Record the snapshot of a revision; a newer revision keeps the collection's pointer stale."""
+
+        def write(connection: Connection) -> None:
+            where = (
+                _SNAPSHOTS.c.tenant == tenant,
+                _SNAPSHOTS.c.collection == snapshot.collection,
+                _SNAPSHOTS.c.id == snapshot.id,
+            )
+            if connection.execute(sa.select(_SNAPSHOTS.c.id).where(*where)).first() is None:
+                connection.execute(
+                    sa.insert(_SNAPSHOTS).values(
+                        tenant=tenant,
+                        collection=snapshot.collection,
+                        id=snapshot.id,
+                        documents=snapshot.documents,
+                        passages=snapshot.passages,
+                        created_at=snapshot.created_at,
+                    )
+                )
+            connection.execute(
+                sa.update(_COLLECTIONS)
+                .where(_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == snapshot.collection)
+                .values(snapshot_id=snapshot.id, snapshot_revision=revision)
+            )
+
+        await self._sql.write(write)
+
+    async def snapshot(self, tenant: TenantId, collection: str, snapshot: SnapshotId) -> Snapshot | None:
+        """One recorded snapshot."""
+        return next((s for s in await self.snapshots(tenant, collection) if s.id == snapshot), None)
+
+    async def snapshots(self, tenant: TenantId, collection: str) -> list[Snapshot]:
+        """Recorded snapshots, newest first."""
+
+        def read(connection: Connection) -> list[Snapshot]:
+            where = (_SNAPSHOTS.c.tenant == tenant, _SNAPSHOTS.c.collection == collection)
+            query = sa.select(_SNAPSHOTS).where(*where).order_by(_SNAPSHOTS.c.created_at.desc())
+            return [
+                Snapshot(SnapshotId(row.id), row.collection, row.documents, row.passages, row.created_at)
+                for row in connection.execute(query)
+            ]
+
+        return await self._sql.read(read)
+
+
+def _collection(connection: Connection, tenant: TenantId, collection: str) -> CollectionState | None:
+    where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
+    row = connection.execute(sa.select(_COLLECTIONS).where(*where)).first()
+    if row is None:
+        return None
+    current = row.snapshot_id and row.snapshot_revision == row.revision
+    return CollectionState(row.embedder, row.revision, SnapshotId(row.snapshot_id) if current else None)
+
+
+def _touch(connection: Connection, tenant: TenantId, collection: str, embedder: str) -> None:
+    where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
+    changed = connection.execute(
+        sa.update(_COLLECTIONS).where(*where).values(revision=_COLLECTIONS.c.revision + 1, embedder=embedder)
+    )
+    if changed.rowcount == 0:
+        connection.execute(
+            sa.insert(_COLLECTIONS).values(
+                tenant=tenant,
+                collection=collection,
+                embedder=embedder,
+                revision=1,
+                snapshot_id="",
+                snapshot_revision=0,
+            )
+        )
+
+
+def _save(connection: Connection, tenant: TenantId, document: StoredDocument) -> None:
+    info = document.info
+    values = {
+        "collection": info.collection,
+        "source": info.source,
+        "title": info.title,
+        "media_type": info.media_type,
+        "raw_digest": info.raw_digest,
+        "seen_digest": info.seen_digest,
+        "text_digest": info.text_digest,
+        "size_bytes": info.size_bytes,
+        "pages": info.pages,
+        "passages": info.passages,
+        "readers": sorted(info.readers),
+        "metadata": dict(info.metadata),
+        "own_metadata": document.own_metadata,
+        "state": info.state,
+        "error_code": info.error_code,
+        "error_message": info.error_message,
+        "ingested_at": info.ingested_at,
+        "checked_at": info.checked_at,
+        "fingerprint": info.fingerprint,
+    }
+    where = (_DOCS.c.tenant == tenant, _DOCS.c.id == info.id)
+    if connection.execute(sa.update(_DOCS).where(*where).values(**values)).rowcount == 0:
+        connection.execute(sa.insert(_DOCS).values(tenant=tenant, id=info.id, **values))
+    if info.text_digest:
+        version = {
+            "tenant": tenant,
+            "document_id": info.id,
+            "text_digest": info.text_digest,
+            "raw_digest": info.raw_digest,
+        }
+        known = sa.select(_VERSIONS.c.ingested_at).filter_by(**version)
+        if connection.execute(known).first() is None:
+            connection.execute(sa.insert(_VERSIONS).values(**version, ingested_at=info.ingested_at or now()))
+
+
+def _is_used(connection: Connection, tenant: TenantId, digest: str) -> bool:
+    either = sa.or_(_VERSIONS.c.text_digest == digest, _VERSIONS.c.raw_digest == digest)
+    query = sa.select(_VERSIONS.c.document_id).where(_VERSIONS.c.tenant == tenant, either).limit(1)
+    return connection.execute(query).first() is not None
+
+
+# Any: SQLAlchemy's row mapping carries no column types.
+def _stored(row: Any) -> StoredDocument:
+    info = DocumentInfo(
+        id=DocumentId(row["id"]),
+        collection=row["collection"],
+        source=row["source"],
+        title=row["title"],
+        media_type=row["media_type"],
+        raw_digest=row["raw_digest"],
+        text_digest=row["text_digest"],
+        size_bytes=row["size_bytes"],
+        pages=row["pages"],
+        passages=row["passages"],
+        readers=frozenset(row["readers"]),
+        metadata=dict(row["metadata"]),
+        state=row["state"],
+        error_code=row["error_code"],
+        error_message=row["error_message"],
+        ingested_at=row["ingested_at"],
+        checked_at=row["checked_at"],
+        fingerprint=row["fingerprint"],
+        seen_digest=row["seen_digest"],
+    )
+    return StoredDocument(info, dict(row["own_metadata"]))

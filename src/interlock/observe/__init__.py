@@ -1,0 +1,1 @@
+"""Observe: what happened, how long it took, what it cost."""

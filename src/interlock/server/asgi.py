@@ -1,0 +1,115 @@
+"""The ASGI application and the process that serves it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from interlock.app import App
+from interlock.core.errors import InterlockError
+from interlock.server import admin, gateway, health
+from interlock.server.errors import on_error, on_unexpected
+
+__all__ = ["build_asgi"]
+
+_log = logging.getLogger("interlock.access")
+
+
+def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
+    """The application over a running App; `extra` are the routes of other faces (the console)."""
+
+    @asynccontextmanager
+    async def lifespan(asgi: Starlette) -> AsyncIterator[None]:
+        yield
+        asgi.state.stopping = True
+
+    asgi = Starlette(
+        routes=[*gateway.routes, *admin.routes, *health.routes, *extra],
+        lifespan=lifespan,
+        exception_handlers={InterlockError: on_error, 404: _not_found, 405: _bad_method, Exception: on_unexpected},
+    )
+    asgi.state.interlock = app
+    asgi.state.stopping = False
+    asgi.state.metrics = CollectorRegistry()
+    asgi.add_middleware(_Observed, registry=asgi.state.metrics, app_state=app)
+    return asgi
+
+
+async def _not_found(request: Request, error: Exception) -> JSONResponse:
+    return _plain(404, "not_found", f"there is nothing at {request.url.path}")
+
+
+async def _bad_method(request: Request, error: Exception) -> JSONResponse:
+    return _plain(405, "method_not_allowed", f"{request.method} is not possible at {request.url.path}")
+
+
+def _plain(status: int, code: str, message: str) -> JSONResponse:
+    return JSONResponse(
+        {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code, "hint": None}},
+        status,
+    )
+
+
+class _Observed:
+    """Counts, times and logs every request; adds headers that keep browsers honest."""
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry, app_state: App) -> None:
+        self._app = app
+        self._requests = Counter(
+            "interlock_http_requests", "HTTP requests", ["method", "family", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "interlock_http_seconds", "Time to the last byte, in seconds", ["family"], registry=registry
+        )
+        self._open = Gauge("interlock_http_open", "Requests being served now", registry=registry)
+        dropped = Gauge("interlock_spans_dropped", "Spans lost to a full buffer", registry=registry)
+        dropped.set_function(lambda: app_state.parts.observe.dropped)
+        waiting = Gauge("interlock_audit_waiting", "Audit lines not yet committed", registry=registry)
+        waiting.set_function(lambda: app_state.parts.governance.waiting)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        began = time.perf_counter()
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-content-type-options", b"nosniff"),
+                    (b"referrer-policy", b"same-origin"),
+                ]
+            await send(message)
+
+        self._open.inc()
+        try:
+            await self._app(scope, receive, send_on)
+        finally:
+            seconds = time.perf_counter() - began
+            family = _family(scope["path"])
+            self._open.dec()
+            self._requests.labels(scope["method"], family, str(status)).inc()
+            self._seconds.labels(family).observe(seconds)
+            _log.info("%s %s %s %.1f ms", scope["method"], scope["path"], status, seconds * 1000)
+
+
+def _family(path: str) -> str:
+    """A few names instead of one series a path."""
+    if path.startswith("/v1/"):
+        return "/".join(path.split("/")[:4])
+    if path.startswith("/api/v1/"):
+        return "/".join(path.split("/")[:4])
+    return "health" if path in {"/healthz", "/readyz", "/metrics"} else "console"

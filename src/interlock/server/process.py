@@ -1,0 +1,94 @@
+"""The serving process: uvicorn on uvloop, one port, streams finish before it goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from interlock.app import App
+from interlock.core.errors import Misconfigured
+from interlock.server.asgi import build_asgi
+
+__all__ = ["serve"]
+
+
+class _Server(uvicorn.Server):
+    """Tells the application at the first signal that it is stopping, so that readiness turns away new callers."""
+
+    def __init__(self, config: uvicorn.Config, asgi: Starlette) -> None:
+        super().__init__(config)
+        self._asgi = asgi
+
+    async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # uvicorn's list is of sockets
+        self._asgi.state.stopping = True
+        await super().shutdown(sockets)  # type: ignore[arg-type]
+
+
+async def serve(
+    app: App,
+    *,
+    host: str,
+    port: int,
+    extra: Sequence[BaseRoute] = (),
+    on_ready: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; open streams get `server.shutdown_s` to finish.
+
+    Args:
+        on_ready: called once with the address when requests are taken.
+
+    Raises: Misconfigured: the address is taken or not ours.
+    """
+    asgi = build_asgi(app, extra)
+    config = uvicorn.Config(
+        asgi,
+        host=host,
+        port=port,
+        loop="none",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(app.workspace.settings.server.shutdown_s),
+        timeout_keep_alive=20,
+        h11_max_incomplete_event_size=64 * 1024,
+        # Identity must not come from a header that anybody can send.
+        proxy_headers=False,
+    )
+    server = _Server(config, asgi)
+    async with _announcing(server, host, on_ready):
+        try:
+            await server.serve()
+        except SystemExit as error:
+            # uvicorn exits by itself when it cannot bind.
+            raise Misconfigured(
+                f"{host}:{port} cannot be listened on",
+                param="server.port",
+                hint="another process uses it? try: interlock up --port 0",
+            ) from error
+
+
+@asynccontextmanager
+async def _announcing(server: uvicorn.Server, host: str, on_ready: Callable[[str], None] | None) -> AsyncIterator[None]:
+    async def announce() -> None:
+        # uvicorn tells that it listens by this flag alone.
+        while not server.started:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        if on_ready is not None:
+            bound = server.servers[0].sockets[0].getsockname()[1]
+            shown = f"[{host}]" if ":" in host else host
+            on_ready(f"http://{shown}:{bound}")
+
+    task = asyncio.ensure_future(announce())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,82 @@
+"""What the API shows of answers: the documented extension field `interlock`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interlock.core.answers import Answer
+from interlock.core.passages import Citation, Passage
+from interlock.flows.chat import Receipt
+
+__all__ = ["answer_view", "citation_view", "passage_view", "receipt_view"]
+
+# Any in this module: JSON objects on their way out.
+
+
+def citation_view(citation: Citation) -> dict[str, Any]:
+    """One citation: `start` and `end` are characters of the document's extracted text of version `digest`."""
+    return {
+        "marker": citation.marker,
+        "document": citation.document_id,
+        "digest": citation.document_digest,
+        "source": citation.source,
+        "title": citation.title,
+        "page": citation.page,
+        "start": citation.span.start,
+        "end": citation.span.end,
+        "quote": citation.quote,
+        "support": citation.support,
+        "score": round(citation.score, 4),
+        "url": f"/documents/{citation.document_id}?start={citation.span.start}&end={citation.span.end}"
+        f"&digest={citation.document_digest}",
+    }
+
+
+def passage_view(passage: Passage) -> dict[str, Any]:
+    """One retrieved passage with the scores of both legs."""
+    return {
+        "id": passage.id,
+        "document": passage.document_id,
+        "source": passage.source,
+        "title": passage.title,
+        "heading": passage.heading,
+        "page": passage.page,
+        "start": passage.span.start,
+        "end": passage.span.end,
+        "text": passage.text,
+        "score": round(passage.score, 4),
+        "dense_score": None if passage.dense_score is None else round(passage.dense_score, 4),
+        "lexical_score": None if passage.lexical_score is None else round(passage.lexical_score, 4),
+    }
+
+
+def answer_view(answer: Answer) -> dict[str, Any]:
+    """How an answer came about, and what it rests on."""
+    return {
+        "outcome": answer.outcome,
+        "decline_reason": answer.decline_reason or None,
+        "answerability": round(answer.answerability, 4),
+        "citations": [citation_view(citation) for citation in answer.citations],
+        "sentences": [
+            {
+                "text": sentence.text,
+                "origin": sentence.origin,
+                "markers": [citation.marker for citation in sentence.citations],
+            }
+            for sentence in answer.sentences
+        ],
+        "passages": [passage_view(passage) for passage in answer.passages],
+        "conflicts": list(answer.conflicts),
+        "snapshot": answer.snapshot or None,
+    }
+
+
+def receipt_view(receipt: Receipt) -> dict[str, Any]:
+    """Trace, release, cost. `cost_usd` is a decimal string, null when a model is unpriced."""
+    return {
+        "trace_id": receipt.trace_id,
+        "release": receipt.release.id if receipt.release else None,
+        "channel": receipt.release.channel if receipt.release else None,
+        "model": receipt.model,
+        "cost_usd": None if receipt.cost is None else f"{receipt.cost.decimal():f}",
+    }

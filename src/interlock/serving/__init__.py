@@ -1,0 +1,1 @@
+"""Serving: model weights on this machine."""

@@ -1,0 +1,203 @@
+"""Open index files: a bounded number of tenants at a time, each with one writer and a few readers."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from pysqlite3 import dbapi2
+
+from interlock.core.errors import MissingExtra, StorageFull, Unavailable
+
+__all__ = ["Connection", "Handles"]
+
+Connection = Any
+"""A pysqlite3 connection. Any: the library has no types."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS collection (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, embedder TEXT NOT NULL, dims INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS reader_set (id INTEGER PRIMARY KEY, members TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS reader_member (
+  reader TEXT NOT NULL, set_id INTEGER NOT NULL, PRIMARY KEY (reader, set_id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS passage (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, collection_id INTEGER NOT NULL, passage_id TEXT NOT NULL,
+  document_id TEXT NOT NULL, aclset INTEGER NOT NULL, terms_bytes INTEGER NOT NULL, payload BLOB NOT NULL,
+  UNIQUE (collection_id, passage_id));
+CREATE INDEX IF NOT EXISTS passage_document ON passage (collection_id, document_id, id);
+INSERT OR IGNORE INTO reader_set (id, members) VALUES (0, '[]');
+PRAGMA user_version = 1;
+"""
+
+
+class Handle:
+    """The connections of one tenant's file."""
+
+    def __init__(self, path: Path, *, synchronous: str, max_pages: int | None) -> None:
+        self.path = path
+        self._pragmas = f"PRAGMA busy_timeout=15000; PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous};"
+        if max_pages is not None:
+            self._pragmas += f" PRAGMA max_page_count={int(max_pages)};"
+        self.users = 0
+        # One writer at a time in this process; other processes wait at BEGIN IMMEDIATE.
+        self.writing = threading.Lock()
+        self._idle: list[Connection] = []
+        self._writer: Connection = self._connect()
+        if self._writer.execute("PRAGMA user_version").fetchone()[0] != 1:
+            self._writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        self.inode = os.stat(path).st_ino
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction, committed at the end."""
+        with self.writing:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One snapshot."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        """Close every connection; nobody may be using one."""
+        for connection in (self._writer, *self._idle):
+            connection.close()
+
+    def _connect(self) -> Connection:
+        try:
+            import sqlite_vec
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                "the embedded index needs sqlite-vec", hint="pip install 'interlock[knowledge]'"
+            ) from error
+
+        connection = dbapi2.connect(str(self.path), isolation_level=None, check_same_thread=False)
+        connection.enable_load_extension(True)
+        sqlite_vec.load(connection)
+        connection.enable_load_extension(False)
+        connection.executescript(self._pragmas)
+        return connection
+
+
+class Handles:
+    """The open files, the longest unused closed first.
+
+    Args:
+        most: files kept open at a time; more are open only while that many are in use at once.
+        synchronous: SQLite's setting.
+        max_pages: bound of each file, None for no bound.
+    """
+
+    def __init__(self, most: int, *, synchronous: str = "NORMAL", max_pages: int | None = None) -> None:
+        self._most = most
+        self._synchronous = synchronous
+        self._max_pages = max_pages
+        self._open: OrderedDict[Path, Handle] = OrderedDict()
+        # Guards `_open` and the users counts; held for no SQL but the opening of a file.
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def use(self, path: Path, *, create: bool) -> Iterator[Handle | None]:
+        """The handle of `path`, kept open meanwhile; None when there is no such file and `create` is false."""
+        with converted():
+            handle = self._take(path, create=create)
+            try:
+                yield handle
+            finally:
+                if handle is not None:
+                    with self._lock:
+                        handle.users -= 1
+                        if handle.users == 0 and self._open.get(path) is not handle:
+                            handle.close()  # dropped while it was in use
+                        self._trim()
+
+    def forget(self, path: Path) -> None:
+        """Close `path` and remove it with what SQLite keeps beside it; who still reads it reads on from no name."""
+        with self._lock:
+            handle = self._open.pop(path, None)
+            if handle is not None and handle.users == 0:
+                handle.close()
+            for suffix in ("", "-wal", "-shm"):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close all."""
+        with self._lock:
+            for handle in self._open.values():
+                handle.close()
+            self._open.clear()
+
+    def _take(self, path: Path, *, create: bool) -> Handle | None:
+        with self._lock:
+            handle = self._open.get(path)
+            inode = None
+            with suppress(FileNotFoundError):
+                inode = os.stat(path).st_ino
+            if handle is not None and handle.inode != inode:
+                # Another process dropped the tenant: what we have open is a file without a name.
+                del self._open[path]
+                if handle.users == 0:
+                    handle.close()
+                handle = None
+            if handle is None:
+                if inode is None and not create:
+                    return None
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle = Handle(path, synchronous=self._synchronous, max_pages=self._max_pages)
+                self._open[path] = handle
+            handle.users += 1
+            self._open.move_to_end(path)
+            return handle
+
+    def _trim(self) -> None:
+        for path, handle in list(self._open.items()):
+            if len(self._open) <= self._most:
+                return
+            if handle.users == 0:
+                del self._open[path]
+                handle.close()
+
+
+@contextmanager
+def converted() -> Iterator[None]:
+    """Turn SQLite's operational errors into ours."""
+    try:
+        yield
+    except (dbapi2.OperationalError, dbapi2.DatabaseError, OSError) as error:
+        name = getattr(error, "sqlite_errorname", "") or type(error).__name__
+        if name == "SQLITE_FULL" or getattr(error, "errno", None) in {28, 122}:
+            raise StorageFull("no room for the index", hint="free disk space; nothing was half-written") from error
+        if isinstance(error, OSError) or name.startswith(
+            ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_CANT")
+        ):
+            raise Unavailable(f"the index cannot be used ({name})", hint="check the disk; see stores.index") from error
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise Unavailable(
+                "the index file is damaged",
+                code="corrupt_index",
+                retryable=False,
+                hint="drop the tenant's index and ingest again: it is derived data",
+            ) from error
+        raise

@@ -1,0 +1,356 @@
+"""Hybrid index in one SQLite file a tenant: sqlite-vec for vectors, FTS5 for words.
+
+A file a tenant keeps word statistics apart, makes erasure the removal of a file, and answers in about a millisecond.
+Each distinct set of readers is interned as an integer, and both legs take ``aclset IN (the sets this reader is in)``
+before the top k; set 0 is the set of nobody, so it is in no list. Vectors are compared exhaustively: the dense leg is
+exact. Word statistics (document counts, lengths) are the collection's, over readable and unreadable rows alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from interlock.core.errors import InvalidInput
+from interlock.core.ids import DocumentId, PassageId, TenantId
+from interlock.stores._folders import tenant_folder
+from interlock.stores._threads import Threads
+from interlock.stores.index import _rows
+from interlock.stores.index._handles import Connection, Handles
+from interlock.stores.index.base import Hit, IndexRow, IndexScope, IndexStats
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["SqliteIndex"]
+
+T = TypeVar("T")
+
+_PUNCTUATION = "".join(chr(code) for code in range(33, 127) if not chr(code).isalnum())
+
+
+def _tokenizer() -> str:
+    # FTS5's `ascii` with every printable sign a token character: it splits at spaces and changes nothing else.
+    # Quoted twice: once as the tokenizer's argument, once as the table's.
+    argument = "'" + _PUNCTUATION.replace("'", "''") + "'"
+    return '"ascii tokenchars ' + argument.replace('"', '""') + '"'
+
+
+class _Collection(NamedTuple):
+    id: int
+    embedder: str
+    dims: int
+
+
+class SqliteIndex:
+    """An `Index` in a folder; several processes may share it.
+
+    Args:
+        root: the folder; one file a tenant in it.
+        max_open: tenants' files kept open.
+        threads: searches and writes at a time.
+        synchronous: ``normal`` or ``full``, as for `open_sql`. The index can be rebuilt, so ``normal`` is enough.
+        max_pages: bound of each file in pages of 4,096 bytes, None for no bound.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        max_open: int = 64,
+        threads: int = 4,
+        synchronous: Literal["normal", "full"] = "normal",
+        max_pages: int | None = None,
+    ) -> None:
+        self._root = root
+        self._handles = Handles(max_open, synchronous=synchronous.upper(), max_pages=max_pages)
+        self._threads = Threads(threads, "interlock-index")
+
+    async def apply(self, scope: IndexScope, *, upsert: Sequence[IndexRow], delete: Collection[DocumentId]) -> None:
+        """See `Index.apply`.
+
+        Raises: InvalidInput: a row has the wrong dimensions or repeats a passage id, or the collection holds another
+            embedder's vectors.
+        """
+        await self._threads.run(lambda: self._apply(scope, upsert, delete))
+
+    async def set_readers(self, scope: IndexScope, document: DocumentId, readers: frozenset[str]) -> None:
+        """See `Index.set_readers`. Nothing happens when the document is unknown."""
+
+        def write() -> None:
+            with self._handles.use(self._path(scope.tenant), create=False) as handle:
+                if handle is None:
+                    return
+                with handle.write() as connection:
+                    found = _collection(connection, scope.collection)
+                    if found is None:
+                        return
+                    aclset = _intern(connection, readers)
+                    where = "collection_id = ? AND document_id = ?"
+                    ids = connection.execute(f"SELECT id FROM passage WHERE {where}", (found.id, document)).fetchall()  # noqa: S608 - constant
+                    connection.execute(
+                        f"UPDATE passage SET aclset = ? WHERE {where}",  # noqa: S608 - constant
+                        (aclset, found.id, document),
+                    )
+                    connection.executemany(
+                        f"UPDATE vector_{found.id} SET aclset = ? WHERE rowid = ?",  # noqa: S608 - our own number
+                        [(aclset, row[0]) for row in ids],
+                    )
+
+        await self._threads.run(write)
+
+    async def dense(
+        self, scope: IndexScope, vector: Sequence[float] | NDArray[np.float32], *, readers: frozenset[str], k: int
+    ) -> list[Hit]:
+        """See `Index.dense`. Exact; time grows with the rows of the collection."""
+        _rows.check_k(k)
+
+        def search(connection: Connection, found: _Collection, allowed: str) -> list[Hit]:
+            if found.embedder != scope.embedder:
+                return []
+            query = _rows.unit_vector(vector, found.dims).tobytes()
+            rows = connection.execute(
+                f"""
+                WITH near AS MATERIALIZED (
+                  SELECT rowid AS id, distance FROM vector_{found.id}
+                  WHERE embedding MATCH ? AND k = ? AND aclset IN (SELECT value FROM json_each(?)))
+                SELECT p.passage_id, p.document_id, 1.0 - near.distance, p.payload
+                FROM near JOIN passage p ON p.id = near.id ORDER BY near.distance, p.id
+                """,  # noqa: S608 - our own number
+                (query, k, allowed),
+            )
+            return [Hit(row[0], row[1], max(-1.0, min(1.0, row[2])), row[3]) for row in rows]
+
+        return await self._read(scope, readers, search)
+
+    async def lexical(self, scope: IndexScope, terms: Sequence[str], *, readers: frozenset[str], k: int) -> list[Hit]:
+        """See `Index.lexical`. No sign in `terms` has a meaning: each word is quoted."""
+        _rows.check_k(k)
+        match = " OR ".join('"' + word.replace('"', '""') + '"' for word in _rows.query_words(terms))
+        if not match:
+            return []
+
+        def search(connection: Connection, found: _Collection, allowed: str) -> list[Hit]:
+            table = f"words_{found.id}"
+            rows = connection.execute(
+                f"""
+                WITH best AS MATERIALIZED (
+                  SELECT f.rowid AS id, bm25({table}) AS rank FROM {table} f JOIN passage p ON p.id = f.rowid
+                  WHERE {table} MATCH ? AND p.aclset IN (SELECT value FROM json_each(?))
+                  ORDER BY rank, f.rowid LIMIT ?)
+                SELECT p.passage_id, p.document_id, -best.rank, p.payload
+                FROM best JOIN passage p ON p.id = best.id ORDER BY best.rank, p.id
+                """,  # noqa: S608 - our own number
+                (match, allowed, k),
+            )
+            return [Hit(*row) for row in rows]
+
+        return await self._read(scope, readers, search)
+
+    async def get(self, scope: IndexScope, passages: Collection[PassageId], *, readers: frozenset[str]) -> list[Hit]:
+        """See `Index.get`."""
+
+        def search(connection: Connection, found: _Collection, allowed: str) -> list[Hit]:
+            wanted = json.dumps(list(passages))
+            rows = connection.execute(
+                """
+                SELECT passage_id, document_id, 0.0, payload FROM passage
+                WHERE collection_id = ? AND passage_id IN (SELECT value FROM json_each(?))
+                  AND aclset IN (SELECT value FROM json_each(?))
+                """,
+                (found.id, wanted, allowed),
+            )
+            return [Hit(*row) for row in rows]
+
+        return await self._read(scope, readers, search)
+
+    async def document_passages(self, scope: IndexScope, document: DocumentId, *, readers: frozenset[str]) -> list[Hit]:
+        """See `Index.document_passages`."""
+
+        def search(connection: Connection, found: _Collection, allowed: str) -> list[Hit]:
+            rows = connection.execute(
+                """
+                SELECT passage_id, document_id, 0.0, payload FROM passage
+                WHERE collection_id = ? AND document_id = ? AND aclset IN (SELECT value FROM json_each(?)) ORDER BY id
+                """,
+                (found.id, document, allowed),
+            )
+            return [Hit(*row) for row in rows]
+
+        return await self._read(scope, readers, search)
+
+    async def stats(self, scope: IndexScope) -> IndexStats:
+        """See `Index.stats`. The size counts payloads, vectors and words, not the file's overhead."""
+
+        def read() -> IndexStats:
+            with self._handles.use(self._path(scope.tenant), create=False) as handle:
+                if handle is None:
+                    return IndexStats(0, 0, 0)
+                with handle.read() as connection:
+                    found = _collection(connection, scope.collection)
+                    if found is None:
+                        return IndexStats(0, 0, 0)
+                    counted = connection.execute(
+                        "SELECT count(*), count(DISTINCT document_id), coalesce(sum(length(payload) + terms_bytes), 0)"
+                        " FROM passage WHERE collection_id = ?",
+                        (found.id,),
+                    ).fetchone()
+                    return IndexStats(counted[0], counted[1], counted[2] + counted[0] * found.dims * 4)
+
+        return await self._threads.run(read)
+
+    async def drop(self, tenant: TenantId, collection: str | None = None) -> None:
+        """See `Index.drop`. Without `collection` the tenant's file is removed."""
+
+        def write() -> None:
+            path = self._path(tenant)
+            with self._handles.use(path, create=False) as handle:
+                if handle is None:
+                    return
+                with handle.write() as connection:
+                    # Emptied even when the file goes: another process may still hold it open for a moment.
+                    for (name,) in connection.execute("SELECT name FROM collection").fetchall():
+                        if collection in (None, name):
+                            _drop(connection, name)
+            if collection is None:
+                self._handles.forget(path)
+
+        await self._threads.run(write)
+
+    async def close(self) -> None:
+        """See `Index.close`."""
+        await self._threads.close()
+        self._handles.close()
+
+    def _path(self, tenant: TenantId) -> Path:
+        return self._root / f"{tenant_folder(tenant)}.sqlite"
+
+    async def _read(
+        self,
+        scope: IndexScope,
+        readers: frozenset[str],
+        search: Callable[[Connection, _Collection, str], list[Hit]],
+    ) -> list[Hit]:
+        """Run `search` with the collection and the JSON list of reader sets these readers are in."""
+
+        def read() -> list[Hit]:
+            with self._handles.use(self._path(scope.tenant), create=False) as handle:
+                if handle is None:
+                    return []
+                with handle.read() as connection:
+                    found = _collection(connection, scope.collection)
+                    allowed = _allowed(connection, readers)
+                    return search(connection, found, json.dumps(allowed)) if found is not None and allowed else []
+
+        return await self._threads.run(read)
+
+    def _apply(self, scope: IndexScope, upsert: Sequence[IndexRow], delete: Collection[DocumentId]) -> None:
+        _rows.check_rows(upsert)
+        path = self._path(scope.tenant)
+        with self._handles.use(path, create=bool(upsert)) as handle:
+            if handle is None:
+                return
+            with handle.write() as connection:
+                found = _collection(connection, scope.collection)
+                if found is not None:
+                    for document in {*delete, *(row.document_id for row in upsert)}:
+                        _delete_document(connection, found, document)
+                if upsert:
+                    found = _bind(connection, scope, found, len(upsert[0].vector))
+                    _insert(connection, found, upsert)
+
+
+def _collection(connection: Connection, name: str) -> _Collection | None:
+    row = connection.execute("SELECT id, embedder, dims FROM collection WHERE name = ?", (name,)).fetchone()
+    return None if row is None else _Collection(*row)
+
+
+def _bind(connection: Connection, scope: IndexScope, found: _Collection | None, dims: int) -> _Collection:
+    """The collection, made when new or empty; one collection holds the vectors of one embedder."""
+    if found is not None and found.embedder != scope.embedder:
+        used = connection.execute("SELECT 1 FROM passage WHERE collection_id = ? LIMIT 1", (found.id,)).fetchone()
+        if used is not None:
+            raise InvalidInput(
+                f"the collection {scope.collection!r} holds vectors of another embedder",
+                hint="drop the collection and ingest it again with the new embedder",
+                param="embedder",
+            )
+        _drop(connection, scope.collection)
+        found = None
+    if found is not None:
+        return found
+    made = connection.execute(
+        "INSERT INTO collection (name, embedder, dims) VALUES (?, ?, ?)", (scope.collection, scope.embedder, dims)
+    )
+    number = int(made.lastrowid)
+    # chunk_size 8: vectors are stored in chunks of that many rows, and most collections are small.
+    connection.execute(
+        f"CREATE VIRTUAL TABLE vector_{number} USING vec0("
+        f"aclset INTEGER, embedding FLOAT[{int(dims)}] distance_metric=cosine, chunk_size=8)"
+    )
+    connection.execute(
+        # With its own copy of the terms: a contentless table goes on counting deleted rows' words in its mean length.
+        f"CREATE VIRTUAL TABLE words_{number} USING fts5(terms, tokenize={_tokenizer()})"
+    )
+    return _Collection(number, scope.embedder, dims)
+
+
+def _insert(connection: Connection, found: _Collection, rows: Sequence[IndexRow]) -> None:
+    sets = {readers: _intern(connection, readers) for readers in {row.readers for row in rows}}
+    for row in rows:
+        vector = _rows.unit_vector(row.vector, found.dims).tobytes()
+        terms = " ".join(_rows.words(row.terms))
+        aclset = sets[row.readers]
+        taken = "SELECT 1 FROM passage WHERE collection_id = ? AND passage_id = ?"
+        if connection.execute(taken, (found.id, row.passage_id)).fetchone() is not None:
+            raise InvalidInput(f"the passage {row.passage_id!r} belongs to another document", param="upsert")
+        made = connection.execute(
+            "INSERT INTO passage (collection_id, passage_id, document_id, aclset, terms_bytes, payload)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (found.id, row.passage_id, row.document_id, aclset, len(terms.encode()), row.payload),
+        ).lastrowid
+        connection.execute(
+            f"INSERT INTO vector_{found.id} (rowid, aclset, embedding) VALUES (?, ?, ?)",  # noqa: S608 - our own number
+            (made, aclset, vector),
+        )
+        connection.execute(f"INSERT INTO words_{found.id} (rowid, terms) VALUES (?, ?)", (made, terms))  # noqa: S608 - our own number
+
+
+def _delete_document(connection: Connection, found: _Collection, document: str) -> None:
+    where = (found.id, document)
+    ids = connection.execute("SELECT id FROM passage WHERE collection_id = ? AND document_id = ?", where).fetchall()
+    connection.executemany(f"DELETE FROM vector_{found.id} WHERE rowid = ?", ids)  # noqa: S608 - our own number
+    connection.executemany(f"DELETE FROM words_{found.id} WHERE rowid = ?", ids)  # noqa: S608 - our own number
+    connection.execute("DELETE FROM passage WHERE collection_id = ? AND document_id = ?", where)
+
+
+def _drop(connection: Connection, name: str) -> None:
+    found = _collection(connection, name)
+    assert found is not None, "only known collections are dropped"
+    connection.execute(f"DROP TABLE vector_{found.id}")
+    connection.execute(f"DROP TABLE words_{found.id}")
+    connection.execute("DELETE FROM passage WHERE collection_id = ?", (found.id,))
+    connection.execute("DELETE FROM collection WHERE id = ?", (found.id,))
+
+
+def _intern(connection: Connection, readers: frozenset[str]) -> int:
+    """The number of a set of readers; 0 for nobody."""
+    members = _rows.reader_set(readers)
+    row = connection.execute("SELECT id FROM reader_set WHERE members = ?", (members,)).fetchone()
+    if row is not None:
+        return int(row[0])
+    number = int(connection.execute("INSERT INTO reader_set (members) VALUES (?)", (members,)).lastrowid)
+    connection.executemany("INSERT INTO reader_member (reader, set_id) VALUES (?, ?)", [(r, number) for r in readers])
+    return number
+
+
+def _allowed(connection: Connection, readers: frozenset[str]) -> list[int]:
+    """Numbers of the sets that hold one of `readers`."""
+    rows: list[tuple[Any, ...]] = connection.execute(  # Any: untyped driver rows
+        "SELECT DISTINCT set_id FROM reader_member WHERE reader IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(readers)),),
+    ).fetchall()
+    return [int(row[0]) for row in rows]

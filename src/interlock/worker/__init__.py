@@ -1,0 +1,1 @@
+"""The worker: takes durable jobs from the queue and runs their flows."""

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interlock.knowledge.chunkers import chunkers
+from interlock.knowledge.loaders import loaders
+from interlock.testing.embedders import HashEmbedder
+
+from . import samples
+
+count = HashEmbedder().count_tokens
+
+
+def cut(document, *, name="structural", max_tokens=254):
+    return chunkers.get(name).chunk(document, count_tokens=count, max_tokens=max_tokens)
+
+
+def check(document, chunks, max_tokens=254):
+    position = 0
+    for chunk in chunks:
+        assert position <= chunk.span.start < chunk.span.end <= len(document.text)
+        assert document.text[chunk.span.start : chunk.span.end].strip()
+        assert count(chunk.search_text) <= max_tokens
+        position = chunk.span.end
+
+
+markdown = st.lists(
+    st.one_of(
+        st.integers(1, 4).map(lambda n: "#" * n + f" Heading {n}"),
+        st.integers(1, 80).map(lambda n: " ".join(f"word{i}" for i in range(n)) + "."),
+        st.integers(1, 30).map(lambda n: "| a | b |\n|---|---|\n" + "\n".join(f"| r{i} | {i} |" for i in range(n))),
+        st.just("- one\n- two"),
+        st.just("x" * 3000),
+    ),
+    min_size=1,
+    max_size=12,
+).map("\n\n".join)
+
+
+@pytest.mark.parametrize("name", chunkers.names())
+@settings(deadline=None, max_examples=60)
+@given(source=markdown)
+def test_chunks_are_ordered_in_range_and_fit_the_embedder(name, source):
+    document = loaders.get("markdown").load(source.encode(), "x.md")
+    check(document, cut(document, name=name, max_tokens=60), max_tokens=60)
+
+
+@settings(deadline=None, max_examples=60)
+@given(source=markdown)
+def test_no_body_text_is_lost(source):
+    document = loaders.get("markdown").load(source.encode(), "x.md")
+    covered = bytearray(len(document.text))
+    for chunk in cut(document):
+        covered[chunk.span.start : chunk.span.end] = b"\x01" * (chunk.span.end - chunk.span.start)
+    for block in document.blocks:
+        if block.kind != "heading":
+            missed = [i for i in range(block.span.start, block.span.end) if not covered[i]]
+            assert not "".join(document.text[i] for i in missed).strip()
+
+
+def test_a_chunk_stays_in_its_section_and_carries_its_headings():
+    source = "# Manual\n\n## One\n\nAlpha is first.\n\n## Two\n\nBeta is second.\n\n### Detail\n\nGamma is third."
+    document = loaders.get("markdown").load(source.encode(), "m.md")
+    first, second = cut(document)
+    assert (first.heading, first.search_text) == ("Manual › One", "Manual › One\nAlpha is first.")
+    text = document.text[second.span.start : second.span.end]
+    assert text == "Beta is second.\n\nDetail\n\nGamma is third."
+    assert second.heading == "Manual › Two"
+
+
+def test_long_sections_are_cut_between_sentences_near_the_target():
+    body = " ".join(f"Sentence number {n} has exactly eight words here." for n in range(100))
+    document = loaders.get("markdown").load(f"# T\n\n{body}".encode(), "t.md")
+    chunks = cut(document)
+    words = [len(document.text[c.span.start : c.span.end].split()) for c in chunks]
+    assert all(100 <= n <= 150 for n in words[:-1])
+    assert all(document.text[c.span.end - 1] == "." for c in chunks)
+
+
+def test_a_table_is_cut_between_rows_and_each_row_knows_its_columns():
+    rows = "\n".join(f"Item{n},{n}0,a note about item number {n}" for n in range(60))
+    document = loaders.get("csv").load(f"name,price,note\n{rows}".encode(), "t.csv")
+    chunks = cut(document)
+    assert len(chunks) > 2
+    for chunk in chunks:
+        text = document.text[chunk.span.start : chunk.span.end]
+        assert text.count("\n") == chunk.search_text.count("\n") - 1
+        assert "price: " in chunk.search_text
+        assert "price: " not in text
+
+
+def test_pages_are_kept():
+    document = loaders.get("pdf").load(samples.pdf_file(), "m.pdf")
+    assert [chunk.page for chunk in cut(document)] == [1, 2, 3]
+
+
+def test_a_section_of_a_heading_alone_stays_findable():
+    document = loaders.get("markdown").load(b"# Manual\n\n## Reserved\n\n## Two\n\nText.", "m.md")
+    assert any("Reserved" in chunk.search_text for chunk in cut(document))

@@ -1,0 +1,119 @@
+"""The hybrid index in SQLite files and in PostgreSQL with pgvector."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interlock.core.errors import Misconfigured, StorageFull
+from interlock.core.ids import DocumentId, PassageId, TenantId
+from interlock.stores.index.base import Index, IndexRow, IndexScope
+from interlock.stores.index.postgres import PostgresIndex
+from interlock.stores.index.sqlite import SqliteIndex
+from interlock.stores.sql import Sql
+from interlock.testing.stores import IndexSuite
+from interlock.testing.stores.index import PUBLIC, make_row
+
+QUERY = [1.0, 0.0, 0.0, 0.0]
+SCOPE = IndexScope(TenantId("acme"), "docs", "e4")
+
+
+class TestSqlite(IndexSuite):
+    @pytest.fixture
+    async def index(self, tmp_path: Path) -> AsyncIterator[Index]:
+        index = SqliteIndex(tmp_path / "index", max_open=3)
+        yield index
+        await index.close()
+
+
+@pytest.mark.postgres
+class TestPostgres(IndexSuite):
+    @pytest.fixture
+    def index(self, postgres_sql: Sql) -> Index:
+        return PostgresIndex(postgres_sql)
+
+
+@pytest.mark.postgres
+class TestPostgresGraph(IndexSuite):
+    """Every search walks the graph first."""
+
+    @pytest.fixture
+    def index(self, postgres_sql: Sql) -> Index:
+        return PostgresIndex(postgres_sql, exact_rows=0)
+
+
+@pytest.mark.postgres
+async def test_the_graph_finds_most_near_rows_of_few_readable_ones(postgres_sql: Sql) -> None:
+    index = PostgresIndex(postgres_sql, exact_rows=0)
+    rng = np.random.default_rng(7)
+    vectors = rng.normal(size=(4000, 16))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    rows = [
+        IndexRow(PassageId(f"p{i}"), DocumentId(f"d{i}"), "w", frozenset({"public" if i % 25 == 0 else "x"}), b"", v)
+        for i, v in enumerate(vectors)
+    ]
+    await index.apply(SCOPE, upsert=rows, delete=[])
+    readable = [i for i in range(4000) if i % 25 == 0]
+    query = vectors[0]
+    best = {f"p{i}" for i in sorted(readable, key=lambda i: -float(vectors[i] @ query))[:20]}
+    found = {hit.passage_id for hit in await index.dense(SCOPE, query, readers=PUBLIC, k=20)}
+    assert len(found) == 20
+    assert len(found & best) >= 18
+
+
+async def test_the_postgres_index_refuses_another_dialect(sqlite_sql: Sql) -> None:
+    with pytest.raises(Misconfigured):
+        PostgresIndex(sqlite_sql)
+
+
+async def test_a_full_disk_leaves_the_index_as_it_was(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path, max_pages=120)
+    await index.apply(SCOPE, upsert=[make_row("p1")], delete=[])
+    big = [make_row(f"b{i}", "big", "word " * 1000) for i in range(2000)]
+    with pytest.raises(StorageFull):
+        await index.apply(SCOPE, upsert=big, delete=[DocumentId("d1")])
+    assert [h.passage_id for h in await index.lexical(SCOPE, ["alpha"], readers=PUBLIC, k=5)] == ["p1"]
+    await index.apply(SCOPE, upsert=[make_row("p2", "d2")], delete=[])
+    assert (await index.stats(SCOPE)).passages == 2
+    await index.close()
+
+
+async def test_a_dropped_tenant_is_gone_from_disk_and_for_other_processes(tmp_path: Path) -> None:
+    mine, other = SqliteIndex(tmp_path), SqliteIndex(tmp_path)
+    await mine.apply(SCOPE, upsert=[make_row("p1")], delete=[])
+    assert len(await other.dense(SCOPE, QUERY, readers=PUBLIC, k=5)) == 1
+    await mine.drop(SCOPE.tenant)
+    assert _files(tmp_path) == []
+    assert await other.dense(SCOPE, QUERY, readers=PUBLIC, k=5) == []
+    await other.apply(SCOPE, upsert=[make_row("p2")], delete=[])
+    assert [h.passage_id for h in await mine.dense(SCOPE, QUERY, readers=PUBLIC, k=5)] == ["p2"]
+    await mine.close()
+    await other.close()
+
+
+def _files(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_two_processes_write_one_tenant_and_lose_nothing(tmp_path: Path) -> None:
+    both = SqliteIndex(tmp_path), SqliteIndex(tmp_path)
+    await asyncio.gather(*[both[i % 2].apply(SCOPE, upsert=[make_row(f"p{i}", f"d{i}")], delete=[]) for i in range(40)])
+    assert (await both[0].stats(SCOPE)).passages == 40
+    assert len(await both[1].dense(SCOPE, QUERY, readers=PUBLIC, k=99)) == 40
+    for index in both:
+        await index.close()
+
+
+async def test_few_files_stay_open_for_many_tenants(tmp_path: Path) -> None:
+    index = SqliteIndex(tmp_path, max_open=4)
+    scopes = [IndexScope(TenantId(f"t{i}"), "docs", "e4") for i in range(20)]
+    await asyncio.gather(*[index.apply(s, upsert=[make_row("p", angle=math.pi / 7)], delete=[]) for s in scopes])
+    assert len(index._handles._open) <= 4
+    for scope in scopes:
+        assert len(await index.dense(scope, QUERY, readers=PUBLIC, k=5)) == 1
+    await index.close()
