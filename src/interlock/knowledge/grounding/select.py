@@ -29,7 +29,7 @@ __all__ = ["Selector", "question_parts", "shortlist"]
 WITHDRAWN = frozenset({"withdrawn", "superseded", "obsolete", "archived", "expired", "deprecated", "draft"})
 """Values of the document fact `status` that make it worse than any other document."""
 
-_CANDIDATES = 32
+_CANDIDATES = 24
 """Sentences that are embedded: at about 40 tokens each, half a CPU-second with MiniLM."""
 _WEIGHTS = {
     "similarity": 3.0, "own": 1.0, "context": 1.0, "near": 1.0, "pairs": 0.5, "place": 0.5, "dense": 0.0, "kind": 1.0,
