@@ -1,0 +1,5 @@
+"""Not yet."""
+
+from starlette.routing import Route
+
+routes: list[Route] = []
