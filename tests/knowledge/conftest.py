@@ -6,15 +6,24 @@ from pathlib import Path
 
 import pytest
 
+import interlock.testing.postgres
 from interlock.core.context import Context, EndUser, Principal, Role
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.knowledge import KnowledgeService, KnowledgeSettings, parse_spec
 from interlock.knowledge import store as tables
 from interlock.stores.blob.files import FileBlobs
-from interlock.stores.sql.sqlite import SqliteSql
+from interlock.stores.index.postgres import PostgresIndex
+from interlock.stores.index.sqlite import SqliteIndex
+from interlock.stores.sql import Sql, open_sql
 from interlock.testing.embedders import HashEmbedder
+from interlock.testing.postgres import fresh_database
 
-from .memory_index import MemoryIndex
+postgres_server = interlock.testing.postgres.postgres_server
+
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return "asyncio"
 
 
 def caller(*groups, tenant="acme", roles=(), user="ada"):
@@ -33,7 +42,7 @@ class House:
     index: FaultyIndex
     embedder: HashEmbedder
     folder: Path
-    sql: SqliteSql
+    sql: Sql
     blobs: FileBlobs
 
     def spec(self, permissions=None, **more):
@@ -52,10 +61,6 @@ class House:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
-
-
-def open_index(folder):
-    return MemoryIndex()
 
 
 class FaultyIndex:
@@ -77,9 +82,15 @@ class FaultyIndex:
         await self._inner.apply(scope, upsert=upsert, delete=delete)
 
 
-@pytest.fixture
-async def house(tmp_path):
-    sql = SqliteSql(f"sqlite:///{tmp_path}/control.db")
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def house(request, tmp_path):
+    """The embedded back ends, and PostgreSQL for both the registry and the index."""
+    if request.param == "sqlite":
+        sql = open_sql(f"sqlite:///{tmp_path}/control.db")
+        inner = SqliteIndex(tmp_path / "index")
+    else:
+        sql = open_sql(fresh_database(request.getfixturevalue("postgres_server")))
+        inner = PostgresIndex(sql)
     names = [
         tables.knowledge_documents,
         tables.knowledge_versions,
@@ -88,7 +99,7 @@ async def house(tmp_path):
     ]
     await sql.write(lambda connection: names[0].metadata.create_all(connection, tables=names))
     blobs = FileBlobs(tmp_path / "blobs")
-    index = FaultyIndex(open_index(tmp_path / "index"))
+    index = FaultyIndex(inner)
     embedder = HashEmbedder()
     folder = tmp_path / "documents"
     folder.mkdir()

@@ -41,3 +41,11 @@ def test_a_question_of_stop_words_alone_keeps_them():
 @given(st.text(max_size=300))
 def test_terms_are_letters_and_digits_only(text):
     assert all(term.isalnum() and 0 < len(term) <= 64 for term in analyse(text))
+
+
+def test_the_documented_example_runs():
+    import doctest
+
+    from interlock.knowledge import analysers
+
+    assert doctest.testmod(analysers) == (0, 1)

@@ -108,3 +108,13 @@ async def test_two_processes_of_one_file_do_not_lose_updates(tmp_path: Path) -> 
     assert await second.read(lambda c: c.exec_driver_sql("SELECT n FROM t").scalar_one()) == 100
     await first.close()
     await second.close()
+
+
+async def test_a_damaged_file_says_so(tmp_path: Path) -> None:
+    (tmp_path / "bad.db").write_bytes(b"this is no database at all" * 1000)
+    sql = open_sql(f"sqlite:///{tmp_path / 'bad.db'}")
+    for call in (sql.ping(), sql.write(lambda c: c.exec_driver_sql("CREATE TABLE t (x)").rowcount)):
+        with pytest.raises(Unavailable) as caught:
+            await call
+        assert caught.value.code == "corrupt_database"
+    await sql.close()

@@ -232,7 +232,7 @@ async def _claim(ctx: Context, job: _Job, evidence: Evidence, citations: Citatio
         if text is None:
             break
         claim = without_markers(text)
-        verdict = job.grounding.check(claim, evidence, job.spec)
+        verdict = job.grounding.check(claim, evidence, job.spec, question=job.question)
         tally.note(verdict)
         if verdict.supported:
             return _said(claim, evidence, verdict, citations, origin)

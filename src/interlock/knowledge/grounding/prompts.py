@@ -10,26 +10,23 @@ from interlock.knowledge.grounding.types import Evidence
 
 __all__ = ["claim_request", "passages_request"]
 
-_CLAIM = "You rewrite a fact as the answer to a question. Keep every number, name and condition. Add nothing."
-_CLAIM_SHOTS = (
+_RESTATE = "You write the fact as one full sentence, in the same words. Keep every number, name and condition."
+_RESTATE_SHOTS = (
+    ("Day pass: price per person is £12.", "", "The price per person of a day pass is £12."),
+    (
+        "Guests are not allowed in the workshop; visitors with a badge may enter from 9:00.",
+        "",
+        "Guests are not allowed in the workshop; visitors with a badge may enter from 9:00.",
+    ),
+)
+_REPAIR = "You rewrite a fact as the answer to a question. Keep every number, name and condition. Add nothing."
+_REPAIR_SHOTS = (
     (
         "A locker key may be kept for up to 7 days, unless the office agrees to more.",
         "how long can i keep the key?",
         "A locker key may be kept for up to 7 days, unless the office agrees to more.",
     ),
-    (
-        "Item: Day pass; Price per person: £12",
-        "What does a day pass cost?",
-        "The price per person of a day pass is £12.",
-    ),
-)
-_REPAIR = "Repeat the fact as one full sentence. Change as few words as possible."
-_REPAIR_SHOTS = (
-    (
-        "Item: Day pass; Price per person: £12",
-        "What does a day pass cost?",
-        "Day pass: price per person £12.",
-    ),
+    ("Day pass: price per person is £12.", "What does a day pass cost?", "The price per person of a day pass is £12."),
 )
 _PASSAGES = (
     "Answer the question from the numbered passages only. Write at most {limit} short sentences, and stay close to the "
@@ -47,22 +44,22 @@ def claim_request(
     """Ask to restate one fact as the answer. Everything before the last turn is constant, so that it stays cached.
 
     Args:
-        repair: the second try, in another form.
+        repair: the second try: with the question. The first goes without, because questions lead small models astray.
         system: the app's own instructions; kept out of the prompt for small models by passing "".
     """
-    instruction, shots = (_REPAIR, _REPAIR_SHOTS) if repair else (_CLAIM, _CLAIM_SHOTS)
+    instruction, shots = (_REPAIR, _REPAIR_SHOTS) if repair else (_RESTATE, _RESTATE_SHOTS)
     messages: list[Message] = [text_message("system", f"{system}\n\n{instruction}" if system else instruction)]
     for shot_fact, shot_question, reply in shots:
         messages.append(text_message("user", _turn(shot_fact, shot_question)))
         messages.append(text_message("assistant", reply))
-    messages.append(text_message("user", _turn(fact, question)))
+    messages.append(text_message("user", _turn(fact, question if repair else "")))
     return ChatRequest(
         model="", messages=tuple(messages), stream=True, max_output_tokens=max_tokens, temperature=0.0, stop=("\n",)
     )
 
 
 def _turn(fact: str, question: str) -> str:
-    return f"Fact: {fact}\nQuestion: {question}"
+    return f"Fact: {fact}\nQuestion: {question}" if question else f"Fact: {fact}"
 
 
 def passages_request(

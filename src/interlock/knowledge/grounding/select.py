@@ -7,55 +7,69 @@ and each part may bring one piece of evidence. Withdrawn documents are set aside
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from interlock.core.passages import Passage
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.grounding.features import FEATURES, asked_terms, searchable, table, term_coverage, term_weights
 from interlock.knowledge.grounding.types import AnswerSpec, Evidence, Selection
 from interlock.knowledge.grounding.units import units
+from interlock.knowledge.grounding.wordmatch import WordMatcher
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Selector", "question_parts"]
+__all__ = ["Selector", "question_parts", "shortlist"]
 
 WITHDRAWN = frozenset({"withdrawn", "superseded", "obsolete", "archived", "expired", "deprecated", "draft"})
 """Values of the document fact `status` that make it worse than any other document."""
 
-_CANDIDATES = 32
+_CANDIDATES = 24
 """Sentences that are embedded: at about 40 tokens each, half a CPU-second with MiniLM."""
-_CONTEXT_TOKENS = 200
-_SIMILARITY_WEIGHT, _COVERAGE_WEIGHT, _PASSAGE_WEIGHT = 0.55, 0.35, 0.10
+_WEIGHTS = {
+    "similarity": 3.0, "own": 1.0, "context": 1.0, "near": 1.0, "pairs": 0.5, "place": 0.5, "dense": 0.0, "kind": 1.0,
+    "row": 0.0, "short": -0.5,
+}  # fmt: skip
+_CLOSE_RUNNER_UP = 0.1
+_PART_SHARE = 0.6
 
-_ASKS = r"(?:how|what|which|when|where|who|whom|whose|why|can|could|may|must|do|does|did|is|are|was|were|will|should|has|have)"
-_PART = re.compile(rf"(?:[,;:?]\s*(?:and|or|but)?|\s(?:and|but))\s+(?={_ASKS}\b)", re.IGNORECASE)
-_AND_WHAT = re.compile(r"\s+and\s+", re.IGNORECASE)
+_ASKS = r"(?:(?:by|for|on|at|in|to|from|under|with|of) )?(?:how|what|which|when|where|who|whom|whose|why)"
+_INVERTED = r"(?:can|could|may|must|do|does|did|is|are|was|were|will|should|has|have) (?:i|we|you|they|he|she|it|the|a|an|there|our|my)"
+_ASKING = re.compile(rf"(?:{_ASKS}|{_INVERTED})\b", re.IGNORECASE)
+_PART = re.compile(
+    rf"[?.]\s+|[,;:]\s+(?:and|or|but)?\s*(?={_ASKING.pattern})|\s(?:and|but)\s+(?={_ASKING.pattern})", re.IGNORECASE
+)
 
 
 def question_parts(question: str) -> tuple[str, ...]:
     """The separate things a question asks, in order; the question alone when it asks one.
 
+    What stands before the first question word, or after it without one, is kept with every part.
+
     >>> question_parts("How long can it be returned, and who pays the postage?")
     ('How long can it be returned', 'who pays the postage?')
+    >>> question_parts("On Premier: how soon is a ticket answered, and by whom is it closed?")
+    ('On Premier: how soon is a ticket answered', 'On Premier: by whom is it closed?')
     """
     pieces = [piece.strip() for piece in _PART.split(question) if piece.strip()]
-    kept = [piece for piece in pieces if len(analyse(piece)) >= 2 and len(piece.split()) >= 3]
-    return tuple(kept) if len(kept) > 1 else (question,)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    evidence: tuple[Evidence, ...]
-    parts: NDArray[np.float32]
-    """``(questions, sentences)`` float32 scores: row 0 for the whole question, then one row a part."""
-    terms: tuple[frozenset[str], ...]
+    lead: list[str] = []
+    asked: list[str] = []
+    for piece in pieces:
+        if _ASKING.match(piece):
+            asked.append(piece)
+        elif asked:
+            asked[-1] = f"{asked[-1]}, {piece}"
+        else:
+            lead.append(piece)
+    if len(asked) < 2 or any(len(piece.split()) < 2 for piece in asked):
+        return (question,)
+    opening = " ".join(lead)
+    return tuple(f"{opening}: {piece}" if opening else piece for piece in asked)
 
 
 class Selector:
@@ -63,6 +77,7 @@ class Selector:
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder
+        self.words = WordMatcher(embedder)
 
     async def select(
         self, question: str, passages: Sequence[Passage], spec: AnswerSpec, *, texts: Mapping[str, str]
@@ -76,51 +91,38 @@ class Selector:
         standing, conflicts = _standing(passages)
         found = units(standing, texts)
         if not found:
-            return Selection((), (), (), conflicts)
+            return Selection((), (), conflicts=conflicts)
         parts = question_parts(question)
         queries = [question, *parts] if len(parts) > 1 else [question]
-        scored = await self._score(queries, _shortlist(question, found))
-        order = sorted(range(len(scored.evidence)), key=lambda i: -float(scored.parts[0][i]))
-        chosen = _choose(scored, spec, order, set(analyse(question)))
+        near = shortlist(question, found)
+        features = await table(queries, near, self._embedder, self.words)
+        scores = features.values @ _weights_array()
+        order = sorted(range(len(near)), key=lambda i: -float(scores[0][i]))
+        scored = [
+            replace(
+                e,
+                similarity=float(features.values[0, i, 0]),
+                coverage=float(features.values[0, i, 2]),
+                score=float(scores[0][i]),
+                features=tuple(float(x) for x in features.values[0, i]),
+            )
+            for i, e in enumerate(near)
+        ]
+        self.last = scored
+        chosen = _choose(scores, spec, order)
         return Selection(
-            tuple(scored.evidence[i] for i in chosen),
-            tuple(scored.evidence[i] for i in order[:8]),
+            tuple(scored[i] for i in chosen),
+            tuple(scored[i] for i in order[:8]),
             tuple(found),
-            _relevant_conflicts(conflicts, [scored.evidence[i] for i in chosen]),
+            asked_terms(question, features, [near[i] for i in chosen], chosen, standing),
+            conflicts if chosen else (),
         )
 
-    async def _score(self, queries: Sequence[str], found: Sequence[Evidence]) -> _Scored:
-        import numpy as np
 
-        contexts = [self._context(evidence) for evidence in found]
-        vectors = await self._embedder.embed([*queries, *contexts], "passage")
-        asked, said = vectors[: len(queries)], vectors[len(queries) :]
-        similar = asked @ said.T
-        terms = tuple(frozenset(analyse(_searchable(evidence))) for evidence in found)
-        weights = _weights([set(analyse(query)) for query in queries], terms)
-        covered = np.array(
-            [[_coverage(set(analyse(query)), t, weights) for t in terms] for query in queries], dtype=np.float32
-        )
-        best = max((e.passage.score for e in found), default=0.0) or 1.0
-        placed = np.array([e.passage.score / best for e in found], dtype=np.float32)
-        scores = (
-            _SIMILARITY_WEIGHT * np.clip(similar, 0, 1) + _COVERAGE_WEIGHT * covered + _PASSAGE_WEIGHT * placed[None, :]
-        )
-        evidence = tuple(
-            replace(e, similarity=float(similar[0][i]), coverage=float(covered[0][i]), score=float(scores[0][i]))
-            for i, e in enumerate(found)
-        )
-        return _Scored(evidence, scores, terms)
+def _weights_array() -> NDArray[np.float32]:
+    import numpy as np
 
-    def _context(self, evidence: Evidence) -> str:
-        """What is embedded: the innermost headings and the sentence, cut to what the embedder reads."""
-        body = evidence.readable
-        lead = " › ".join(evidence.heading.split(" › ")[-2:])
-        text = f"{lead}: {body}" if lead else body
-        limit = min(_CONTEXT_TOKENS, self._embedder.max_tokens)
-        while self._embedder.count_tokens(text) > limit:
-            text = text[: int(len(text) * 0.8)]
-        return text
+    return np.array([_WEIGHTS[name] for name in FEATURES], dtype=np.float32)
 
 
 def _standing(passages: Sequence[Passage]) -> tuple[list[Passage], tuple[str, ...]]:
@@ -132,53 +134,35 @@ def _standing(passages: Sequence[Passage]) -> tuple[list[Passage], tuple[str, ..
     return standing, tuple(dict.fromkeys(p.source for p in withdrawn))
 
 
-def _relevant_conflicts(sources: Sequence[str], chosen: Sequence[Evidence]) -> tuple[str, ...]:
-    return tuple(sources) if chosen else ()
-
-
-def _searchable(evidence: Evidence) -> str:
-    return f"{evidence.heading}\n{evidence.readable}"
-
-
-def _shortlist(question: str, found: Sequence[Evidence]) -> list[Evidence]:
+def shortlist(question: str, found: Sequence[Evidence]) -> list[Evidence]:
     """The sentences worth embedding: most shared words first, then by passage."""
     if len(found) <= _CANDIDATES:
         return list(found)
     asked = set(analyse(question))
-    terms = [frozenset(analyse(_searchable(e))) for e in found]
-    weights = _weights([asked], terms)
+    terms = [frozenset(analyse(searchable(e))) for e in found]
+    weights = term_weights([asked], terms)
     keys = [
-        (-_coverage(asked, t, weights) - 0.5 * e.passage.score / e.rank**0.5, e.rank)
+        (-term_coverage(asked, t, weights) - 0.5 * e.passage.score / e.rank**0.5, e.rank)
         for e, t in zip(found, terms, strict=True)
     ]
     order = sorted(range(len(found)), key=keys.__getitem__)[:_CANDIDATES]
     return [found[i] for i in sorted(order)]
 
 
-def _weights(asked: Sequence[set[str]], terms: Sequence[frozenset[str]]) -> dict[str, float]:
-    """Rarity of each asked term among the candidates, in (0, ~log(n)]."""
-    counts = Counter(term for row in terms for term in row)
-    return {term: math.log(1 + (len(terms) + 1) / (counts[term] + 0.5)) for term in set().union(*asked) if term}
-
-
-def _coverage(asked: set[str], terms: frozenset[str], weights: Mapping[str, float]) -> float:
-    total = sum(weights[term] for term in asked)
-    return sum(weights[term] for term in asked & terms) / total if total else 0.0
-
-
-def _choose(scored: _Scored, spec: AnswerSpec, order: Sequence[int], asked: set[str]) -> list[int]:
-    """The best sentence of each part of the question, then what still covers something new."""
+def _choose(scores: NDArray[np.float32], spec: AnswerSpec, order: Sequence[int]) -> list[int]:
+    """The best sentence of each part of the question; and the runner-up when it is close."""
     import numpy as np
 
+    whole = scores[0]
+    best = float(whole[order[0]])
+    if len(scores) == 1:
+        close = [i for i in order[1:2] if best - float(whole[i]) <= _CLOSE_RUNNER_UP]
+        return [order[0], *close][: spec.max_sentences]
     chosen: list[int] = []
-    if not order:
-        return chosen
-    floor = spec.min_complement * float(scored.parts[0][order[0]])
-    rows = list(scored.parts[1:]) if len(scored.parts) > 1 else [scored.parts[0]]
-    for row in rows:
-        # A part alone may have lost its subject: the whole question keeps half a say.
-        blended = 0.6 * row + 0.4 * scored.parts[0] if len(rows) > 1 else row
-        best = int(np.argmax(blended))
-        if best not in chosen and float(blended[best]) >= floor and len(chosen) < spec.max_sentences:
-            chosen.append(best)
+    for row in scores[1:]:
+        # A part alone may have lost its subject: the whole question keeps a say.
+        blended = _PART_SHARE * row + (1 - _PART_SHARE) * whole
+        top = int(np.argmax(blended))
+        if top not in chosen and len(chosen) < spec.max_sentences:
+            chosen.append(top)
     return chosen

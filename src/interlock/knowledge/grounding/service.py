@@ -8,7 +8,8 @@ from interlock.core.context import Context
 from interlock.core.passages import Passage
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
-from interlock.knowledge.grounding import answerability, support
+from interlock.knowledge.grounding import answerability, rows, support
+from interlock.knowledge.grounding.asks import asked_kind, holds
 from interlock.knowledge.grounding.quoting import EvidenceQuoter
 from interlock.knowledge.grounding.select import Selector
 from interlock.knowledge.grounding.types import AnswerSpec, Assessment, Evidence, Match, Selection, Verdict
@@ -43,16 +44,22 @@ class Grounding:
         """Calibrated probability that the evidence answers the question."""
         return answerability.assess(question, selection, passages)
 
-    def check(self, claim: str, evidence: Evidence, spec: AnswerSpec) -> Verdict:
-        """Whether `claim` says no more and nothing else than `evidence`."""
+    def check(self, claim: str, evidence: Evidence, spec: AnswerSpec, *, question: str = "") -> Verdict:
+        """Whether `claim` says no more and nothing else than `evidence`.
+
+        Args:
+            question: when given, a claim that left out the kind of value asked for is refused too.
+        """
         verdict = support.check_evidence(claim, evidence)
-        if verdict.supported and verdict.score < spec.min_support:
-            return Verdict(False, verdict.score, "dropped")
-        return verdict
+        if not verdict.supported:
+            return verdict
+        kind = asked_kind(question)
+        beside = question and holds(kind, evidence.readable) and not holds(kind, claim)
+        return Verdict(False, verdict.score, "dropped") if beside or verdict.score < spec.min_support else verdict
 
     def fact(self, question: str, evidence: Evidence) -> str:
         """The evidence as one fact to restate: a row is cut to its name and the columns asked for."""
-        return evidence.readable
+        return rows.fact(rows.focused(question, evidence, self._selector.words))
 
     def best_support(self, claim: str, selection: Selection, numbers: Sequence[int], spec: AnswerSpec) -> Match | None:
         """The evidence that supports `claim` best, or the nearest one when none does.

@@ -56,7 +56,7 @@ _RESTRICTING = frozenset(
 )
 _LEAD = re.compile(r"^\s*(?:according to [^,]{1,60},\s*)", re.IGNORECASE)
 _MARKERS = re.compile(r"\s*\[\d+\]")
-_KEPT_WORDS = 0.7
+_KEPT_WORDS = 0.85
 """Share of a used segment's plain words that must be kept."""
 _FILLERS = frozenset(["answer"])
 
@@ -179,7 +179,27 @@ def _disorder(laid: _Laid) -> Reason | None:
     return None
 
 
-_PREPOSITIONS = frozenset(["for", "in", "on", "at", "from", "to", "of", "with", "by", "during", "under", "over", "per", "within", "after", "before", "until"])
+_PREPOSITIONS = frozenset(
+    [
+        "for",
+        "in",
+        "on",
+        "at",
+        "from",
+        "to",
+        "of",
+        "with",
+        "by",
+        "during",
+        "under",
+        "over",
+        "per",
+        "within",
+        "after",
+        "before",
+        "until",
+    ]
+)
 
 
 def _same_preposition(laid: _Laid, place: tuple[int, int]) -> bool:
@@ -217,12 +237,14 @@ def _segments(text: str, found: Sequence[Token]) -> list[list[int]]:
 
 def _lost(laid: _Laid, text: str) -> Reason | None:
     """What the claim left out of its evidence, when that matters."""
+    reason: Reason | None
     kept = {j for j in laid.at if j is not None}
-    for segment in _segments(text, laid.evidence):
+    for number, segment in enumerate(_segments(text, laid.evidence)):
         content = [j for j in segment if laid.evidence[j].kind in _CONTENT]
         used = [j for j in content if j in kept]
         if not used:
-            reason = _restricts(laid, segment)
+            # What a sentence opens with says what it is about.
+            reason = "dropped" if number == 0 and content else _restricts(laid, segment)
         else:
             reason = _broken(laid, segment, kept)
         if reason:
@@ -284,46 +306,97 @@ def _check_row(claim: str, evidence: Evidence) -> Verdict:
             pool[(_plain(token.kind), token.key)] -= 1
         elif token.kind == "number" or token.key not in lent:
             return Verdict(False, 0.0, _CUE_REASON[token.kind])
-    keys = {(_plain(t.kind), t.key) for t in spoken}
-    kept = [cell for cell in cells if _keeps(cell, keys)]
-    reason = _row_reason(cells, kept, keys)
+    reason = _row_reason(evidence.heading, cells, spoken)
     if reason:
         return Verdict(False, 0.0, reason)
-    return Verdict(True, round(0.6 + 0.4 * len(kept) / len(cells), 4), "ok")
+    kept = sum(_touched(cell, _keys(spoken)) for cell in cells)
+    return Verdict(True, round(0.6 + 0.4 * kept / len(cells), 4), "ok")
 
 
 def _plain(kind: str) -> str:
     return "word" if kind == "name" else kind
 
 
-def _keeps(cell: Cell, keys: set[tuple[str, str]]) -> bool:
-    content = [(_plain(t.kind), t.key) for t in tokens(cell.text) if t.kind in _CONTENT]
-    return any(key in keys for key in content)
+def _keys(found: Sequence[Token]) -> set[tuple[str, str]]:
+    return {(_plain(t.kind), t.key) for t in found if t.kind != "function"}
 
 
-def _row_reason(cells: Sequence[Cell], kept: Sequence[Cell], keys: set[tuple[str, str]]) -> Reason | None:
-    if cells[0] not in kept:
+def _touched(cell: Cell, keys: set[tuple[str, str]]) -> bool:
+    return bool(_keys(tokens(cell.text)) & keys)
+
+
+def _row_reason(heading: str, cells: Sequence[Cell], spoken: Sequence[Token]) -> Reason | None:
+    """The row is named, values are whole, and each stands next to its own column."""
+    keys = _keys(spoken)
+    name, rest = cells[0], cells[1:]
+    if not _touched(name, keys):
         return "name"
-    said = {key for _, key in keys}
-    for cell in kept:
-        inside = [t for t in tokens(cell.text) if t.kind != "function"]
-        missing = [t for t in inside if (_plain(t.kind), t.key) not in keys]
-        strict = [t for t in missing if t.kind not in {"word", "name"}] if cell is cells[0] else missing
-        if strict:
-            return _CUE_REASON[strict[0].kind] if strict[0].kind != "word" else "dropped"
-        if cell is not cells[0] and any(t.kind == "number" for t in inside):
-            reason = _column_reason(cell, cells, kept, said)
-            if reason:
-                return reason
+    marks = {i: _marks(heading, cells, i) for i in range(1, len(cells))}
+    told = [i for i, cell in enumerate(rest, start=1) if _touched(cell, keys) or marks[i] & {t.key for t in spoken}]
+    if not told:
+        return "dropped"
+    for i in (0, *told):
+        missing = [t for t in tokens(cells[i].text) if t.kind != "function" and (_plain(t.kind), t.key) not in keys]
+        missing = [t for t in missing if i or t.kind not in {"word", "name"}]
+        if missing:
+            return "dropped" if missing[0].kind == "word" else _CUE_REASON[missing[0].kind]
+    if any(not _together(cells[i], spoken) for i in (0, *told)):
+        return "order"
+    numeric = [i for i in told if any(t.kind == "number" for t in tokens(cells[i].text))]
+    for i in numeric:
+        if not _beside_own(i, marks, cells, spoken, told):
+            return "column"
     return None
 
 
-def _column_reason(cell: Cell, cells: Sequence[Cell], kept: Sequence[Cell], said: set[str]) -> Reason | None:
-    """The claim names the value's own column and none that is another's alone."""
-    own = {t.key for t in tokens(cell.column) if t.kind != "function"}
-    rivals = [c for c in cells[1:] if c is not cell and c.text]
-    if own and rivals and not own & said:
-        return "column"
-    safe = {t.key for c in kept for t in (*tokens(c.column), *tokens(c.text))}
-    others = {t.key for c in rivals if c not in kept for t in tokens(c.column) if t.kind != "function"}
-    return "column" if (others - safe) & said else None
+def _together(cell: Cell, spoken: Sequence[Token]) -> bool:
+    """What is said of a cell stands in one piece, in its order, with nothing between that changes it."""
+    inside = [(_plain(t.kind), t.key) for t in tokens(cell.text)]
+    said = [(_plain(t.kind), t.key) for t in spoken]
+    content = [key for key in inside if key[0] != "function" and key in said]
+    if not content:
+        return True
+    for start in (p for p, key in enumerate(said) if key == content[0]):
+        position = start
+        for key in content:
+            between = said[position : position + 3]
+            if key not in between:
+                break
+            step = between.index(key)
+            if any(k not in inside and (k[0] != "function" or k[1] in _COPULA) for k in between[:step]):
+                break
+            position += step + 1
+        else:
+            return True
+    return False
+
+
+_COPULA = frozenset("is are was were be been am has have had do does did".split())
+
+
+def _marks(heading: str, cells: Sequence[Cell], index: int) -> frozenset[str]:
+    """Words of a column's name that stand nowhere else in the row, its other columns or its headings."""
+    own = {t.key for t in tokens(cells[index].column) if t.kind != "function"}
+    elsewhere = {t.key for t in tokens(heading)}
+    for i, cell in enumerate(cells):
+        elsewhere |= {t.key for t in tokens(cell.text)}
+        if i != index:
+            elsewhere |= {t.key for t in tokens(cell.column)}
+    return frozenset(own - elsewhere)
+
+
+def _beside_own(
+    index: int, marks: dict[int, frozenset[str]], cells: Sequence[Cell], spoken: Sequence[Token], told: Sequence[int]
+) -> bool:
+    """The column named nearest to the value is the value's own."""
+    numbers = {t.key for t in tokens(cells[index].text) if t.kind == "number"}
+    places = [p for p, t in enumerate(spoken) if t.kind == "number" and t.key in numbers]
+    said = [(p, i) for p, t in enumerate(spoken) for i in marks if t.key in marks[i]]
+    if not said:
+        # Nothing tells columns apart: only one value may be told, and only where no other column could hold it.
+        rivals = [i for i in marks if i != index and any(t.kind == "number" for t in tokens(cells[i].text))]
+        return not rivals
+    if not places:
+        return True
+    nearest = min(abs(p - place) for p, _ in said for place in places)
+    return any(i == index for p, i in said for place in places if abs(p - place) == nearest)

@@ -11,6 +11,7 @@ from interlock.core.passages import Passage, Span
 
 __all__ = [
     "AnswerSpec",
+    "AskedTerm",
     "Assessment",
     "Cell",
     "Evidence",
@@ -92,7 +93,9 @@ class Evidence:
     coverage: float = 0.0
     """Weighted share of the question's terms in the sentence, its heading and its columns, in [0, 1]."""
     score: float = 0.0
-    """What evidence is ranked by; higher is better, about [0, 1]."""
+    """What evidence is ranked by; higher is better."""
+    features: tuple[float, ...] = ()
+    """Inputs of the score, in the order of :data:`interlock.knowledge.grounding.features.FEATURES`."""
 
     @property
     def is_row(self) -> bool:
@@ -109,6 +112,23 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedTerm:
+    """One term of the question, and where it was met."""
+
+    term: str
+    weight: float
+    """Rarity among the candidates; higher is rarer."""
+    is_name: bool
+    """A name, a code, or a number: only the same one will do."""
+    met: float
+    """In the chosen evidence under its headings: 1 the term itself, less for a word of like meaning."""
+    near: bool
+    """The term itself stands in the passage of a chosen piece of evidence, or in its headings."""
+    seen: bool
+    """The term itself stands in some found passage."""
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What was found for a question."""
 
@@ -118,6 +138,7 @@ class Selection:
     """The best scored sentences, chosen or not, best first: what answerability looks at."""
     units: tuple[Evidence, ...] = ()
     """Every sentence and row of the standing passages, in their order: what a written sentence may rest on."""
+    asked: tuple[AskedTerm, ...] = ()
     conflicts: tuple[str, ...] = ()
     """Sources set aside because a current version says otherwise."""
 

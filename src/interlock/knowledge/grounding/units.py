@@ -80,6 +80,10 @@ def _spans(text: str) -> Iterator[Span]:
 def _unwrapped(text: str, span: Span, widest: int) -> Iterator[Span]:
     """Split where a line ends early and the next starts anew: short lines of a list that lost its bullets."""
     begin, position = span.start, span.start
+    lines = [line.strip() for line in text[span.start : span.end].splitlines() if line.strip()]
+    if len(lines) < 3 or any(line[0].islower() for line in lines):
+        yield span
+        return
     while (newline := text.find("\n", position, span.end)) >= 0:
         line = text[position:newline].rstrip()
         following = text[newline + 1 : span.end].lstrip()

@@ -23,7 +23,7 @@ _COLUMNS = {
     "output_tokens": "BIGINT",
     "attributes": "VARCHAR",
 }
-_SHAPE = "[{" + ",".join(f'"{name}":"{kind}"' for name, kind in _COLUMNS.items()) + "}]"
+_SHAPE = "{" + ",".join(f'"{name}":"{kind}"' for name, kind in _COLUMNS.items()) + "}"
 
 # union_by_name: older segments may lack columns that came later; those read as NULL.
 _SEGMENTS = "read_parquet($files, union_by_name := true)"
@@ -74,8 +74,9 @@ GROUP BY slice
 
 
 def write_to(path: Path) -> str:
-    """Write the spans of one JSON array (the only parameter) to `path`."""
-    rows = f"SELECT unnest(from_json(?::VARCHAR, '{_SHAPE}'), recursive := true)"
+    """Write the spans of a list of JSON objects (the only parameter) to `path`."""
+    # One text a span: a single JSON array of all of them takes five times as long.
+    rows = f"SELECT unnest(from_json(span, '{_SHAPE}')) FROM (SELECT unnest(?::VARCHAR[]) AS span)"  # noqa: S608 - constants
     return f"COPY ({rows}) TO {_literal(path)} (FORMAT parquet, COMPRESSION zstd)"
 
 

@@ -184,7 +184,7 @@ class ParquetEvents:
             draft = _segments.new_draft(folder)
             try:
                 with self._cursor() as cursor:
-                    cursor.execute(_queries.write_to(draft), ["[" + b",".join(rows).decode() + "]"])
+                    cursor.execute(_queries.write_to(draft), [[row.decode() for row in rows]])
                 starts = [span.start_ns for span in spans]
                 _segments.commit(draft, folder, min(starts), max(starts))
             except BaseException:

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from interlock.core.errors import InvalidInput, Misconfigured
 from interlock.core.ids import DocumentId, PassageId, TenantId
+from interlock.stores.index import _postgres_statements as _statements
 from interlock.stores.index import _rows
 from interlock.stores.index.base import Hit, IndexRow, IndexScope, IndexStats
 from interlock.stores.sql import Sql, read_committed
@@ -32,32 +33,6 @@ __all__ = ["PostgresIndex"]
 
 _SETUP_LOCK = 0x1E7_10C5
 _HNSW_MOST_DIMS = 2000
-
-_SCHEMA = """
-CREATE SCHEMA IF NOT EXISTS interlock_index;
-CREATE TABLE IF NOT EXISTS interlock_index.collection (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text NOT NULL, name text NOT NULL,
-  embedder text NOT NULL, dims integer NOT NULL, n_rows bigint NOT NULL DEFAULT 0, n_words bigint NOT NULL DEFAULT 0,
-  UNIQUE (tenant, name));
-CREATE TABLE IF NOT EXISTS interlock_index.reader_set (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text NOT NULL, digest text NOT NULL,
-  UNIQUE (tenant, digest));
-CREATE TABLE IF NOT EXISTS interlock_index.reader_member (
-  tenant text NOT NULL, reader text NOT NULL,
-  set_id bigint NOT NULL REFERENCES interlock_index.reader_set ON DELETE CASCADE,
-  PRIMARY KEY (tenant, reader, set_id));
-CREATE TABLE IF NOT EXISTS interlock_index.passage (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text NOT NULL,
-  collection_id bigint NOT NULL REFERENCES interlock_index.collection ON DELETE CASCADE,
-  passage_id text NOT NULL, document_id text NOT NULL, aclset bigint NOT NULL, n_words integer NOT NULL,
-  terms_bytes integer NOT NULL, payload bytea NOT NULL, UNIQUE (collection_id, passage_id));
-CREATE INDEX IF NOT EXISTS passage_document ON interlock_index.passage (collection_id, document_id, id);
-CREATE TABLE IF NOT EXISTS interlock_index.posting (
-  collection_id bigint NOT NULL, term text COLLATE "C" NOT NULL,
-  passage bigint NOT NULL REFERENCES interlock_index.passage ON DELETE CASCADE, n integer NOT NULL,
-  PRIMARY KEY (collection_id, term, passage));
-CREATE INDEX IF NOT EXISTS posting_passage ON interlock_index.posting (passage);
-"""
 
 
 class _Collection(NamedTuple):
@@ -115,7 +90,7 @@ class PostgresIndex:
                 return
             aclset = _intern(connection, scope.tenant, readers)
             where = {"tenant": scope.tenant, "collection": found.id, "document": document, "aclset": aclset}
-            changed = connection.execute(_SET_READERS, where).scalars().all()
+            changed = connection.execute(_statements.SET_READERS, where).scalars().all()
             _execute(
                 connection,
                 f"UPDATE {_vectors(found.dims)} SET aclset = :aclset"  # noqa: S608 - our own number
@@ -150,7 +125,7 @@ class PostgresIndex:
 
         def search(connection: Connection, found: _Collection, allowed: list[int]) -> list[Hit]:
             where: dict[str, Any] = {"tenant": scope.tenant, "collection": found.id}  # Any: statement parameters
-            counts = connection.execute(_DOCUMENT_COUNTS, {**where, "terms": words}).all()
+            counts = connection.execute(_statements.DOCUMENT_COUNTS, {**where, "terms": words}).all()
             if not counts:
                 return []
             where |= {
@@ -160,7 +135,7 @@ class PostgresIndex:
                 "allowed": allowed,
                 "k": k,
             }
-            return _hits(connection.execute(_LEXICAL, where))
+            return _hits(connection.execute(_statements.LEXICAL, where))
 
         return await self._read(scope, readers, search)
 
@@ -169,7 +144,7 @@ class PostgresIndex:
 
         def search(connection: Connection, found: _Collection, allowed: list[int]) -> list[Hit]:
             where = {"tenant": scope.tenant, "collection": found.id, "allowed": allowed, "wanted": list(passages)}
-            return _hits(connection.execute(_GET, where))
+            return _hits(connection.execute(_statements.GET, where))
 
         return await self._read(scope, readers, search)
 
@@ -178,7 +153,7 @@ class PostgresIndex:
 
         def search(connection: Connection, found: _Collection, allowed: list[int]) -> list[Hit]:
             where = {"tenant": scope.tenant, "collection": found.id, "allowed": allowed, "document": document}
-            return _hits(connection.execute(_DOCUMENT, where))
+            return _hits(connection.execute(_statements.DOCUMENT, where))
 
         return await self._read(scope, readers, search)
 
@@ -189,7 +164,7 @@ class PostgresIndex:
             found = _collection(connection, scope)
             if found is None:
                 return IndexStats(0, 0, 0)
-            row = connection.execute(_STATS, {"tenant": scope.tenant, "collection": found.id}).one()
+            row = connection.execute(_statements.STATS, {"tenant": scope.tenant, "collection": found.id}).one()
             return IndexStats(row[0], row[1], int(row[2]) + row[0] * found.dims * 4)
 
         await self._set_up()
@@ -200,9 +175,9 @@ class PostgresIndex:
 
         def write(connection: Connection) -> None:
             read_committed(connection)
-            connection.execute(_DROP, {"tenant": tenant, "name": collection})
+            connection.execute(_statements.DROP, {"tenant": tenant, "name": collection})
             if collection is None:
-                connection.execute(_DROP_READERS, {"tenant": tenant})
+                connection.execute(_statements.DROP_READERS, {"tenant": tenant})
 
         await self._set_up()
         await self._sql.write(write)
@@ -225,7 +200,7 @@ class PostgresIndex:
                     hint="install pgvector and run CREATE EXTENSION vector as a superuser",
                     param="stores.index",
                 ) from error
-            connection.exec_driver_sql(_SCHEMA)
+            connection.exec_driver_sql(_statements.SCHEMA)
 
         await self._sql.write(write)
         self._ready = True
@@ -242,7 +217,11 @@ class PostgresIndex:
             found = _collection(connection, scope)
             if found is None or found.rows == 0:
                 return []
-            allowed = connection.execute(_ALLOWED, {"tenant": scope.tenant, "readers": list(readers)}).scalars().all()
+            allowed = (
+                connection.execute(_statements.ALLOWED, {"tenant": scope.tenant, "readers": list(readers)})
+                .scalars()
+                .all()
+            )
             return search(connection, found, list(allowed)) if allowed else []
 
         await self._set_up()
@@ -263,7 +242,7 @@ class PostgresIndex:
             connection.exec_driver_sql(f"SET LOCAL hnsw.ef_search = {int(wider)}")
             connection.exec_driver_sql("SET LOCAL hnsw.max_scan_tuples = 1000000")
             near = f"SELECT passage, embedding <=> CAST(:query AS vector) AS distance FROM {table} WHERE {of_reader}"  # noqa: S608 - constants
-            walked = _hits(_execute(connection, _NEAREST.format(near=near, order="distance"), where))
+            walked = _hits(_execute(connection, _statements.NEAREST.format(near=near, order="distance"), where))
             if len(walked) == where["k"]:
                 return walked
         # MATERIALIZED: the filter runs first and no graph is walked.
@@ -271,59 +250,7 @@ class PostgresIndex:
             f"WITH mine AS MATERIALIZED (SELECT passage, embedding FROM {table} WHERE {of_reader}) "  # noqa: S608 - constants
             "SELECT passage, embedding <=> CAST(:query AS vector) AS distance FROM mine"
         )
-        return _hits(_execute(connection, _NEAREST.format(near=near, order="distance, passage"), where))
-
-
-_NEAREST = """
-SELECT p.passage_id, p.document_id, 1.0 - near.distance, p.payload
-FROM ({near} ORDER BY {order} LIMIT :k) near
-JOIN interlock_index.passage p ON p.id = near.passage AND p.tenant = :tenant
-ORDER BY near.distance, p.id
-"""
-_COLLECTION = sa.text("""
-SELECT id, embedder, dims, n_rows, n_words FROM interlock_index.collection WHERE tenant = :tenant AND name = :name
-""")
-_LOCK_COLLECTION = sa.text(f"{_COLLECTION.text} FOR UPDATE")
-_DOCUMENT_COUNTS = sa.text("""
-SELECT w.term, count(*) AS n FROM interlock_index.posting w
-JOIN interlock_index.collection c ON c.id = w.collection_id AND c.tenant = :tenant
-WHERE w.collection_id = :collection AND w.term = ANY(CAST(:terms AS text[])) GROUP BY w.term
-""")
-_LEXICAL = sa.text(f"""
-SELECT p.passage_id, p.document_id, best.score, p.payload FROM (
-  SELECT w.passage, sum(q.weight * w.n * {_rows.K1 + 1}
-         / (w.n + {_rows.K1} * ({1 - _rows.B} + {_rows.B} * p.n_words / CAST(:mean AS float8)))) AS score
-  FROM unnest(CAST(:terms AS text[]), CAST(:weights AS float8[])) AS q(term, weight)
-  JOIN interlock_index.posting w ON w.collection_id = :collection AND w.term = q.term
-  JOIN interlock_index.passage p ON p.id = w.passage AND p.tenant = :tenant AND p.aclset = ANY(:allowed)
-  GROUP BY w.passage ORDER BY score DESC, w.passage LIMIT :k) best
-JOIN interlock_index.passage p ON p.id = best.passage AND p.tenant = :tenant ORDER BY best.score DESC, p.id
-""")  # noqa: S608 - two constants
-_READABLE = "p.tenant = :tenant AND p.collection_id = :collection AND p.aclset = ANY(:allowed)"
-_GET = sa.text(f"""
-SELECT p.passage_id, p.document_id, 0.0, p.payload FROM interlock_index.passage p
-WHERE {_READABLE} AND p.passage_id = ANY(CAST(:wanted AS text[]))
-""")  # noqa: S608 - constants
-_DOCUMENT = sa.text(f"""
-SELECT p.passage_id, p.document_id, 0.0, p.payload FROM interlock_index.passage p
-WHERE {_READABLE} AND p.document_id = :document ORDER BY p.id
-""")  # noqa: S608 - constants
-_ALLOWED = sa.text("""
-SELECT DISTINCT set_id FROM interlock_index.reader_member
-WHERE tenant = :tenant AND reader = ANY(CAST(:readers AS text[]))
-""")
-_SET_READERS = sa.text("""
-UPDATE interlock_index.passage SET aclset = :aclset
-WHERE tenant = :tenant AND collection_id = :collection AND document_id = :document RETURNING id
-""")
-_STATS = sa.text("""
-SELECT count(*), count(DISTINCT document_id), coalesce(sum(length(payload) + terms_bytes), 0)
-FROM interlock_index.passage WHERE tenant = :tenant AND collection_id = :collection
-""")
-_DROP = sa.text("""
-DELETE FROM interlock_index.collection WHERE tenant = :tenant AND (CAST(:name AS text) IS NULL OR name = :name)
-""")
-_DROP_READERS = sa.text("DELETE FROM interlock_index.reader_set WHERE tenant = :tenant")
+        return _hits(_execute(connection, _statements.NEAREST.format(near=near, order="distance, passage"), where))
 
 
 # Any: statement parameters and rows of unlike types.
@@ -347,7 +274,7 @@ def _literal(vector: NDArray[np.float32]) -> str:
 
 def _collection(connection: Connection, scope: IndexScope, *, lock: bool = False) -> _Collection | None:
     values = {"tenant": scope.tenant, "name": scope.collection}
-    row = connection.execute(_LOCK_COLLECTION if lock else _COLLECTION, values).first()
+    row = connection.execute(_statements.LOCK_COLLECTION if lock else _statements.COLLECTION, values).first()
     return None if row is None else _Collection._make(row)
 
 

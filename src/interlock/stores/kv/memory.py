@@ -96,11 +96,8 @@ class MemoryKv:
         return MemoryLease(self, tenant, name, token, ttl_s)
 
     async def sweep(self) -> int:
-        """Forget expired values; how many went. Writers call it now and then."""
-        expired = [at for at, entry in self._entries.items() if self._is_expired(entry)]
-        for at in expired:
-            del self._entries[at]
-        return len(expired)
+        """Forget expired values; how many went. Writers do it now and then."""
+        return self._sweep()
 
     async def close(self) -> None:
         """Forget everything."""
@@ -131,8 +128,13 @@ class MemoryKv:
         self._entries[tenant, key] = _Entry(value, None if ttl_s is None else self._clock() + ttl_s)
         self._writes += 1
         if self._writes % _SWEEP_EVERY == 0:
-            for at in [at for at, entry in self._entries.items() if self._is_expired(entry)]:
-                del self._entries[at]
+            self._sweep()
+
+    def _sweep(self) -> int:
+        expired = [at for at, entry in self._entries.items() if self._is_expired(entry)]
+        for at in expired:
+            del self._entries[at]
+        return len(expired)
 
 
 @dataclass(frozen=True, slots=True)

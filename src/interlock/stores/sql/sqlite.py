@@ -264,7 +264,7 @@ def _converted(path: Path | None, *, reading: bool = False) -> Iterator[None]:
         yield
     except InterlockError:
         raise
-    except (sa.exc.OperationalError, sa.exc.TimeoutError, OSError) as error:
+    except (sa.exc.DatabaseError, sa.exc.TimeoutError, OSError) as error:
         name = getattr(getattr(error, "orig", None), "sqlite_errorname", "") or ""
         where = "" if path is None else f" {path.name!r}"
         if name == "SQLITE_FULL" or getattr(error, "errno", None) in {28, 122}:
@@ -274,6 +274,13 @@ def _converted(path: Path | None, *, reading: bool = False) -> Iterator[None]:
         if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")) or isinstance(error, sa.exc.TimeoutError):
             raise Unavailable(
                 f"the database{where} is busy", code="database_busy", hint="another process holds a long write"
+            ) from error
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise Unavailable(
+                f"the database{where} is damaged",
+                code="corrupt_database",
+                retryable=False,
+                hint="stop writing to it and restore a backup",
             ) from error
         # A read function that writes is a mistake of ours, not of the disk: it keeps its own error.
         unusable = ("SQLITE_CANTOPEN", "SQLITE_IOERR") if reading else _UNUSABLE

@@ -1,0 +1,68 @@
+# Two commands a newcomer needs: make demo, make test. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+SERVE ?= 1
+WORKERS ?= auto
+DATA := $(wildcard ../shared/data)
+export INTERLOCK_DATA ?= $(abspath $(DATA))
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types browser eval-demo bench-demo verify-live lock models clean screenshots
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+$(VENV)/.run: requirements/demo.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing (locked, with hashes) into $(VENV)"
+	@$(PIP) --require-hashes -r requirements/demo.txt
+	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run requirements/test.txt
+	@$(PIP) --require-hashes -r requirements/test.txt
+	@touch $@
+
+demo: $(VENV)/.run ## Install, fetch models, ingest the handbook, ask it three questions, serve (SERVE=0 stops before)
+	@$(BIN)/interlock --workspace examples/handbook demo $(if $(filter 0,$(SERVE)),--no-serve,--serve)
+
+models: $(VENV)/.run ## Fetch the default models
+	@$(BIN)/interlock models fetch
+
+test: $(VENV)/.test models ## Run every test (browser tests need Chromium)
+	@if command -v chromium >/dev/null || [ -n "$$CI" ]; then :; else \
+	  echo "No chromium here: browser tests are left out. Install it (Debian: apt-get install chromium) to run them."; fi
+	$(BIN)/python -m pytest -n $(WORKERS) $$(command -v chromium >/dev/null || [ -n "$$CI" ] || echo "-m 'not browser'")
+
+lint: $(VENV)/.test ## Format, lint and import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.test ## mypy --strict
+	$(BIN)/mypy
+
+check: lint types test ## What CI runs
+
+eval-demo: $(VENV)/.run models ## Golden set of the handbook through the default local stack, with intervals
+	@$(BIN)/python -m benchmarks.eval_demo
+
+bench-demo: $(VENV)/.run models ## Time to the first quote and to the whole answer
+	@$(BIN)/python -m benchmarks.bench_demo
+
+verify-live: $(VENV)/.run ## Golden set against a live endpoint: make verify-live TARGET=openai/gpt-4.1-mini CAP_USD=0.50
+	@$(BIN)/interlock --workspace examples/handbook verify-live $(TARGET) --cap-usd $(or $(CAP_USD),1.00)
+
+screenshots: $(VENV)/.test models ## Pictures of the console for the docs
+	@$(BIN)/python tools/screenshots.py
+
+lock: ## Lock dependencies with hashes
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \
+	  --extra knowledge --extra local --extra postgres pyproject.toml requirements/build.in -o requirements/demo.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \
+	  requirements/test.in -o requirements/test.txt
+
+clean: ## Remove what was built (not the demo's data)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

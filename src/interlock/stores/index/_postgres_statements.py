@@ -1,0 +1,101 @@
+"""What the PostgreSQL index asks, and the tables it asks. Each statement names the tenant; values are parameters."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from interlock.stores.index import _rows
+
+__all__ = [
+    "ALLOWED",
+    "COLLECTION",
+    "DOCUMENT",
+    "DOCUMENT_COUNTS",
+    "DROP",
+    "DROP_READERS",
+    "GET",
+    "LEXICAL",
+    "LOCK_COLLECTION",
+    "NEAREST",
+    "SCHEMA",
+    "SET_READERS",
+    "STATS",
+]
+
+SCHEMA = """
+CREATE SCHEMA IF NOT EXISTS interlock_index;
+CREATE TABLE IF NOT EXISTS interlock_index.collection (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text NOT NULL, name text NOT NULL,
+  embedder text NOT NULL, dims integer NOT NULL, n_rows bigint NOT NULL DEFAULT 0, n_words bigint NOT NULL DEFAULT 0,
+  UNIQUE (tenant, name));
+CREATE TABLE IF NOT EXISTS interlock_index.reader_set (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text NOT NULL, digest text NOT NULL,
+  UNIQUE (tenant, digest));
+CREATE TABLE IF NOT EXISTS interlock_index.reader_member (
+  tenant text NOT NULL, reader text NOT NULL,
+  set_id bigint NOT NULL REFERENCES interlock_index.reader_set ON DELETE CASCADE,
+  PRIMARY KEY (tenant, reader, set_id));
+CREATE TABLE IF NOT EXISTS interlock_index.passage (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text NOT NULL,
+  collection_id bigint NOT NULL REFERENCES interlock_index.collection ON DELETE CASCADE,
+  passage_id text NOT NULL, document_id text NOT NULL, aclset bigint NOT NULL, n_words integer NOT NULL,
+  terms_bytes integer NOT NULL, payload bytea NOT NULL, UNIQUE (collection_id, passage_id));
+CREATE INDEX IF NOT EXISTS passage_document ON interlock_index.passage (collection_id, document_id, id);
+CREATE TABLE IF NOT EXISTS interlock_index.posting (
+  collection_id bigint NOT NULL, term text COLLATE "C" NOT NULL,
+  passage bigint NOT NULL REFERENCES interlock_index.passage ON DELETE CASCADE, n integer NOT NULL,
+  PRIMARY KEY (collection_id, term, passage));
+CREATE INDEX IF NOT EXISTS posting_passage ON interlock_index.posting (passage);
+"""
+
+
+NEAREST = """
+SELECT p.passage_id, p.document_id, 1.0 - near.distance, p.payload
+FROM ({near} ORDER BY {order} LIMIT :k) near
+JOIN interlock_index.passage p ON p.id = near.passage AND p.tenant = :tenant
+ORDER BY near.distance, p.id
+"""
+COLLECTION = sa.text("""
+SELECT id, embedder, dims, n_rows, n_words FROM interlock_index.collection WHERE tenant = :tenant AND name = :name
+""")
+LOCK_COLLECTION = sa.text(f"{COLLECTION.text} FOR UPDATE")
+DOCUMENT_COUNTS = sa.text("""
+SELECT w.term, count(*) AS n FROM interlock_index.posting w
+JOIN interlock_index.collection c ON c.id = w.collection_id AND c.tenant = :tenant
+WHERE w.collection_id = :collection AND w.term = ANY(CAST(:terms AS text[])) GROUP BY w.term
+""")
+LEXICAL = sa.text(f"""
+SELECT p.passage_id, p.document_id, best.score, p.payload FROM (
+  SELECT w.passage, sum(q.weight * w.n * {_rows.K1 + 1}
+         / (w.n + {_rows.K1} * ({1 - _rows.B} + {_rows.B} * p.n_words / CAST(:mean AS float8)))) AS score
+  FROM unnest(CAST(:terms AS text[]), CAST(:weights AS float8[])) AS q(term, weight)
+  JOIN interlock_index.posting w ON w.collection_id = :collection AND w.term = q.term
+  JOIN interlock_index.passage p ON p.id = w.passage AND p.tenant = :tenant AND p.aclset = ANY(:allowed)
+  GROUP BY w.passage ORDER BY score DESC, w.passage LIMIT :k) best
+JOIN interlock_index.passage p ON p.id = best.passage AND p.tenant = :tenant ORDER BY best.score DESC, p.id
+""")  # noqa: S608 - two constants
+_READABLE = "p.tenant = :tenant AND p.collection_id = :collection AND p.aclset = ANY(:allowed)"
+GET = sa.text(f"""
+SELECT p.passage_id, p.document_id, 0.0, p.payload FROM interlock_index.passage p
+WHERE {_READABLE} AND p.passage_id = ANY(CAST(:wanted AS text[]))
+""")  # noqa: S608 - constants
+DOCUMENT = sa.text(f"""
+SELECT p.passage_id, p.document_id, 0.0, p.payload FROM interlock_index.passage p
+WHERE {_READABLE} AND p.document_id = :document ORDER BY p.id
+""")  # noqa: S608 - constants
+ALLOWED = sa.text("""
+SELECT DISTINCT set_id FROM interlock_index.reader_member
+WHERE tenant = :tenant AND reader = ANY(CAST(:readers AS text[]))
+""")
+SET_READERS = sa.text("""
+UPDATE interlock_index.passage SET aclset = :aclset
+WHERE tenant = :tenant AND collection_id = :collection AND document_id = :document RETURNING id
+""")
+STATS = sa.text("""
+SELECT count(*), count(DISTINCT document_id), coalesce(sum(length(payload) + terms_bytes), 0)
+FROM interlock_index.passage WHERE tenant = :tenant AND collection_id = :collection
+""")
+DROP = sa.text("""
+DELETE FROM interlock_index.collection WHERE tenant = :tenant AND (CAST(:name AS text) IS NULL OR name = :name)
+""")
+DROP_READERS = sa.text("DELETE FROM interlock_index.reader_set WHERE tenant = :tenant")
