@@ -14,29 +14,41 @@ class Spark(NamedTuple):
     """A small line over equal slices of time."""
 
     line: str
-    """Points of a polyline."""
+    """Path of the line, with a gap where nothing was measured."""
     area: str
-    """The same as a path down to the ground."""
-    values: tuple[float, ...]
+    """Path down to the ground; empty when there are gaps."""
+    values: tuple[float | None, ...]
     label: str
     """For people who cannot see it."""
 
 
-def spark(values: Sequence[float], *, unit: str = "", ceiling: float | None = None) -> Spark:
+def spark(values: Sequence[float | None], *, unit: str = "", ceiling: float | None = None) -> Spark:
     """Place values in a box of 240 by 36, zero at the bottom.
 
     Args:
-        values: oldest first, at least two.
+        values: oldest first, at least two; None where nothing was measured.
         unit: after each number of the label.
         ceiling: top of the scale; the largest value when None.
     """
-    top = max(max(values, default=0.0) if ceiling is None else ceiling, 1e-9)
+    measured = [value for value in values if value is not None]
+    top = max(max(measured, default=0.0) if ceiling is None else ceiling, 1e-9)
     step = WIDTH / max(1, len(values) - 1)
-    points = [(i * step, HEIGHT - 1 - min(value, top) / top * (HEIGHT - 3)) for i, value in enumerate(values)]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    area = f"M0,{HEIGHT} " + " ".join(f"L{x:.1f},{y:.1f}" for x, y in points) + f" L{WIDTH},{HEIGHT} Z"
-    label = f"lowest {min(values):,.4g}{unit}, highest {max(values):,.4g}{unit}, last {values[-1]:,.4g}{unit}"
-    return Spark(line, area, tuple(values), label)
+    line, area, open_run = "", f"M0,{HEIGHT}", False
+    for i, value in enumerate(values):
+        if value is None:
+            open_run = False
+            continue
+        at = f"{i * step:.1f},{HEIGHT - 2 - min(value, top) / top * (HEIGHT - 5):.1f}"
+        # A run of one is drawn as a dot: a line of no length with round ends.
+        line += f" L{at}" if open_run else f" M{at} h0.01"
+        area += f" L{at}"
+        open_run = True
+    whole = len(measured) == len(values)
+    area = f"{area} L{WIDTH},{HEIGHT} Z" if whole else ""
+    if not measured:
+        return Spark("", "", tuple(values), "nothing measured")
+    label = f"lowest {min(measured):,.4g}{unit}, highest {max(measured):,.4g}{unit}, last {measured[-1]:,.4g}{unit}"
+    return Spark(line.strip(), area, tuple(values), label)
 
 
 def change(now: float, before: float) -> str:

@@ -124,7 +124,7 @@ async def figures_of(app: App, ctx: Context, until: datetime) -> tuple[list[Figu
     p95, _, unit = milliseconds(total.p95_ms).partition(" ") if total.requests else ("–", "", "")
     answered = (total.answers - total.declined) / total.answers if total.answers else 0.0
     earlier = (before.answers - before.declined) / before.answers if before.answers else 0.0
-    shares = [(p.answers - p.declined) / p.answers if p.answers else 0.0 for p in points]
+    shares = [(p.answers - p.declined) / p.answers if p.answers else None for p in points]
     figures = [
         Figure(
             "Requests",
@@ -139,7 +139,7 @@ async def figures_of(app: App, ctx: Context, until: datetime) -> tuple[list[Figu
             p95,
             unit,
             change(total.p95_ms, before.p95_ms),
-            spark([p.p95_ms for p in points], unit=" ms"),
+            spark([p.p95_ms if p.requests else None for p in points], unit=" ms"),
             "/traces",
         ),
         Figure(
@@ -148,7 +148,7 @@ async def figures_of(app: App, ctx: Context, until: datetime) -> tuple[list[Figu
             "%" if total.answers else "",
             (f"{total.declined:,} of {total.answers:,} declined" if total.answers else "")
             + (f", {(answered - earlier) * 100:+.0f} points".replace("-", "−") if before.answers else ""),
-            spark([share * 100 for share in shares], unit=" %", ceiling=100),
+            spark([None if share is None else share * 100 for share in shares], unit=" %", ceiling=100),
             "/traces",
         ),
         Figure(
