@@ -38,7 +38,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "backup": ("backup:backup", "Write everything to one archive."),
     "restore": ("backup:restore", "Load an archive into an empty workspace."),
     "upgrade": ("backup:upgrade", "Bring the database to this version's schema."),
-
+    "verify-live": ("live:verify_live", "Run the golden set against a live endpoint."),
     "version": ("workspace:version", "Show versions."),
     "completion": ("workspace:completion", "Print a shell completion script."),
 }
