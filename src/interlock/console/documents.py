@@ -28,12 +28,13 @@ from interlock.http.security import PAGE_HEADERS
 from interlock.knowledge.types import HEADING_SEPARATOR, DocumentInfo
 from interlock.stores.jobs.base import Job
 
-__all__ = ["routes"]
+__all__ = ["routes", "withdrawn_or_failed"]
 
 _MAY_INGEST = (Role.DEVELOPER, Role.OPERATOR)
 _WINDOW = 60_000
 """Characters of a long document that one page shows around the cited span."""
 _CELLS = " | "
+_NO_LONGER = frozenset({"withdrawn", "superseded", "obsolete", "archived"})
 
 
 class Block(NamedTuple):
@@ -81,9 +82,9 @@ async def list_documents(request: Request, caller: Caller) -> Response:
         text=wanted[2],
         user=user,
         users=_users(app, caller),
+        states={info.id: withdrawn_or_failed(info) for info in shown},
         may_ingest=caller.has(*_MAY_INGEST),
         jobs=await _jobs(app, caller),
-        readable={info.id for info in infos if info.readers & ctx.readers},
     )
 
 
@@ -98,6 +99,14 @@ def _known_collections(app: App, infos: Sequence[DocumentInfo], caller: Caller) 
         with suppress(InterlockError):
             names |= set(app.collections())
     return sorted(names)
+
+
+def withdrawn_or_failed(info: DocumentInfo) -> str:
+    """``failed``, ``withdrawn`` (and its kin, as the metadata says it), or nothing."""
+    if info.state == "failed":
+        return "failed"
+    status = info.metadata.get("status", "").lower()
+    return status if status in _NO_LONGER else ""
 
 
 def _matches(info: DocumentInfo, collection: str, state: str, text: str) -> bool:
