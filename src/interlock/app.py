@@ -57,6 +57,7 @@ from interlock.serving.service import Models, default_models_dir
 from interlock.stores.blob.files import FileBlobs
 from interlock.stores.events.parquet import ParquetEvents
 from interlock.stores.index.base import Index
+from interlock.stores.index.sqlite import SqliteIndex
 from interlock.stores.jobs.sql import SqlJobs
 from interlock.stores.kv.base import Kv
 from interlock.stores.kv.memory import MemoryKv
@@ -85,6 +86,8 @@ class App:
     sql: Sql
     blobs: FileBlobs
     kv: Kv
+    embedded_index: bool
+    """True when the index is files of this machine, False when it lives in the database."""
     detected: tuple[Detected, ...]
     """Models found on this machine, when `gateway.detect` is on."""
 
@@ -234,7 +237,7 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             models=models,
             jobs=SqlJobs(sql),
         )
-        yield App(workspace, parts, sql, blobs, kv, detected)
+        yield App(workspace, parts, sql, blobs, kv, isinstance(index, SqliteIndex), detected)
 
 
 def _targets(source: AppSource) -> Sequence[str]:
@@ -250,8 +253,6 @@ def _open_index(kind: str, data: Path, sql: Sql) -> Index:
         from interlock.stores.index.postgres import PostgresIndex
 
         return PostgresIndex(sql)
-    from interlock.stores.index.sqlite import SqliteIndex
-
     return SqliteIndex(data / "index")
 
 

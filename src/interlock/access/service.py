@@ -11,7 +11,7 @@ from interlock.access.directory import user_of
 from interlock.access.keys import Keys
 from interlock.access.settings import AccessSettings
 from interlock.access.tokens import Tokens
-from interlock.access.types import ApiKey, DirectoryUser, NewKey, Session
+from interlock.access.types import ApiKey, DirectoryUser, NewKey, Session, SigningKey
 from interlock.core.audit import AuditEvent, AuditLog
 from interlock.core.clock import now
 from interlock.core.context import Context, EndUser, Principal, Role
@@ -121,3 +121,17 @@ class Access:
         revoked = await self._keys.revoke(ctx.tenant, key)
         await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "key.revoke", revoked.id, "ok"))
         return revoked
+
+    async def signing_secret(self, ctx: Context) -> str:
+        """The tenant's HMAC secret for on-behalf-of tokens, made on first use."""
+        ctx.require(Role.ADMIN)
+        secret = await self.tokens.secret(ctx.tenant)
+        await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "signing_secret.read", "default", "ok"))
+        return secret
+
+    async def register_signer(self, ctx: Context, kid: str, algorithm: str, public_pem: str) -> SigningKey:
+        """Accept tokens signed by the private half of a public key. Raises: InvalidInput, Conflict."""
+        ctx.require(Role.ADMIN)
+        key = await self.tokens.register(ctx.tenant, kid, algorithm, public_pem)
+        await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "signer.register", kid, "ok"))
+        return key

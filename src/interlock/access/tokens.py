@@ -112,6 +112,10 @@ class Tokens:
         user = EndUser(str(claims["sub"]), frozenset(groups), _text(claims.get("purpose")))
         return Behalf(user, _text(claims.get("conversation")), key.kid)
 
+    async def secret(self, tenant: TenantId) -> str:
+        """The tenant's HMAC secret, made on first use: for services that mint their own tokens."""
+        return (await self._hmac_key(tenant)).material
+
     async def register(self, tenant: TenantId, kid: str, algorithm: str, public_pem: str) -> SigningKey:
         """Accept tokens signed by the private half of a PEM public key. Raises: InvalidInput, Conflict."""
         if algorithm not in _ASYMMETRIC:

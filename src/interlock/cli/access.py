@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -136,6 +136,44 @@ def mint(
                 emit({"token": minted, "header": "X-Interlock-On-Behalf-Of"})
             else:
                 click.echo(minted)
+
+    run(work())
+
+
+@token.command()
+@json_option
+@pass_session
+def secret(session: Session, as_json: bool) -> None:
+    """Print the tenant's HMAC secret, for a service that mints its own tokens (interlock.client.mint_token)."""
+
+    async def work() -> None:
+        async with session.open() as app:
+            found = await app.parts.access.signing_secret(app.owner())
+            if as_json:
+                emit({"tenant": app.workspace.settings.tenant, "kid": "default", "algorithm": "HS256", "secret": found})
+            else:
+                click.echo(found)
+                click.secho("Whoever holds it can speak for every user of this tenant.", err=True, dim=True)
+
+    run(work())
+
+
+@token.command()
+@click.argument("kid")
+@click.option("--algorithm", type=click.Choice(["EdDSA", "ES256", "RS256"]), default="EdDSA", show_default=True)
+@click.option("--public-key", type=click.File("r"), required=True, help="PEM file of the public key.")
+@json_option
+@pass_session
+def register(session: Session, kid: str, algorithm: str, public_key: TextIO, as_json: bool) -> None:
+    """Accept tokens signed by the private half of a public key, under the key id KID."""
+
+    async def work() -> None:
+        async with session.open() as app:
+            key = await app.parts.access.register_signer(app.owner(), kid, algorithm, public_key.read())
+            if as_json:
+                emit({"kid": key.kid, "algorithm": key.algorithm})
+            else:
+                click.echo(f"tokens signed by {key.kid!r} ({key.algorithm}) are accepted")
 
     run(work())
 

@@ -25,8 +25,8 @@ from interlock.flows.chat import Receipt, has_knowledge
 from interlock.flows.embed import embed
 from interlock.gateway.service import collect
 from interlock.gateway.wires.openai_inbound import decode_request, encode_message, encode_usage, field_error
-from interlock.server.callers import app_of, context_of, read_json
-from interlock.server.streaming import ClientLeft, EventStream, while_connected
+from interlock.http.callers import app_of, context_of, read_json
+from interlock.http.streaming import ClientLeft, EventStream, while_connected
 from interlock.server.views import answer_view, citation_view, receipt_view
 
 __all__ = ["routes"]

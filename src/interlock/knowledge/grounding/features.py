@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from interlock.core.passages import Passage
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.grounding.asks import asked_kind, holds
+from interlock.knowledge.grounding.questions import names_of, same_money
 from interlock.knowledge.grounding.types import AskedTerm, Evidence
 from interlock.knowledge.grounding.wordmatch import WordMatcher, surfaces
 
@@ -31,7 +31,6 @@ row: 1 for a table row · short: 1 for fewer than 5 words in a sentence."""
 
 _CONTEXT_TOKENS = 200
 _CLOSE = 3
-_WRITTEN = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +54,14 @@ def searchable(evidence: Evidence) -> str:
     return f"{evidence.heading}\n{evidence.readable}"
 
 
-async def table(
-    queries: Sequence[str], found: Sequence[Evidence], embedder: Embedder, words: WordMatcher
-) -> Table:
+async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Embedder, words: WordMatcher) -> Table:
     """Compute all features. CPU heavy: embeds queries, candidates and new words."""
     import numpy as np
 
     vectors = await embedder.embed([*queries, *(_context(e, embedder) for e in found)], "passage")
     similar = vectors[: len(queries)] @ vectors[len(queries) :].T
-    own = [analyse(e.readable) for e in found]
-    terms = tuple(frozenset(analyse(searchable(e))) for e in found)
+    own = [[*analyse(e.readable), *same_money(e.readable)] for e in found]
+    terms = tuple(frozenset(analyse(searchable(e))) | same_money(e.readable) for e in found)
     asked = [list(dict.fromkeys(analyse(query))) for query in queries]
     weights = term_weights([set(row) for row in asked], terms)
     shown = [surfaces(searchable(e)) for e in found]
@@ -100,7 +97,7 @@ def asked_terms(
     question: str, features: Table, chosen: Sequence[Evidence], columns: Sequence[int], passages: Sequence[Passage]
 ) -> tuple[AskedTerm, ...]:
     """Where each term of the question was met. `columns` are the candidate numbers of `chosen`."""
-    names = _names(question)
+    names = names_of(question)
     near = frozenset(t for e in chosen for t in analyse(f"{searchable(e)}\n{e.passage.text}"))
     seen = near | {t for p in passages for t in analyse(f"{p.title}\n{p.heading}\n{p.text}")}
     return tuple(
@@ -114,17 +111,6 @@ def asked_terms(
         )
         for i, term in enumerate(features.asked)
     )
-
-
-def _names(question: str) -> frozenset[str]:
-    """Terms written with a digit, or with a capital inside the sentence."""
-    found = []
-    for match in _WRITTEN.finditer(question):
-        word = match.group()
-        inside = question[: match.start()].rstrip()[-1:] not in {"", ".", "!", "?", ":"}
-        if any(c.isdigit() for c in word) or (word[0].isupper() and inside and word != "I"):
-            found.extend(analyse(word))
-    return frozenset(found)
 
 
 def _context(evidence: Evidence, embedder: Embedder) -> str:

@@ -30,7 +30,11 @@ def fact(evidence: Evidence) -> str:
 
 def _name(column: str) -> str:
     plain = " ".join(column.replace("_", " ").split()).rstrip("?")
-    return plain if plain.isupper() or not plain[:1].isupper() or not plain[1:2].islower() else plain[0].lower() + plain[1:]
+    return (
+        plain
+        if plain.isupper() or not plain[:1].isupper() or not plain[1:2].islower()
+        else plain[0].lower() + plain[1:]
+    )
 
 
 def focused(question: str, evidence: Evidence, words: WordMatcher) -> Evidence:

@@ -179,7 +179,27 @@ def _disorder(laid: _Laid) -> Reason | None:
     return None
 
 
-_PREPOSITIONS = frozenset(["for", "in", "on", "at", "from", "to", "of", "with", "by", "during", "under", "over", "per", "within", "after", "before", "until"])
+_PREPOSITIONS = frozenset(
+    [
+        "for",
+        "in",
+        "on",
+        "at",
+        "from",
+        "to",
+        "of",
+        "with",
+        "by",
+        "during",
+        "under",
+        "over",
+        "per",
+        "within",
+        "after",
+        "before",
+        "until",
+    ]
+)
 
 
 def _same_preposition(laid: _Laid, place: tuple[int, int]) -> bool:
@@ -351,7 +371,7 @@ def _together(cell: Cell, spoken: Sequence[Token]) -> bool:
     return False
 
 
-_COPULA = frozenset(["is", "are", "was", "were", "be", "been", "am", "has", "have", "had", "do", "does", "did"])
+_COPULA = frozenset("is are was were be been am has have had do does did".split())
 
 
 def _marks(heading: str, cells: Sequence[Cell], index: int) -> frozenset[str]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from interlock.core.errors import InterlockError
-from interlock.server.errors import body_of
+from interlock.http.errors import body_of
 
 __all__ = ["ClientLeft", "EventStream", "while_connected"]
 
