@@ -7,7 +7,7 @@ Features, each about [0, 1]:
   meaning in part;
 - ``at_hand``: the same with the evidence's whole passages;
 - ``unseen``: weighted share that no found passage holds, not even in a word of like meaning;
-- ``name_gone``: 1 when a name, code or number of the asking is not in the evidence's passages;
+- ``name_gone``: 1 when a name, code or number of the asking is neither in the evidence nor in its headings;
 - ``clash``: 1 when the evidence speaks of another model, version or year of the same form;
 - ``kind``: 1 when the evidence holds the kind of value asked for;
 - ``passage``: the best cosine of question and passage;
@@ -51,7 +51,9 @@ _ASIDE = 0.5
 
 def features(question: str, selection: Selection) -> dict[str, float]:
     """The model's inputs by name. Needs evidence."""
-    evidence, clause = selection.evidence, frozenset(terms_of(" ".join(asking_clauses(question))))
+    several = len(question_parts(question)) > 1
+    evidence = selection.evidence if several else selection.evidence[:1]
+    clause = frozenset(terms_of(" ".join(asking_clauses(question))))
     told = "\n".join(f"{e.heading} {e.readable}" for e in evidence)
     kind = asked_kind(question)
     held = holds(kind, told)
@@ -59,7 +61,7 @@ def features(question: str, selection: Selection) -> dict[str, float]:
     subject = [t for t in selection.asked if t.term not in spared] or list(selection.asked)
     weigh = [t.weight if t.term in clause else _ASIDE * t.weight for t in subject]
     return {
-        "meaning": _meaning(question, evidence),
+        "meaning": sum(e.similarity for e in evidence) / len(evidence),
         "met": _share(weigh, [t.met for t in subject]),
         "at_hand": _share(weigh, [float(t.near or t.met > 0.5) for t in subject]),
         "unseen": _share(weigh, [float(not t.seen and t.met < 0.35) for t in subject]),
@@ -71,13 +73,8 @@ def features(question: str, selection: Selection) -> dict[str, float]:
     }
 
 
-def _meaning(question: str, evidence: Sequence[Evidence]) -> float:
-    found = [e.similarity for e in evidence]
-    return sum(found) / len(found) if len(question_parts(question)) > 1 else max(found)
-
-
 def _gone(term: AskedTerm, clause: frozenset[str]) -> bool:
-    return term.is_name and not term.near and term.term in clause
+    return term.is_name and term.met < 0.999 and term.term in clause
 
 
 def _share(weights: Sequence[float], values: Sequence[float]) -> float:

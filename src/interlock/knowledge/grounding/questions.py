@@ -8,7 +8,7 @@ from functools import lru_cache
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.grounding.asks import Kind
 
-__all__ = ["ASKING_WORDS", "asking_clauses", "clashes", "names_of", "kind_words", "question_parts", "same_money", "terms_of"]
+__all__ = ["ASKING_WORDS", "asking_clauses", "clashes", "names_of", "kind_words", "question_parts", "plain_terms", "terms_of"]
 
 _ASKS = r"(?:(?:by|for|on|at|in|to|from|under|with|of|within|after) )?(?:how|what|which|when|where|who|whom|whose|why)"
 _INVERTED = (
@@ -86,7 +86,7 @@ _KIND_WORDS: dict[Kind, frozenset[str]] = {
         "duration": "days hours minutes months years weeks time period day month year week",
         "date": "date day time weekday month year hours",
         "percent": "percentage percent rate share proportion",
-        "number": "count total weight weigh length size distance",
+        "number": "count total",
         "frequency": "often frequently times",
     }.items()
 }  # type: ignore[assignment]  # the keys are kinds
@@ -97,24 +97,38 @@ def kind_words(kind: Kind) -> frozenset[str]:
     return _KIND_WORDS.get(kind, frozenset())
 
 
-_MONEY = (
+_SIGNS = (
     (re.compile(r"€|\beur\b", re.IGNORECASE), "euro"),
     (re.compile(r"£|\bgbp\b", re.IGNORECASE), "pound"),
     (re.compile(r"US\$|\$|\busd\b", re.IGNORECASE), "dollar"),
     (re.compile(r"%|\bper cent\b", re.IGNORECASE), "percent"),
+    (re.compile(r"\bunited kingdom\b|\bbritain\b|\bbritish\b|£|\bgbp\b", re.IGNORECASE), "UK"),
+    (re.compile(r"\bunited states\b|\bamerican?\b|\bU\.S\.|US\$|\$|\busd\b", re.IGNORECASE), "US"),
+    (re.compile(r"\beuropean union\b", re.IGNORECASE), "EU"),
 )
 
 
+_RANGE = re.compile(r"\b([A-Z]{1,3})(\d{1,2})\s*(?:to|-|–)\s*\1(\d{1,2})\b")
+
+
 @lru_cache(maxsize=20_000)
-def same_money(text: str) -> frozenset[str]:
-    """Terms for the currency and percent signs and codes of `text`: ``£`` and ``gbp`` are both ``pound``."""
+def plain_terms(text: str) -> frozenset[str]:
+    """Terms behind signs, codes, short forms and ranges of `text`.
+
+    ``£`` and ``gbp`` are both ``pound``, ``United Kingdom`` is also ``uk``, ``L1 to L3`` holds ``l2``.
+    """
     plain = text.replace("_", " ")
-    return frozenset(term for pattern, word in _MONEY if pattern.search(plain) for term in analyse(word))
+    found = {term for pattern, word in _SIGNS if pattern.search(plain) for term in analyse(word)}
+    for match in _RANGE.finditer(text):
+        low, high = int(match.group(2)), int(match.group(3))
+        if low < high <= low + 50:
+            found.update(f"{match.group(1).lower()}{number}" for number in range(low, high + 1))
+    return frozenset(found)
 
 
 def terms_of(text: str) -> list[str]:
     """Terms of a question or of evidence, currency signs included."""
-    return [*analyse(text), *same_money(text)]
+    return [*analyse(text), *plain_terms(text)]
 
 
 def names_of(question: str) -> frozenset[str]:
