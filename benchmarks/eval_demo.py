@@ -38,7 +38,7 @@ def extractive(release: Release) -> Release:
 async def run(app: App, release: Release, cases: Sequence[Case], label: str) -> list[CaseOutcome]:
     """Ask every question, one after the other."""
     outcomes: list[CaseOutcome] = []
-    async for outcome in run_golden(app.parts, app.owner(), release, cases):
+    async for outcome in run_golden(app.parts, release, cases):
         outcomes.append(outcome)
         if len(outcomes) % 20 == 0:
             print(f"  {label}: {len(outcomes)} of {len(cases)}", flush=True)

@@ -129,7 +129,6 @@ async def _ask_all(
 ) -> tuple[list[CaseOutcome], Money]:
     from interlock.flows.evaluate import run_golden
 
-    owner = app.owner()
     spent = Money.zero()
     outcomes: list[CaseOutcome] = []
     for case in cases:
@@ -138,7 +137,7 @@ async def _ask_all(
                 raise BudgetExceeded(f"one question may cost {worst}, more than the cap of {cap}", param="--cap-usd")
             click.secho(f"stopped before the cap of {cap}: {spent} spent", fg="yellow", err=True)
             break
-        async for outcome in run_golden(app.parts, owner, release, [case]):
+        async for outcome in run_golden(app.parts, release, [case]):
             outcomes.append(outcome)
             # A call whose cost is not known is taken at its worst: the cap must hold.
             spent += worst if outcome.cost_nano is None else Money(outcome.cost_nano)

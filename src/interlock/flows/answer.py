@@ -119,7 +119,7 @@ async def answer(
         selection = await grounding.select(inner, question, passages, spec)
         span.set({"interlock.evidence": len(selection.evidence), "interlock.conflicts": len(selection.conflicts)})
     with ctx.span("answer assess") as (span, _):
-        probability = grounding.assess(question, selection, passages).probability
+        probability = grounding.assess(question, selection).probability
         span.set({"interlock.answerability": round(probability, 4)})
     if not selection.evidence or probability < spec.min_answerability:
         for event in _declined(job, "weak_evidence", probability, snapshot, selection.conflicts):

@@ -28,13 +28,12 @@ async def readable_sources(parts: Parts, owner: Context, user: Context) -> Calla
     return lambda source: source not in open_to_user
 
 
-async def run_golden(
-    parts: Parts, owner: Context, release: Release, cases: Sequence[Case]
-) -> AsyncGenerator[CaseOutcome, None]:
+async def run_golden(parts: Parts, release: Release, cases: Sequence[Case]) -> AsyncGenerator[CaseOutcome, None]:
     """One outcome a case, in order, as they finish. Closing it stops the run."""
     for case in cases:
-        user = parts.access.act_as(owner, case.user)
-        yield await _run(parts, owner, user, release, case)
+        # A context of its own for each question: deadline, request and trace are those of one call.
+        owner = parts.access.local_owner()
+        yield await _run(parts, owner, parts.access.act_as(owner, case.user), release, case)
 
 
 async def _run(parts: Parts, owner: Context, user: Context, release: Release, case: Case) -> CaseOutcome:

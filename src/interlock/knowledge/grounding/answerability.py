@@ -1,42 +1,98 @@
-"""Whether the found passages hold the answer: a calibrated logistic model over a few general features."""
+"""Whether the found passages hold the answer: a calibrated logistic model over a few general features.
+
+Features, each about [0, 1]:
+
+- ``meaning``: cosine of question and evidence, the mean over the things asked;
+- ``met``: weighted share of the question's subject words that the evidence holds under its headings, words of like
+  meaning in part;
+- ``at_hand``: the same with the evidence's whole passages;
+- ``unseen``: weighted share that no found passage holds, not even in a word of like meaning;
+- ``name_gone``: 1 when a name, code or number of the asking is neither in the evidence nor in its headings;
+- ``clash``: 1 when the evidence speaks of another model, version or year of the same form;
+- ``kind``: 1 when the evidence holds the kind of value asked for;
+- ``passage``: the best cosine of question and passage;
+- ``gap``: how far the best sentence leads the next ones.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from interlock.core.passages import Passage
 from interlock.knowledge.grounding.asks import asked_kind, holds
-from interlock.knowledge.grounding.types import Assessment, Selection
+from interlock.knowledge.grounding.questions import (
+    ASKING_WORDS,
+    asking_clauses,
+    clashes,
+    kind_words,
+    question_parts,
+    terms_of,
+)
+from interlock.knowledge.grounding.types import AskedTerm, Assessment, Evidence, Selection
 
-__all__ = ["FEATURES", "assess"]
+__all__ = ["assess", "features"]
 
-# Fitted by: python -m benchmarks.fit_answerability
-_INTERCEPT = -4.0
+# Printed by: python -m benchmarks.fit_answerability
+_INTERCEPT = -3.66
 _WEIGHTS: dict[str, float] = {
-    "similarity": 4.0,
-    "coverage": 2.0,
-    "kind": 1.0,
+    "meaning": 2.0,
+    "met": 0.0,
+    "at_hand": 0.5,
+    "unseen": -0.8,
+    "name_gone": -1.3,
+    "clash": -0.5,
+    "kind": 0.0,
+    "passage": 3.9,
+    "gap": 0.8,
 }
-FEATURES = tuple(_WEIGHTS)
+_ASIDE = 0.5
+"""Weight of words in the story around the asking."""
 
 
-def features(question: str, selection: Selection, passages: Sequence[Passage]) -> dict[str, float]:
-    """The model's inputs by name, each about [0, 1]."""
-    best = selection.evidence[0] if selection.evidence else None
-    if best is None:
-        return dict.fromkeys(FEATURES, 0.0)
+def features(question: str, selection: Selection) -> dict[str, float]:
+    """The model's inputs by name. Needs evidence."""
+    several = len(question_parts(question)) > 1
+    evidence = selection.evidence if several else selection.evidence[:1]
+    clause = frozenset(terms_of(" ".join(asking_clauses(question))))
+    told = "\n".join(f"{e.heading} {e.readable}" for e in evidence)
+    kind = asked_kind(question)
+    held = holds(kind, told)
+    spared = ASKING_WORDS | (kind_words(kind) if held else frozenset())
+    subject = [t for t in selection.asked if t.term not in spared] or list(selection.asked)
+    weigh = [t.weight if t.term in clause else _ASIDE * t.weight for t in subject]
     return {
-        "similarity": best.similarity,
-        "coverage": best.coverage,
-        "kind": float(holds(asked_kind(question), best.readable)),
+        "meaning": sum(e.similarity for e in evidence) / len(evidence),
+        "met": _share(weigh, [t.met for t in subject]),
+        "at_hand": _share(weigh, [float(t.near or t.met > 0.5) for t in subject]),
+        "unseen": _share(weigh, [float(not t.seen and t.met < 0.35) for t in subject]),
+        "name_gone": float(any(_gone(t, clause) for t in subject)),
+        "clash": float(clashes(question, told)),
+        "kind": float(held),
+        "passage": max((e.passage.dense_score or 0.0 for e in selection.candidates), default=0.0),
+        "gap": _gap(selection.candidates),
     }
 
 
-def assess(question: str, selection: Selection, passages: Sequence[Passage]) -> Assessment:
-    """Probability that the selected evidence answers `question`. Pure, microseconds."""
+def _gone(term: AskedTerm, clause: frozenset[str]) -> bool:
+    return term.is_name and term.met < 0.999 and term.term in clause
+
+
+def _share(weights: Sequence[float], values: Sequence[float]) -> float:
+    total = sum(weights)
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / total if total else 0.0
+
+
+def _gap(candidates: Sequence[Evidence]) -> float:
+    if len(candidates) < 2:
+        return 0.0
+    rest = candidates[1:]
+    return candidates[0].score - sum(e.score for e in rest) / len(rest)
+
+
+def assess(question: str, selection: Selection) -> Assessment:
+    """Probability that the selected evidence answers `question`. Pure, about 0.1 ms."""
     if not selection.evidence:
         return Assessment(0.0, ())
-    values = features(question, selection, passages)
+    values = features(question, selection)
     logit = _INTERCEPT + sum(_WEIGHTS[name] * value for name, value in values.items())
     return Assessment(1.0 / (1.0 + math.exp(-logit)), tuple(values.items()))

@@ -10,7 +10,7 @@ from typing import Literal
 
 __all__ = ["Kind", "asked_kind", "holds"]
 
-Kind = Literal["duration", "money", "percent", "number", "date", "frequency", "person", "place", "reason", "other"]
+Kind = Literal["duration", "money", "percent", "number", "date", "frequency", "person", "place", "reason", "contact", "other"]
 
 _WORDS = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|eighteen|twenty|"
@@ -49,7 +49,7 @@ _ASKED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
             r"\bhow many\b|\b(?:what|which) (?:number|port|version)\b|\bhow (?:far|high|tall|large|big|heavy|wide|deep|hot|cold|warm|strong)\b|\bhow much\b"
             r"|\b(?:weight|weigh|capacity|maximum|minimum|highest|lowest|limit|range|length|size|distance|temperature|top of)\b",
         ),
-        ("person", r"\bwho(?:m|se)?\b"),
+        ("person", r"\bwho(?:m)?\b"),
         ("place", r"\bwhere\b"),
         ("reason", r"\bwhy\b|\bhow come\b|\bcause\b"),
     )
@@ -58,6 +58,7 @@ _ASKED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
 _HELD: dict[Kind, re.Pattern[str]] = {
     kind: re.compile(pattern, re.IGNORECASE)
     for kind, pattern in {
+        "contact": r"\+?\d[\d\s()/.-]{5,}\d|\S@\S|\bwww\.|https?://",
         "percent": rf"{_NUMBER}\s*(?:%|per\s?cent|percent|percentage points)",
         "money": r"[$€£¥]\s?\d|\b\d[\d.,]*\s?(?:k|m|bn|million|billion|thousand)?\s?(?:pounds?|euros?|dollars?|usd|eur|gbp|pence|cents?)\b"
         r"|\b(?:price|cost|salary|fee|budget|amount|total|q[1-4])\w*:? [$€£]?\d|\bfree of charge\b|\bon request\b|\b(?:not|never) paid\b",

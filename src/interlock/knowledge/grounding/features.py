@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from interlock.core.passages import Passage
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.grounding.asks import asked_kind, holds
+from interlock.knowledge.grounding.questions import asking_clauses, names_of, plain_terms
 from interlock.knowledge.grounding.types import AskedTerm, Evidence
 from interlock.knowledge.grounding.wordmatch import WordMatcher, surfaces
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["FEATURES", "Table", "asked_terms", "searchable", "table", "term_coverage", "term_weights"]
 
-FEATURES = ("similarity", "own", "context", "near", "pairs", "place", "dense", "kind", "row", "short")
+FEATURES = ("similarity", "own", "context", "near", "pairs", "names", "place", "dense", "kind", "row", "short")
 """similarity: cosine of question and sentence under its headings · own: share of the question's terms in the sentence
 (with column names) · context: the same with headings and title · near: the same counting words of like meaning ·
-pairs: share of the question's neighbouring terms that the sentence holds close together · place: score of the passage relative to the best ·
+pairs: share of the question's neighbouring terms that the sentence holds close together · names: share of the names, codes
+and years of the asking that the sentence or its headings hold (1 when there are none) · place: score of the passage relative to the best ·
 dense: cosine of question and passage · kind: it holds the kind of value asked for (0.5 when no kind is asked) ·
 row: 1 for a table row · short: 1 for fewer than 5 words in a sentence."""
 
 _CONTEXT_TOKENS = 200
 _CLOSE = 3
-_WRITTEN = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +61,10 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
 
     vectors = await embedder.embed([*queries, *(_context(e, embedder) for e in found)], "passage")
     similar = vectors[: len(queries)] @ vectors[len(queries) :].T
-    own = [analyse(e.readable) for e in found]
-    terms = tuple(frozenset(analyse(searchable(e))) for e in found)
+    own = [[*analyse(e.readable), *plain_terms(e.readable)] for e in found]
+    terms = tuple(frozenset(analyse(searchable(e))) | plain_terms(e.readable) for e in found)
     asked = [list(dict.fromkeys(analyse(query))) for query in queries]
+    names = [names_of(" ".join(asking_clauses(query))) for query in queries]
     weights = term_weights([set(row) for row in asked], terms)
     shown = [surfaces(searchable(e)) for e in found]
     wanted = surfaces(" ".join(queries))
@@ -85,6 +86,7 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
                 term_coverage(set(asked[q]), terms[c], weights),
                 float(mass @ hits) / total,
                 _pairs(asked[q], own[c]),
+                len(names[q] & terms[c]) / len(names[q]) if names[q] else 1.0,
                 evidence.passage.score / best,
                 evidence.passage.dense_score or 0.0,
                 0.5 if kind == "other" else float(holds(kind, evidence.readable)),
@@ -95,11 +97,11 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
 
 
 def asked_terms(
-    question: str, features: Table, chosen: Sequence[Evidence], columns: Sequence[int], passages: Sequence[Passage]
+    question: str, features: Table, found: Sequence[Evidence], columns: Sequence[int], passages: Sequence[Passage]
 ) -> tuple[AskedTerm, ...]:
-    """Where each term of the question was met. `columns` are the candidate numbers of `chosen`."""
-    names = _names(question)
-    near = frozenset(t for e in chosen for t in analyse(f"{searchable(e)}\n{e.passage.text}"))
+    """Where each term of the question was met. `columns` are the numbers of the candidates that may meet it."""
+    names = names_of(question)
+    near = frozenset(t for e in (found[c] for c in columns) for t in analyse(f"{searchable(e)}\n{e.passage.text}"))
     seen = near | {t for p in passages for t in analyse(f"{p.title}\n{p.heading}\n{p.text}")}
     return tuple(
         AskedTerm(
@@ -112,17 +114,6 @@ def asked_terms(
         )
         for i, term in enumerate(features.asked)
     )
-
-
-def _names(question: str) -> frozenset[str]:
-    """Terms written with a digit, or with a capital inside the sentence."""
-    found = []
-    for match in _WRITTEN.finditer(question):
-        word = match.group()
-        inside = question[: match.start()].rstrip()[-1:] not in {"", ".", "!", "?", ":"}
-        if any(c.isdigit() for c in word) or (word[0].isupper() and inside and word != "I"):
-            found.extend(analyse(word))
-    return frozenset(found)
 
 
 def _context(evidence: Evidence, embedder: Embedder) -> str:

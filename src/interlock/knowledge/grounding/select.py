@@ -7,7 +7,6 @@ and each part may bring one piece of evidence. Withdrawn documents are set aside
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from interlock.core.passages import Passage
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.grounding.features import FEATURES, asked_terms, searchable, table, term_coverage, term_weights
+from interlock.knowledge.grounding.questions import asking_clauses, question_parts
 from interlock.knowledge.grounding.types import AnswerSpec, Evidence, Selection
 from interlock.knowledge.grounding.units import units
 from interlock.knowledge.grounding.wordmatch import WordMatcher
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Selector", "question_parts", "shortlist"]
+__all__ = ["Selector", "shortlist"]
 
 WITHDRAWN = frozenset({"withdrawn", "superseded", "obsolete", "archived", "expired", "deprecated", "draft"})
 """Values of the document fact `status` that make it worse than any other document."""
@@ -32,45 +32,11 @@ WITHDRAWN = frozenset({"withdrawn", "superseded", "obsolete", "archived", "expir
 _CANDIDATES = 24
 """Sentences that are embedded: at about 40 tokens each, half a CPU-second with MiniLM."""
 _WEIGHTS = {
-    "similarity": 3.0, "own": 1.0, "context": 1.0, "near": 1.0, "pairs": 0.5, "place": 0.5, "dense": 0.0, "kind": 1.0,
+    "similarity": 3.0, "own": 1.0, "context": 1.0, "near": 1.0, "pairs": 0.5, "names": 1.0, "place": 0.5, "dense": 0.0, "kind": 1.0,
     "row": 0.0, "short": -0.5,
 }  # fmt: skip
-_CLOSE_RUNNER_UP = 0.1
+_CLOSE_RUNNER_UP = 0.4
 _PART_SHARE = 0.6
-
-_ASKS = r"(?:(?:by|for|on|at|in|to|from|under|with|of) )?(?:how|what|which|when|where|who|whom|whose|why)"
-_INVERTED = r"(?:can|could|may|must|do|does|did|is|are|was|were|will|should|has|have) (?:i|we|you|they|he|she|it|the|a|an|there|our|my)"
-_ASKING = re.compile(rf"(?:{_ASKS}|{_INVERTED})\b", re.IGNORECASE)
-_PART = re.compile(
-    rf"[?.]\s+|[,;:]\s+(?:and|or|but)?\s*(?={_ASKING.pattern})|\s(?:and|but)\s+(?={_ASKING.pattern})", re.IGNORECASE
-)
-
-
-def question_parts(question: str) -> tuple[str, ...]:
-    """The separate things a question asks, in order; the question alone when it asks one.
-
-    What stands before the first question word, or after it without one, is kept with every part.
-
-    >>> question_parts("How long can it be returned, and who pays the postage?")
-    ('How long can it be returned', 'who pays the postage?')
-    >>> question_parts("On Premier: how soon is a ticket answered, and by whom is it closed?")
-    ('On Premier: how soon is a ticket answered', 'On Premier: by whom is it closed?')
-    """
-    pieces = [piece.strip() for piece in _PART.split(question) if piece.strip()]
-    lead: list[str] = []
-    asked: list[str] = []
-    for piece in pieces:
-        if _ASKING.match(piece):
-            asked.append(piece)
-        elif asked:
-            asked[-1] = f"{asked[-1]}, {piece}"
-        else:
-            lead.append(piece)
-    if len(asked) < 2 or any(len(piece.split()) < 2 for piece in asked):
-        return (question,)
-    opening = " ".join(lead)
-    return tuple(f"{opening}: {piece}" if opening else piece for piece in asked)
-
 
 class Selector:
     """Scores sentences with an embedder; stateless besides it."""
@@ -88,23 +54,32 @@ class Selector:
             passages: best first, all readable by the caller.
             texts: document digest to extracted text, where known.
         """
+        import numpy as np
+
         standing, conflicts = _standing(passages)
         found = units(standing, texts)
         if not found:
             return Selection((), (), conflicts=conflicts)
         parts = question_parts(question)
-        queries = [question, *parts] if len(parts) > 1 else [question]
+        parts = parts if len(parts) > 1 else ()
+        bare = tuple(clause for clause in asking_clauses(question) if clause != question)
         near = shortlist(question, found)
-        features = await table(queries, near, self._embedder, self.words)
-        scores = features.values @ _weights_array()
+        features = await table([question, *parts, *bare], near, self._embedder, self.words)
+        values = features.values
+        # A clause without its story only ever helps the meaning; the words stay those of the whole question.
+        values[: 1 + len(parts), :, 0] = np.maximum(
+            values[: 1 + len(parts), :, 0], values[1 + len(parts) :, :, 0].max(axis=0) if bare and not parts else 0.0
+        )
+        scores = values[: 1 + len(parts)] @ _weights_array()
         order = sorted(range(len(near)), key=lambda i: -float(scores[0][i]))
+        meaning = values[:, :, 0].max(axis=0)
         scored = [
             replace(
                 e,
-                similarity=float(features.values[0, i, 0]),
-                coverage=float(features.values[0, i, 2]),
+                similarity=float(meaning[i]),
+                coverage=float(values[0, i, 2]),
                 score=float(scores[0][i]),
-                features=tuple(float(x) for x in features.values[0, i]),
+                features=tuple(float(x) for x in values[0, i]),
             )
             for i, e in enumerate(near)
         ]
@@ -114,7 +89,7 @@ class Selector:
             tuple(scored[i] for i in chosen),
             tuple(scored[i] for i in order[:8]),
             tuple(found),
-            asked_terms(question, features, [near[i] for i in chosen], chosen, standing),
+            asked_terms(question, features, near, chosen if parts else chosen[:1], standing),
             conflicts if chosen else (),
         )
 

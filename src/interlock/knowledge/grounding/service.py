@@ -40,9 +40,9 @@ class Grounding:
         """Evidence for `question`, best first. CPU heavy: embeds up to 32 sentences."""
         return await self._selector.select(question, passages, spec, texts=await self._texts(ctx, passages))
 
-    def assess(self, question: str, selection: Selection, passages: Sequence[Passage]) -> Assessment:
+    def assess(self, question: str, selection: Selection) -> Assessment:
         """Calibrated probability that the evidence answers the question."""
-        return answerability.assess(question, selection, passages)
+        return answerability.assess(question, selection)
 
     def check(self, claim: str, evidence: Evidence, spec: AnswerSpec, *, question: str = "") -> Verdict:
         """Whether `claim` says no more and nothing else than `evidence`.
