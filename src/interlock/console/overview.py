@@ -100,7 +100,7 @@ async def overview(request: Request, caller: Caller) -> Response:
         request,
         caller,
         "overview.html",
-        headline=_headline(findings, total, traces),
+        headline=_headline(findings, traces),
         figures=figures,
         total=total,
         traces=traces,
@@ -185,7 +185,9 @@ async def _provider(app: App, name: str) -> ProviderState:
     except InterlockError as error:
         return ProviderState(name, "danger", "down", (), error.message, error.hint or "")
     if not models:
-        return ProviderState(name, "caution", "no models", (), "it lists no model", "interlock models fetch")
+        return ProviderState(
+            name, "caution", "no models", (), "no weights and no names of models were found", "interlock models fetch"
+        )
     return ProviderState(name, "clear", "ready", models, "", "")
 
 
@@ -245,7 +247,7 @@ def _findings(
     for provider in providers:
         if provider.state != "clear" and provider.name in used:
             found.append(
-                Finding(provider.state, f"Provider {provider.name} is {provider.word}: {provider.cause}", provider.hint)
+                Finding(provider.state, f"Provider {provider.name}: {provider.word}, {provider.cause}", provider.hint)
             )
     for collection in collections:
         if not collection.documents:
@@ -275,12 +277,12 @@ def _used_providers(app: App) -> set[str]:
     return {Target.parse(target).provider for target in targets}
 
 
-def _headline(findings: Sequence[Finding], total: SeriesPoint, traces: Sequence[TraceRow]) -> str:
+def _headline(findings: Sequence[Finding], traces: Sequence[TraceRow]) -> str:
+    if not traces:
+        return "Ready for the first question" if not findings else "A few steps to the first answer"
     if not findings:
-        return "All signals clear" if traces else "Ready for the first question"
-    if len(findings) == 1:
-        return "All signals clear but one" if traces else "One thing to do before the first question"
-    return f"{len(findings)} things want attention"
+        return "All signals clear"
+    return "All signals clear but one" if len(findings) == 1 else f"{len(findings)} things want attention"
 
 
 routes = [Route("/", page(overview))]
