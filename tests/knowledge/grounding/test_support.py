@@ -94,9 +94,11 @@ def test_a_row_must_be_named() -> None:
 
 
 WORDS = st.lists(
-    st.sampled_from(["gateway", "sensor", "customer", "office", "delivery", "report", "engineer", "warehouse", "invoice", "battery"]),
-    min_size=2, max_size=6, unique=True,
-)  # fmt: skip
+    st.sampled_from(["gateway", "sensor", "customer", "office", "delivery", "report", "engineer", "invoice", "battery"]),
+    min_size=2,
+    max_size=6,
+    unique=True,
+)
 SENTENCES = st.builds(
     lambda words, number, verb: f"The {words[0]} {verb} {number} {' '.join(words[1:])} in a week.",
     WORDS,

@@ -80,7 +80,7 @@ ASKING_WORDS = frozenset(
         "how many much long often soon quickly fast far big high low tall large get gets got getting take takes took "
         "taken need needs want wants like think know say says said tell tells told let lets give gives go goes going "
         "gone come comes came put puts keep keeps kept use uses used make makes made show shows find found see "
-        "ask asks happen happens mean means thing things way ways kind sort type somebody someone anybody anyone person people "
+        "ask asks happen happens mean means thing things way ways kind sort type somebody someone anybody anyone people "
         "still now today yet already ever never always currently really actually exactly please remind hello may might "
         "must shall could would should able allowed possible maximum minimum highest lowest number amount list name "
         "names called call set time times something anything everything exist exists describe explain according main"
@@ -159,6 +159,8 @@ def clashes(question: str, text: str) -> bool:
         return True
     there = {(a.lower(), b) for a, b in _SHAPE.findall(text)}
     for letters, digits in {(a.lower(), b) for a, b in _SHAPE.findall(question)}:
+        if f"{letters}{digits}" in plain_terms(text):
+            continue  # inside a range
         code = (letters and len(letters) <= 3) or "." in digits
         if (
             code
