@@ -52,8 +52,9 @@ eval-demo: $(VENV)/.run models ## Golden set of the handbook through the default
 bench-demo: $(VENV)/.run models ## Time to the first quote and to the whole answer
 	@$(BIN)/python -m benchmarks.bench_demo
 
-verify-live: $(VENV)/.run ## Golden set against a live endpoint: make verify-live TARGET=openai/gpt-4.1-mini CAP_USD=0.50
-	@$(BIN)/interlock --workspace examples/handbook verify-live $(TARGET) --cap-usd $(or $(CAP_USD),1.00)
+verify-live: $(VENV)/.run models ## Golden set on a live endpoint: make verify-live MODEL=gpt-4.1-mini [KIND=anthropic] [BASE_URL=…] [CAP_USD=0.50]
+	@$(BIN)/interlock --workspace examples/handbook verify-live $(or $(MODEL),gpt-4.1-mini) --kind $(or $(KIND),openai) \
+	  $(if $(BASE_URL),--base-url $(BASE_URL)) --cap-usd $(or $(CAP_USD),1.00) $(ARGS)
 
 screenshots: $(VENV)/.test models ## Pictures of the console for the docs
 	@$(BIN)/python tools/screenshots.py

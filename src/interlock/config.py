@@ -187,6 +187,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(raw, dict):
         raise Misconfigured(f"{path.name} must hold a mapping of settings")
+    for key in raw:
+        if not isinstance(key, str):
+            raise Misconfigured(f"{path.name} has the key {key!r}, and settings have names", param=str(key))
     return raw
 
 

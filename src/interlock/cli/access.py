@@ -239,13 +239,17 @@ def list_accounts(session: Session, as_json: bool) -> None:
 @accounts.command("password")
 @click.argument("username")
 @click.password_option(help="Asked for when not given.")
+@json_option
 @pass_session
-def set_password(session: Session, username: str, password: str) -> None:
+def set_password(session: Session, username: str, password: str, as_json: bool) -> None:
     """Change a password and end the account's sessions."""
 
     async def work() -> None:
         async with session.open() as app:
             await app.parts.access.accounts.set_password(app.workspace.settings.tenant, username, password)
-            click.echo(f"the password of {username} is changed")
+            if as_json:
+                emit({"username": username, "changed": True})
+            else:
+                click.echo(f"the password of {username} is changed")
 
     run(work())

@@ -93,7 +93,10 @@ def main() -> None:
     """Run the command line and exit."""
     wants_json = "--json" in sys.argv
     try:
-        cli.main(standalone_mode=False)
+        # Outside standalone mode click gives back the code of an Exit instead of leaving with it.
+        code = cli.main(standalone_mode=False)
+        if isinstance(code, int):
+            sys.exit(code)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)

@@ -60,7 +60,12 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
         *steps, last = name.split(".")
         for step in steps:
             at = at.setdefault(step, {})
-        at[last] = yaml.safe_load(value)
+            if not isinstance(at, dict):
+                raise click.UsageError(f"--set {name} goes below a value that another --set gave")
+        try:
+            at[last] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise click.UsageError(f"--set {name}: the value is not YAML; quote it") from error
     return flags
 
 

@@ -22,7 +22,7 @@ class _Base:
 
     def __init__(
         self, base_url: str = "http://127.0.0.1:8321", *, api_key: str | None = None, timeout_s: float = 120.0
-    ):
+    ) -> None:
         self._base_url = base_url.rstrip("/").removesuffix("/v1")
         self._api_key = api_key
         self._timeout = httpx2.Timeout(timeout_s, connect=10.0)

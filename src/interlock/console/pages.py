@@ -4,13 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
 from interlock.app import App
+from interlock.console import apps, ask, assets, documents, keys, overview, search, session, settings, traces
+from interlock.core.errors import NotFound
 
 __all__ = ["build_routes"]
 
 
+async def _nothing(request: Request, caller: session.Caller) -> Response:
+    raise NotFound(f"there is no page at {request.url.path}", hint="use the navigation, or search with /")
+
+
+class _Elsewhere(Route):
+    """Every address that is nobody's, except those of the API, whose callers want JSON."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See Starlette's Route."""
+        if scope["type"] == "http" and scope["path"].startswith(("/v1/", "/api/", "/healthz", "/readyz", "/metrics")):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 def build_routes(app: App) -> Sequence[BaseRoute]:
     """Routes over a running App."""
-    return []
+    return [
+        *overview.routes,
+        *ask.routes,
+        *documents.routes,
+        *traces.routes,
+        *apps.routes,
+        *keys.routes,
+        *settings.routes,
+        *search.routes,
+        *session.routes_of_session,
+        *assets.routes,
+        _Elsewhere("/{path:path}", session.page(_nothing), methods=["GET"]),
+    ]

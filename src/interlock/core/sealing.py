@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from interlock.core.errors import Misconfigured
 
-__all__ = ["Sealer"]
+__all__ = ["Sealer", "create_private"]
 
 
 class Sealer:
@@ -26,22 +27,12 @@ class Sealer:
         self._path = path
 
     def _key(self) -> bytes:
-        try:
-            # O_EXCL: of two processes starting together, one creates the key and the other reads it.
-            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            key = self._path.read_bytes()
-            if len(key) != 32:
-                raise Misconfigured(
-                    "the workspace's master key is damaged",
-                    hint=f"restore {self._path.name} from a backup",
-                ) from None
-            return key
-        with os.fdopen(handle, "wb") as file:
-            key = os.urandom(32)
-            file.write(key)
-            file.flush()
-            os.fsync(file.fileno())
+        create_private(self._path, 32)
+        key = self._path.read_bytes()
+        if len(key) != 32:
+            raise Misconfigured(
+                "the workspace's master key is damaged", hint=f"restore {self._path.name} from a backup"
+            )
         return key
 
     def seal(self, value: str, purpose: str) -> str:
@@ -64,3 +55,23 @@ class Sealer:
                 "a sealed secret does not open with this workspace's master key",
                 hint=f"restore {self._path.name} from the backup that belongs to this database",
             ) from error
+
+
+def create_private(path: Path, size: int) -> None:
+    """Write `size` random bytes to a new file of mode 0600; an existing one stays as it is.
+
+    The file appears whole: of two processes that start together, neither can read half of the other's key.
+    """
+    if path.exists():
+        return
+    partial = path.with_name(f"{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(os.urandom(size))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(partial, path)
+    finally:
+        partial.unlink()

@@ -75,6 +75,7 @@ def _by_public_list(provider: str, model: str, usage: Usage) -> Price:
             model_ref=model,
             provider_id=provider,
         )
-    except LookupError:
+    except (LookupError, ValueError):
+        # Not listed, or figures the list's formula refuses: unknown, and so never zero.
         return Price(None, "unpriced")
     return Price(Money.of(found.total_price), f"genai-prices:{found.provider.id}/{found.model.id}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
+
+import anyio
 
 from interlock.core.clock import now
 from interlock.core.context import Context
@@ -50,6 +52,22 @@ class Bill:
         return sum((cost for cost in costs if cost is not None), Money.zero())
 
 
+async def _settled(work: Coroutine[None, None, None]) -> None:
+    """Wait for the settlement however often the caller is cancelled meanwhile, then let the cancellation go on."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    # anyio cancels again at every await inside a cancelled scope, so its scopes must be kept out as well.
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
 class Costs:
     """The ledger of all tenants."""
 
@@ -84,9 +102,10 @@ class Costs:
             outcome = "error"
             raise
         finally:
-            await asyncio.shield(asyncio.ensure_future(self._settle(ctx, release, app, bill, outcome)))
+            self._price(ctx, release, app, bill, outcome)
+            await _settled(self._store(tuple(bill.entries)))
 
-    async def _settle(self, ctx: Context, release: Release | None, app: str, bill: Bill, outcome: Outcome) -> None:
+    def _price(self, ctx: Context, release: Release | None, app: str, bill: Bill, outcome: Outcome) -> None:
         for (provider, model), usage in bill.lines.items():
             price = self.prices.lookup(provider, model, usage)
             bill.entries.append(
@@ -107,8 +126,9 @@ class Costs:
                     outcome=outcome,
                 )
             )
-        if bill.entries:
-            entries = tuple(bill.entries)
+
+    async def _store(self, entries: tuple[LedgerEntry, ...]) -> None:
+        if entries:
             await self._sql.write(lambda conn: store.insert_all(conn, entries))
 
     async def ledger(self, ctx: Context, *, trace_id: str | None = None, limit: int = 100) -> Sequence[LedgerEntry]:

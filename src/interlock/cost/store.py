@@ -102,7 +102,10 @@ def _entry(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
 
 def spend(conn: Connection, tenant: TenantId, *, by: str, since: datetime, until: datetime) -> list[Spend]:
     """Sums by one of `app`, `model`, `provider`, `principal`, `end_user`, largest cost first."""
-    column = {"app": ledger.c.app, "model": ledger.c.model, "provider": ledger.c.provider}.get(by) or {
+    column = {
+        "app": ledger.c.app,
+        "model": ledger.c.model,
+        "provider": ledger.c.provider,
         "principal": ledger.c.principal,
         "end_user": ledger.c.end_user,
     }[by]

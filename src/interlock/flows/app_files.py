@@ -51,7 +51,12 @@ def app_sources(folder: Path, *, pins: Pins, detected: Sequence[str] = ()) -> di
         if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
             raise InvalidInput(f"an app's folder is named with letters, digits, - and _, not {name!r}", param="apps")
         loader = _Loader(file, pins, tuple(detected))
-        described = loader.read()
+        try:
+            described = loader.read()
+        except InvalidInput as error:
+            # The others still serve; whoever asks this one, and doctor, is told what is wrong.
+            sources[name] = AppSource(AppName(name), f"broken: {error.message}"[:500], loader)
+            continue
         sources[name] = AppSource(AppName(name), described.description, loader, described.channel)
     return sources
 
@@ -65,7 +70,7 @@ class _Loader:
         self._detected = detected
         self._stamp: tuple[tuple[str, int, int], ...] = ()
         self._known: Components | None = None
-        self._policy: Path | None = None
+        self._named: tuple[Path, ...] = ()
 
     def read(self) -> AppFile:
         """`app.yaml`, validated."""
@@ -80,8 +85,7 @@ class _Loader:
 
     def _stamps(self) -> tuple[tuple[str, int, int], ...]:
         watched = [path for path in sorted(self._file.parent.glob("*")) if path.is_file()]
-        if self._policy is not None and self._policy.exists():
-            watched.append(self._policy)
+        watched += [path for path in self._named if path.exists()]
         return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in watched)
 
     def _load(self) -> Components:
@@ -89,9 +93,9 @@ class _Loader:
         folder = self._file.parent
         route = self._route(app.route)
         policy = app.guardrails
+        self._named = (folder / app.prompt, *([folder / policy] if isinstance(policy, str) else []))
         if isinstance(policy, str):
-            self._policy = folder / policy
-            policy = validate_yaml(self._policy, GuardrailSpec)
+            policy = validate_yaml(folder / policy, GuardrailSpec)
         components: dict[str, Mapping[str, object]] = {
             "prompt": read_prompt(folder / app.prompt).model_dump(mode="json"),
             "route": route.model_dump(mode="json"),

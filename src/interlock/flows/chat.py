@@ -7,17 +7,18 @@ by context managers, so blocking, a provider that dies and a client that leaves 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
-from interlock.core.answers import Answer, AnswerEvent, AnswerSentence
+from interlock.core.answers import Answer, AnswerEvent, AnswerSentence, Quote
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput
 from interlock.core.messages import ChatEvent, ChatRequest, TextDelta, Usage, text_message
 from interlock.core.money import Money
+from interlock.core.passages import Citation
 from interlock.core.release import Release
 from interlock.core.trace import Span
 from interlock.cost.service import Bill
@@ -101,9 +102,9 @@ async def ask(
     Yields a Quote early, each sentence after its checks, the Answer, and last a Receipt.
     Raises: InvalidInput, Blocked, TooLarge, ModelMissing, and the gateway's errors when not even a quote can be given.
     """
-    retrieval = RetrievalSpec.model_validate(release.components["retrieval"])
-    spec = AnswerSpec.model_validate(release.components.get("answer", {}))
-    route = RouteSpec.model_validate(release.components["route"])
+    retrieval = RetrievalSpec.model_validate(release.components["retrieval"], extra="ignore")
+    spec = AnswerSpec.model_validate(release.components.get("answer", {}), extra="ignore")
+    route = RouteSpec.model_validate(release.components["route"], extra="ignore")
     question = request.last_user_text.strip()
     if not question:
         raise InvalidInput("there is no question: the last user message is empty", param="messages")
@@ -121,7 +122,9 @@ async def ask(
             fusion=retrieval.fusion,
         )
         trusted = await parts.guardrails.check_passages(line.ctx, release, found)
-        passages = await parts.knowledge.evidence(line.ctx, trusted, budget_tokens=retrieval.context_tokens)
+        merged = await parts.knowledge.evidence(line.ctx, trusted, budget_tokens=retrieval.context_tokens)
+        # Merging reads the documents again, so what was blanked is back and text between passages is new.
+        passages = await parts.guardrails.check_passages(line.ctx, release, merged)
         snapshot = await parts.knowledge.snapshot(line.ctx, retrieval.collection)
         events = answer(
             line.ctx,
@@ -137,21 +140,36 @@ async def ask(
         )
         async with aclosing(events):
             async for event in events:
-                match event:
-                    case AnswerSentence():
-                        yield replace(event, text=parts.guardrails.check_output(release, event.text))
-                    case Answer():
-                        finished = replace(
-                            event,
-                            passages=tuple(trusted),
-                            text=parts.guardrails.check_output(release, event.text),
-                        )
-                        _describe(line, finished)
-                        yield finished
-                    case _:
-                        yield event
+                checked = _checked(event, lambda text: parts.guardrails.check_output(release, text))
+                if isinstance(checked, Answer):
+                    checked = replace(checked, passages=tuple(trusted))
+                    _describe(line, checked)
+                yield checked
         receipt = _receipt(line, parts, release)
     yield receipt
+
+
+def _checked(event: AnswerEvent, check: Callable[[str], str]) -> AnswerEvent:
+    """The event with everything it shows checked: sentences and the quotes that back them."""
+
+    def citations(given: tuple[Citation, ...]) -> tuple[Citation, ...]:
+        return tuple(replace(citation, quote=check(citation.quote)) for citation in given)
+
+    match event:
+        case Quote():
+            return Quote(*citations((event.citation,)))
+        case AnswerSentence():
+            return replace(event, text=check(event.text), citations=citations(event.citations))
+        case Answer():
+            return replace(
+                event,
+                text=check(event.text),
+                citations=citations(event.citations),
+                sentences=tuple(
+                    replace(sentence, text=check(sentence.text), citations=citations(sentence.citations))
+                    for sentence in event.sentences
+                ),
+            )
 
 
 def _generating(route: RouteSpec) -> RouteSpec:
@@ -203,7 +221,7 @@ async def chat(
     if release is None:
         route = parts.gateway.route(request.model)
     else:
-        route = RouteSpec.model_validate(release.components["route"])
+        route = RouteSpec.model_validate(release.components["route"], extra="ignore")
     async with _open(parts, ctx, release, "chat.model") as line:
         if release is None:
             line.span.set({"gen_ai.request.model": request.model})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +19,11 @@ from interlock.gateway.settings import ProviderSettings
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["HttpApi", "read_secret"]
+__all__ = ["HttpApi", "machine_code", "read_secret"]
 
 _MAX_EVENT_BYTES = 8_000_000
 _MAX_ERROR_BYTES = 64_000
+_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
 
 def read_secret(settings: ProviderSettings, environ: Mapping[str, str], *, name: str) -> str | None:
@@ -74,22 +77,23 @@ class HttpApi:
     async def get_json(self, path: str, headers: Mapping[str, str]) -> Any:
         """Decoded JSON of a GET. Any: a foreign service's answer, narrowed by the caller."""
         async with self._request("GET", path, headers, None) as response:
-            await response.aread()
-            return response.json()
+            return _decoded(await response.aread(), self._name)
 
     async def post_json(self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
         """Decoded JSON of a POST."""
         async with self._request("POST", path, headers, body) as response:
-            await response.aread()
-            return response.json()
+            return _decoded(await response.aread(), self._name)
 
     async def post_events(
         self, ctx: Context, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
     ) -> AsyncGenerator[str, None]:
         """The ``data:`` payloads of a server-sent event stream, joined over lines, comments dropped."""
         del ctx  # the caller's task is cancelled at its deadline, which closes the stream
-        async with self._request("POST", path, headers, body) as response:
-            async for data in _events(response.aiter_lines(), self._name):
+        async with (
+            self._request("POST", path, headers, body) as response,
+            aclosing(_events(response.aiter_bytes(), self._name)) as events,
+        ):
+            async for data in events:
                 yield data
 
     @asynccontextmanager
@@ -136,21 +140,62 @@ class HttpApi:
             self._client = None
 
 
-async def _events(lines: AsyncIterator[str], provider: str) -> AsyncGenerator[str, None]:
+def _decoded(body: bytes, provider: str) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProviderError(f"provider {provider!r} sent no JSON", provider=provider, retryable=True) from error
+
+
+async def _lines(pieces: AsyncIterator[bytes], provider: str) -> AsyncGenerator[str, None]:
+    """Lines by the three ends of the standard and no others: U+2028 and its kin are text inside JSON."""
+    begun: list[bytes] = []
+    size = 0
+    after_cr = False
+    async for piece in pieces:
+        if after_cr and piece.startswith(b"\n"):
+            piece = piece[1:]
+            after_cr = False
+        if piece:
+            after_cr = piece.endswith(b"\r")
+        *whole, rest = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for line in whole:
+            yield b"".join([*begun, line]).decode("utf-8", "replace")
+            begun, size = [], 0
+        begun.append(rest)
+        size += len(rest)
+        if size > _MAX_EVENT_BYTES:
+            raise _event_too_large(provider)
+    if size:
+        yield b"".join(begun).decode("utf-8", "replace")
+
+
+async def _events(pieces: AsyncIterator[bytes], provider: str) -> AsyncGenerator[str, None]:
     data: list[str] = []
     size = 0
-    async for line in lines:
-        if line == "":
-            if data:
-                yield "\n".join(data)
-                data, size = [], 0
-        elif line.startswith("data:"):
-            data.append(line[5:].removeprefix(" "))
-            size += len(line)
-            if size > _MAX_EVENT_BYTES:
-                raise ProviderError(f"provider {provider!r} sent an event over 8 MB", provider=provider)
+    async with aclosing(_lines(pieces, provider)) as lines:
+        async for line in lines:
+            if line == "":
+                if data:
+                    yield "\n".join(data)
+                    data, size = [], 0
+            elif line.startswith("data:"):
+                data.append(line[5:].removeprefix(" "))
+                size += len(line)
+                if size > _MAX_EVENT_BYTES:
+                    raise _event_too_large(provider)
     if data:
         yield "\n".join(data)
+
+
+def _event_too_large(provider: str) -> ProviderError:
+    return ProviderError(f"provider {provider!r} sent an event over 8 MB", provider=provider)
+
+
+def machine_code(value: object) -> str:
+    """A provider's error code when it looks like one, else an empty string: sentences may quote the prompt."""
+    text = str(value) if isinstance(value, (str, int)) else ""
+    return text if _CODE.fullmatch(text) else ""
 
 
 async def _status_error(provider: str, response: httpx2.Response) -> ProviderError | LimitExceeded:
@@ -164,12 +209,10 @@ async def _status_error(provider: str, response: httpx2.Response) -> ProviderErr
         size += len(piece)
         if size > _MAX_ERROR_BYTES:
             break
-    import json
-
     try:
         error = json.loads(b"".join(pieces)).get("error") or {}
-        kind = str(error.get("code") or error.get("type") or "")[:80] if isinstance(error, dict) else ""
-    except (ValueError, AttributeError):
+        kind = machine_code(error.get("code")) or machine_code(error.get("type")) if isinstance(error, dict) else ""
+    except (ValueError, AttributeError, RecursionError):
         kind = ""
     said = f" ({kind})" if kind else ""
     retry_after_s = _retry_after_s(response.headers.get("retry-after"))

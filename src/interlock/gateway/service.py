@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import difflib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
-from interlock.core.errors import DeadlineExceeded, InterlockError, InvalidInput, NotFound, Unavailable
+from interlock.core.errors import DeadlineExceeded, InterlockError, InvalidInput, NotFound, ProviderError, Unavailable
 from interlock.core.messages import (
     ChatEvent,
     ChatRequest,
@@ -34,6 +36,7 @@ from interlock.gateway.types import ModelProfile, RouteSpec, Target
 
 __all__ = ["Embeddings", "Gateway", "Served", "collect"]
 
+_log = logging.getLogger("interlock.gateway")
 PROVIDERS: Registry[ProviderFactory] = Registry("provider", "interlock.gateway.providers")
 
 
@@ -56,9 +59,20 @@ class Embeddings(NamedTuple):
 
 
 class Gateway:
-    """All configured providers behind one `stream`."""
+    """All configured providers behind one `stream`.
 
-    def __init__(self, settings: GatewaySettings, deps: ProviderDeps) -> None:
+    Args:
+        sleep: waits before another try, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        deps: ProviderDeps,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._sleep = sleep
         self._settings = settings
         self._deps = deps
         self._providers: dict[str, Provider] = {}
@@ -85,7 +99,7 @@ class Gateway:
                     f"no route named {name!r}",
                     param="model",
                     code="model_not_found",
-                    hint="list what can be asked for with: interlock models list",
+                    hint=_near(name, list(self._settings.routes), "routes"),
                 )
             return self._settings.routes[name]
         target = self._target(model)
@@ -105,7 +119,7 @@ class Gateway:
                 f"no model {name!r}: there is no provider {target.provider!r}",
                 param="model",
                 code="model_not_found",
-                hint="list what can be asked for with: interlock models list",
+                hint=_near(target.provider, self.provider_names, "providers"),
             )
         return target
 
@@ -153,7 +167,7 @@ class Gateway:
                     wait = backoff_s(attempt, error)
                     if wait >= ctx.deadline.remaining_s():
                         break
-                    await asyncio.sleep(wait)
+                    await self._sleep(wait)
         assert last is not None
         raise last
 
@@ -184,6 +198,16 @@ class Gateway:
                         raise DeadlineExceeded(
                             f"{target} took more than {limit:.1f} s {what}",
                             hint="raise the route's first_token_timeout_s or total_timeout_s",
+                        ) from error
+                    except InterlockError:
+                        raise
+                    except Exception as error:
+                        _log.error("provider %s failed: %s", target.provider, type(error).__name__, exc_info=error)
+                        raise ProviderError(
+                            f"provider {target.provider!r} failed: {type(error).__name__}",
+                            provider=target.provider,
+                            code="provider_failed",
+                            hint="the log has the details",
                         ) from error
                     if first:
                         served.target = target
@@ -239,7 +263,7 @@ class Gateway:
     async def check(self, provider: str) -> Sequence[str]:
         """Models of one provider. Raises whatever it raises: for `doctor` and the console."""
         if provider not in self._settings.providers:
-            raise NotFound(f"no provider named {provider!r}", hint="interlock config show gateway.providers")
+            raise NotFound(f"no provider named {provider!r}", hint=_near(provider, self.provider_names, "providers"))
         return await self._provider(provider).models()
 
     async def close(self) -> None:
@@ -273,6 +297,13 @@ async def collect(events: AsyncGenerator[ChatEvent, None]) -> ChatResult:
     parts: list[Part] = [TextPart("".join(texts))] if texts else []
     parts += [calls[index] for index in sorted(calls)]
     return ChatResult(Message("assistant", tuple(parts)), finish)
+
+
+def _near(name: str, known: Sequence[str], what: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"{what}: {', '.join(known) or 'none are configured'}; see all with: GET /v1/models"
 
 
 def _with_defaults(request: ChatRequest, route: RouteSpec) -> ChatRequest:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from interlock.gateway.types import RouteSpec
 
@@ -41,6 +43,16 @@ class ProviderSettings(BaseModel):
     threads: int = Field(default=1, ge=1, le=64, description="CPU threads of a local model")
     context_tokens: int = Field(default=4096, ge=512, description="context window of a local model")
     script: list[ScriptRule] = Field(default_factory=list)
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_web_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = urlsplit(value)
+            # Reading `port` checks its range.
+            if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+                raise ValueError("an address looks like https://host/v1")
+        return value
 
 
 class GatewaySettings(BaseModel):

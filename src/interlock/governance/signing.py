@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from interlock.core.errors import Misconfigured
+from interlock.core.sealing import create_private
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,14 +31,7 @@ class HeadSigner:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
         if self._loaded is None:
-            try:
-                handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(handle, "wb") as file:
-                    file.write(os.urandom(32))
-                    file.flush()
-                    os.fsync(file.fileno())
-            except FileExistsError:
-                pass
+            create_private(self._path, 32)
             raw = self._path.read_bytes()
             if len(raw) != 32:
                 raise Misconfigured("the audit signing key is damaged", hint=f"restore {self._path.name} from a backup")

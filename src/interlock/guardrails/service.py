@@ -24,15 +24,17 @@ class Guardrails:
 
     def spec(self, release: Release) -> GuardrailSpec:
         """The release's policy."""
-        return GuardrailSpec.model_validate(release.components.get("guardrails", {}))
+        return GuardrailSpec.model_validate(release.components.get("guardrails", {}), extra="ignore")
 
     def check(self, spec: GuardrailSpec, point: Point, text: str) -> Verdict:
-        """The severest verdict of the policy's rules on one text."""
+        """The severest verdict of the policy's rules on one text, with the findings of every rule that says the same."""
         worst = Verdict("allow")
         for rule in spec.rules:
             if point in rule.at:
                 found = tuple(DETECTORS.get(rule.detector)(text, rule))
-                if found and _SEVERITY.index(rule.action) > _SEVERITY.index(worst.action):
+                if found and rule.action == worst.action:
+                    worst = replace(worst, findings=worst.findings + found)
+                elif found and _SEVERITY.index(rule.action) > _SEVERITY.index(worst.action):
                     worst = Verdict(rule.action, rule.id, rule.message, found)
         return worst
 
@@ -79,7 +81,7 @@ class Guardrails:
     @staticmethod
     def rules(release: Release) -> Sequence[Rule]:
         """The policy's rules, for people."""
-        return GuardrailSpec.model_validate(release.components.get("guardrails", {})).rules
+        return GuardrailSpec.model_validate(release.components.get("guardrails", {}), extra="ignore").rules
 
 
 def blank(text: str, verdict: Verdict) -> str:

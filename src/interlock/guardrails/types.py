@@ -63,5 +63,7 @@ class Verdict:
 
     action: Action
     rule: str = ""
+    """The first rule that says so."""
     message: str = ""
     findings: tuple[Finding, ...] = ()
+    """Of all rules that say so; they may overlap."""

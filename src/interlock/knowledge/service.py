@@ -288,6 +288,14 @@ class KnowledgeService:
         text = (await self._blobs.get(ctx.tenant, wanted)).decode()
         return DocumentText(info.id, wanted, info.title, info.source, info.media_type, text)
 
+    async def passages(self, ctx: Context, document: DocumentId) -> list[Passage]:
+        """All passages of a document's newest version in reading order, for readers only. Raises: NotFound."""
+        info = await self._visible(ctx, document, oversight=False)
+        scope = IndexScope(ctx.tenant, info.collection, self.embedder.id)
+        hits = await self._index.document_passages(scope, document, readers=ctx.readers)
+        found = [_passage(hit, info, 0.0, dense=None, lexical=None) for hit in hits]
+        return sorted(found, key=lambda passage: passage.span)
+
     async def original_bytes(self, ctx: Context, document: DocumentId) -> bytes:
         """The file as it was ingested, for readers only. Raises: NotFound."""
         info = await self._visible(ctx, document, oversight=False)

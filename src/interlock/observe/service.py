@@ -62,8 +62,19 @@ class Observe:
         return spans
 
     async def series(
-        self, ctx: Context, *, since: datetime, until: datetime, buckets: int, app: str | None = None
+        self,
+        ctx: Context,
+        *,
+        since: datetime,
+        until: datetime,
+        buckets: int,
+        app: str | None = None,
+        name: str | None = None,
     ) -> Sequence[SeriesPoint]:
-        """Requests, errors, latency, cost and tokens over time."""
+        """Requests, errors, latency, cost, tokens and declined answers over time.
+
+        Args:
+            name: only root spans of this name, e.g. ``chat``, so that an ingest does not count as a slow request.
+        """
         await self._events.flush()
-        return await self._events.series(ctx.tenant, since=since, until=until, buckets=buckets, app=app)
+        return await self._events.series(ctx.tenant, since=since, until=until, buckets=buckets, app=app, name=name)

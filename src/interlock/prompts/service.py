@@ -58,7 +58,7 @@ def render(ctx: Context, release: Release) -> str:
 
     Raises: Misconfigured: the template uses a variable that does not exist, or does something it may not.
     """
-    spec = PromptSpec.model_validate(release.components["prompt"])
+    spec = PromptSpec.model_validate(release.components["prompt"], extra="ignore")
     user = ctx.end_user
     try:
         return _template(spec.system).render(

@@ -19,8 +19,8 @@ from interlock.core.errors import InvalidInput
 from interlock.core.ids import DocumentId, JobId
 from interlock.flows.ingest import enqueue_ingest
 from interlock.gateway.wires.openai_inbound import field_error
+from interlock.http.callers import app_of, context_of, read_json
 from interlock.knowledge.types import DocumentInfo
-from interlock.server.callers import app_of, context_of, read_json
 from interlock.stores.events.base import TraceFilter
 from interlock.stores.jobs.base import Job
 

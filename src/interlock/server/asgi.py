@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interlock.app import App
 from interlock.core.errors import InterlockError
+from interlock.http.errors import on_error, on_unexpected
 from interlock.server import admin, gateway, health
-from interlock.server.errors import on_error, on_unexpected
 
 __all__ = ["build_asgi"]
 

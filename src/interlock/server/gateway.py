@@ -25,13 +25,16 @@ from interlock.flows.chat import Receipt, has_knowledge
 from interlock.flows.embed import embed
 from interlock.gateway.service import collect
 from interlock.gateway.wires.openai_inbound import decode_request, encode_message, encode_usage, field_error
-from interlock.server.callers import app_of, context_of, read_json
-from interlock.server.streaming import EventStream
+from interlock.http.callers import app_of, context_of, read_json
+from interlock.http.streaming import ClientLeft, EventStream, while_connected
 from interlock.server.views import answer_view, citation_view, receipt_view
 
 __all__ = ["routes"]
 
 # Any in this module: JSON objects on their way out.
+
+_CLIENT_LEFT = 499
+"""Nobody reads it; the access log and the metrics do (nginx's number)."""
 
 
 async def chat_completions(request: Request) -> Response:
@@ -44,15 +47,18 @@ async def chat_completions(request: Request) -> Response:
     headers = {"x-request-id": ctx.request_id, "x-interlock-trace-id": ctx.trace_id}
     if release is not None:
         headers["x-interlock-release"] = release.id
-    if not decoded.request.stream:
-        return JSONResponse(await call.whole(), headers=headers)
-    chunks = call.chunks(include_usage=decoded.include_usage)
     try:
-        # The first event decides the status: an error before it is an HTTP error, one after it is an event.
-        first = await anext(chunks)
-    except BaseException:
-        await chunks.aclose()
-        raise
+        if not decoded.request.stream:
+            return JSONResponse(await while_connected(request.receive, call.whole()), headers=headers)
+        chunks = call.chunks(include_usage=decoded.include_usage)
+        try:
+            # The first event decides the status: an error before it is an HTTP error, one after it is an event.
+            first = await while_connected(request.receive, anext(chunks))
+        except BaseException:
+            await chunks.aclose()
+            raise
+    except ClientLeft:
+        return Response(status_code=_CLIENT_LEFT)
     return EventStream(_again(first, chunks), headers)
 
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from interlock import __version__
 from interlock.core.errors import InterlockError
-from interlock.server.callers import app_of, context_of
+from interlock.http.callers import app_of, context_of
 
 __all__ = ["routes"]
 

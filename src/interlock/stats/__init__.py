@@ -1,1 +1,1 @@
-"""Pure mathematics: intervals, tests, sequences. Imports nothing heavy."""
+"""Pure mathematics: no data store, no model, no third-party package."""

@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("interlock.testing.stores")
+pytest.register_assert_rewrite("interlock.testing.stores", "interlock.testing.providers")

@@ -37,12 +37,9 @@ class LocalProvider:
     async def _engine(self, model: str) -> Engine:
         async with self._loading:
             if model not in self._engines:
-                if model not in self._deps.files.names("chat"):
-                    raise ModelMissing(
-                        f"the model {model!r} is not on this machine",
-                        param="model",
-                        hint=f"interlock models fetch {model}",
-                    )
+                if model in self._deps.files.names("embedding"):
+                    raise InvalidInput(f"{model!r} is an embedding model: it has vectors, no answers", param="model")
+                # NotFound with a near name for an unknown model, ModelMissing with the command for one to fetch.
                 path = self._deps.files.file(model, "weights")
                 self._engines[model] = await asyncio.to_thread(
                     Engine, str(path), self._settings.context_tokens, self._settings.threads

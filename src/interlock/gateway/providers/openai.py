@@ -35,7 +35,14 @@ class OpenAIProvider:
         body = wire.encode_request(request, model, profile(model))
         async with (
             aclosing(self._api.post_events(ctx, "/chat/completions", self._headers(), body)) as data,
-            aclosing(wire.decode_stream(data, provider=self._name, model=model)) as events,
+            aclosing(
+                wire.decode_stream(
+                    data,
+                    provider=self._name,
+                    model=model,
+                    input_characters=sum(len(message.text) for message in request.messages),
+                )
+            ) as events,
         ):
             async for event in events:
                 yield event
@@ -49,7 +56,7 @@ class OpenAIProvider:
             rows = sorted(answer["data"], key=lambda row: row["index"])
             vectors = [[float(x) for x in row["embedding"]] for row in rows]
             tokens = int((answer.get("usage") or {}).get("prompt_tokens") or 0)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProviderError(
                 f"provider {self._name!r} sent embeddings of another shape", provider=self._name
             ) from error

@@ -26,7 +26,9 @@ from interlock.core.messages import (
     ToolResultPart,
     Usage,
 )
+from interlock.gateway.http import machine_code
 from interlock.gateway.types import ModelProfile
+from interlock.gateway.wires._shape import well_formed
 
 __all__ = ["VERSION", "decode_stream", "encode_request"]
 
@@ -141,38 +143,50 @@ async def decode_stream(events: AsyncIterator[str], *, provider: str, model: str
     answered = model
     stopped = False
     tool_index: dict[int, int] = {}
-    async for data in events:
-        event = _parse(data, provider)
-        match event.get("type"):
-            case "message_start":
-                message = event.get("message") or {}
-                answered = str(message.get("model") or model)
-                usage = _usage(message.get("usage") or {}, usage)
-            case "content_block_start":
-                block = event.get("content_block") or {}
-                if block.get("type") == "tool_use":
-                    index = tool_index.setdefault(int(event.get("index", 0)), len(tool_index))
-                    yield ToolCallDelta(index, block.get("id"), block.get("name"))
-            case "content_block_delta":
-                delta = event.get("delta") or {}
-                if delta.get("type") == "text_delta":
-                    yield TextDelta(str(delta.get("text") or ""))
-                elif delta.get("type") == "input_json_delta":
-                    index = tool_index.setdefault(int(event.get("index", 0)), len(tool_index))
-                    yield ToolCallDelta(index, arguments=str(delta.get("partial_json") or ""))
-            case "message_delta":
-                reason = _REASONS.get((event.get("delta") or {}).get("stop_reason") or "", "stop")
-                usage = _usage(event.get("usage") or {}, usage)
-            case "message_stop":
-                stopped = True
-                break
-            case "error":
-                kind = str((event.get("error") or {}).get("type") or "error")
-                raise ProviderError(
-                    f"provider {provider!r} broke off its answer: {kind}",
-                    provider=provider,
-                    retryable=kind in {"overloaded_error", "api_error", "rate_limit_error"},
-                )
+    unsaid: set[int] = set()
+    """Tool calls whose arguments have not begun."""
+    with well_formed(provider):
+        async for data in events:
+            event = _parse(data, provider)
+            match event.get("type"):
+                case "message_start":
+                    message = event.get("message") or {}
+                    answered = str(message.get("model") or model)
+                    usage = _usage(message.get("usage") or {}, usage)
+                case "content_block_start":
+                    block = event.get("content_block") or {}
+                    if block.get("type") == "tool_use":
+                        index = tool_index.setdefault(int(event.get("index", 0)), len(tool_index))
+                        unsaid.add(index)
+                        yield ToolCallDelta(index, block.get("id"), block.get("name"))
+                case "content_block_delta":
+                    delta = event.get("delta") or {}
+                    if delta.get("type") == "text_delta":
+                        yield TextDelta(str(delta.get("text") or ""))
+                    elif delta.get("type") == "input_json_delta":
+                        index = tool_index.setdefault(int(event.get("index", 0)), len(tool_index))
+                        if piece := str(delta.get("partial_json") or ""):
+                            unsaid.discard(index)
+                            yield ToolCallDelta(index, arguments=piece)
+                case "content_block_stop":
+                    index = tool_index.get(int(event.get("index", 0)), -1)
+                    if index in unsaid:
+                        # A tool without arguments sends no JSON at all here; everybody else's arguments are JSON.
+                        unsaid.discard(index)
+                        yield ToolCallDelta(index, arguments="{}")
+                case "message_delta":
+                    reason = _REASONS.get((event.get("delta") or {}).get("stop_reason") or "", "stop")
+                    usage = _usage(event.get("usage") or {}, usage)
+                case "message_stop":
+                    stopped = True
+                    break
+                case "error":
+                    kind = machine_code((event.get("error") or {}).get("type")) or "error"
+                    raise ProviderError(
+                        f"provider {provider!r} broke off its answer: {kind}",
+                        provider=provider,
+                        retryable=kind in {"overloaded_error", "api_error", "rate_limit_error"},
+                    )
     if not stopped:
         raise ProviderError(
             f"provider {provider!r} ended its answer without message_stop",
@@ -198,8 +212,10 @@ def _usage(raw: Mapping[str, Any], known: Usage) -> Usage:
 def _parse(data: str, provider: str) -> dict[str, Any]:
     try:
         event = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProviderError(
             f"provider {provider!r} sent an event that is not JSON", provider=provider, retryable=True
         ) from error
-    return event if isinstance(event, dict) else {}
+    if not isinstance(event, dict):
+        raise ProviderError(f"provider {provider!r} sent an event that is no object", provider=provider, retryable=True)
+    return event

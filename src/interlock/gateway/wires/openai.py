@@ -27,6 +27,7 @@ from interlock.core.messages import (
     Usage,
 )
 from interlock.gateway.types import ModelProfile
+from interlock.gateway.wires._shape import well_formed
 
 __all__ = ["decode_stream", "decode_usage", "encode_request"]
 
@@ -131,8 +132,13 @@ def _encode_part(part: object) -> dict[str, Any]:
     raise AssertionError(f"no encoding for {type(part).__name__}")
 
 
-async def decode_stream(events: AsyncIterator[str], *, provider: str, model: str) -> AsyncGenerator[ChatEvent, None]:
+async def decode_stream(
+    events: AsyncIterator[str], *, provider: str, model: str, input_characters: int = 0
+) -> AsyncGenerator[ChatEvent, None]:
     """Decode the ``data:`` payloads of an answer stream, ``[DONE]`` included.
+
+    Args:
+        input_characters: of the prompt, to estimate from when the provider sends no usage.
 
     The usage arrives after the finish reason, in a chunk without choices, so Finish is held back to the end.
     Raises: ProviderError: malformed JSON, an error object in the stream, or an end without a finish reason.
@@ -141,26 +147,27 @@ async def decode_stream(events: AsyncIterator[str], *, provider: str, model: str
     usage: Usage | None = None
     answered = model
     characters = 0
-    async for data in events:
-        if data == "[DONE]":
-            break
-        chunk = _parse(data, provider)
-        if "error" in chunk:
-            raise ProviderError(f"provider {provider!r} broke off its answer", provider=provider, retryable=True)
-        answered = str(chunk.get("model") or answered)
-        usage = decode_usage(chunk.get("usage")) or usage
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or {}
-            if text := delta.get("content"):
-                characters += len(text)
-                yield TextDelta(text)
-            for call in delta.get("tool_calls") or ():
-                function = call.get("function") or {}
-                yield ToolCallDelta(
-                    int(call.get("index", 0)), call.get("id"), function.get("name"), function.get("arguments") or ""
-                )
-            if choice.get("finish_reason"):
-                reason = _REASONS.get(choice["finish_reason"], "stop")
+    with well_formed(provider):
+        async for data in events:
+            if data == "[DONE]":
+                break
+            chunk = _parse(data, provider)
+            if chunk.get("error"):
+                raise ProviderError(f"provider {provider!r} broke off its answer", provider=provider, retryable=True)
+            answered = str(chunk.get("model") or answered)
+            usage = decode_usage(chunk.get("usage")) or usage
+            for choice in chunk.get("choices") or ():
+                delta = choice.get("delta") or {}
+                if text := delta.get("content"):
+                    characters += len(text)
+                    yield TextDelta(text)
+                for call in delta.get("tool_calls") or ():
+                    function = call.get("function") or {}
+                    yield ToolCallDelta(
+                        int(call.get("index", 0)), call.get("id"), function.get("name"), function.get("arguments") or ""
+                    )
+                if choice.get("finish_reason"):
+                    reason = _REASONS.get(choice["finish_reason"], "stop")
     if reason is None:
         raise ProviderError(
             f"provider {provider!r} ended its answer without a finish reason",
@@ -169,7 +176,8 @@ async def decode_stream(events: AsyncIterator[str], *, provider: str, model: str
             code="provider_incomplete",
         )
     # Four characters a token is the usual rule of thumb; the figure is marked as an estimate wherever it is shown.
-    yield Finish(reason, usage or Usage(0, -(-characters // 4), estimated=True), answered)
+    estimate = Usage(-(-input_characters // 4), -(-characters // 4), estimated=True)
+    yield Finish(reason, usage or estimate, answered)
 
 
 def decode_usage(usage: Mapping[str, Any] | None) -> Usage | None:
@@ -189,7 +197,7 @@ def decode_usage(usage: Mapping[str, Any] | None) -> Usage | None:
 def _parse(data: str, provider: str) -> dict[str, Any]:
     try:
         chunk = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProviderError(
             f"provider {provider!r} sent a chunk that is not JSON", provider=provider, retryable=True
         ) from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ from interlock.core.messages import (
 __all__ = ["decode_request", "encode_message", "encode_usage", "field_error"]
 
 _MAX_MESSAGES = 2_000
+_TYPE_NAME = re.compile(r"(str|int|float|bool|dict|list|set|tuple|literal|union|function-[a-z]+)($|\[)")
 
 
 class _Loose(BaseModel):
@@ -158,6 +160,9 @@ def field_error(error: ValidationError) -> InvalidInput:
     first = error.errors(include_input=False, include_url=False)[0]
     name = ""
     for step in first["loc"]:
+        if isinstance(step, str) and _TYPE_NAME.match(step):
+            # pydantic adds which member of a union it tried: no field of the caller's.
+            continue
         name += f"[{step}]" if isinstance(step, int) else f".{step}" if name else str(step)
     return InvalidInput(f"{name or 'the body'}: {first['msg']}", param=name or None)
 

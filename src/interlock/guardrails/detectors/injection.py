@@ -14,21 +14,22 @@ from interlock.guardrails.types import Finding, Rule
 
 __all__ = ["plugin"]
 
+# Possessive white space (++): a long run of blanks is passed once, not once for each of its suffixes.
 _PHRASES = re.compile(
     r"""
-    \b(?:ignore|disregard|forget|override|bypass)\s+(?:(?:all|any|the|your|my|these|every|of|everything)\s+){0,3}
-        (?:previous|prior|above|earlier|preceding|system|safety)?\s*
+    \b(?:ignore|disregard|forget|override|bypass)\s++(?:(?:all|any|the|your|my|these|every|of|everything)\s++){0,3}
+        (?:previous|prior|above|earlier|preceding|system|safety)?\s*+
         (?:instructions?|prompts?|rules?|directions?|guidelines?|messages?|context)\b
-    | \b(?:vergiss|ignoriere|missachte)\s+(?:(?:alle|alles|die|deine|vorherigen|bisherigen)\s+){0,3}
+    | \b(?:vergiss|ignoriere|missachte)\s++(?:(?:alle|alles|die|deine|vorherigen|bisherigen)\s++){0,3}
         (?:anweisungen|instruktionen|regeln|aufgaben)\b
-    | \byou\s+are\s+(?:now|no\s+longer)\s+(?:a|an|in|the|bound)\b
-    | \b(?:reveal|print|repeat|show|output)\s+(?:me\s+)?(?:your|the)\s+(?:system|hidden|initial|original)\s+
+    | \byou\s++are\s++(?:now|no\s++longer)\s++(?:a|an|in|the|bound)\b
+    | \b(?:reveal|print|repeat|show|output)\s++(?:me\s++)?(?:your|the)\s++(?:system|hidden|initial|original)\s++
         (?:prompt|instructions?|message)\b
-    | \bnew\s+(?:system\s+)?instructions?\s*:
+    | \bnew\s++(?:system\s++)?instructions?\s*+:
     | <\|?(?:im_start|im_end|system|endoftext)\|?>
     | \[/?INST\]
-    | \bdo\s+anything\s+now\b
-    | \bdeveloper\s+mode\s+(?:enabled|on)\b
+    | \bdo\s++anything\s++now\b
+    | \bdeveloper\s++mode\s++(?:enabled|on)\b
     """,
     re.IGNORECASE | re.VERBOSE,
 )

@@ -1,4 +1,4 @@
-"""Personal data with a checkable shape: e-mail, phone, IBAN, payment cards, US social security numbers, IPv4."""
+"""Personal data with a checkable shape: e-mail, phone, IBAN, payment cards, US social security numbers."""
 
 from __future__ import annotations
 

@@ -55,16 +55,20 @@ SELECT trace_id, span_id, parent_id, name, start_ns, end_ns, status, error, attr
 WHERE starts_with(trace_id, $prefix::VARCHAR) ORDER BY start_ns, parent_id NULLS FIRST, span_id
 """  # noqa: S608 - only constants of this module
 
+_OUTCOME = """json_extract_string(attributes, '$."interlock.answer.outcome"')"""
+
 SERIES = f"""
 SELECT (((start_ns - $since::BIGINT)::HUGEINT * $buckets::BIGINT) // ($until::BIGINT - $since::BIGINT))::BIGINT
          AS slice,
        count(*), count(*) FILTER (status = 'error'),
        quantile_cont((end_ns - start_ns) / 1e6, 0.5), quantile_cont((end_ns - start_ns) / 1e6, 0.95),
        coalesce(sum(cost_nano), 0)::BIGINT, coalesce(sum(input_tokens), 0)::BIGINT,
-       coalesce(sum(output_tokens), 0)::BIGINT
+       coalesce(sum(output_tokens), 0)::BIGINT,
+       count(*) FILTER ({_OUTCOME} IS NOT NULL), count(*) FILTER ({_OUTCOME} = 'declined')
 FROM {_SEGMENTS}
 WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND start_ns < $until::BIGINT
   AND ($app::VARCHAR IS NULL OR app = $app::VARCHAR)
+  AND ($name::VARCHAR IS NULL OR name = $name::VARCHAR)
 GROUP BY slice
 """  # noqa: S608 - only constants of this module
 

@@ -60,6 +60,10 @@ class SeriesPoint(NamedTuple):
     cost_nano: int
     input_tokens: int
     output_tokens: int
+    answers: int = 0
+    """Root spans that say how an answer came about."""
+    declined: int = 0
+    """Those of them that declined."""
 
 
 class Events(Protocol):
@@ -78,9 +82,16 @@ class Events(Protocol):
         """All spans of a trace by start time; empty when unknown. `trace_id` may be a unique prefix of 8+ digits."""
 
     async def series(
-        self, tenant: TenantId, *, since: datetime, until: datetime, buckets: int, app: str | None = None
+        self,
+        tenant: TenantId,
+        *,
+        since: datetime,
+        until: datetime,
+        buckets: int,
+        app: str | None = None,
+        name: str | None = None,
     ) -> Sequence[SeriesPoint]:
-        """`buckets` equal slices of root spans, oldest first, empty slices included (zeros)."""
+        """`buckets` equal slices of root spans (of one `name`, of one `app`), oldest first, empty ones as zeros."""
 
     async def compact(self) -> int:
         """Merge small segments and drop those past retention; how many files went."""

@@ -113,16 +113,23 @@ class ParquetEvents:
         return [_span(tenant, row) for row in rows] if len({row[0] for row in rows}) == 1 else []
 
     async def series(
-        self, tenant: TenantId, *, since: datetime, until: datetime, buckets: int, app: str | None = None
+        self,
+        tenant: TenantId,
+        *,
+        since: datetime,
+        until: datetime,
+        buckets: int,
+        app: str | None = None,
+        name: str | None = None,
     ) -> Sequence[SeriesPoint]:
         """See `Events.series`. Raises: InvalidInput: `buckets` below 1, or `until` not after `since`."""
         first, last = _ns(since), _ns(until)
         if buckets < 1 or last <= first:
             raise InvalidInput("a series needs at least one bucket and a time span", param="buckets")
-        where = {"since": first, "until": last, "buckets": buckets, "app": app}
+        where = {"since": first, "until": last, "buckets": buckets, "app": app, "name": name}
         rows = await self._threads.run(lambda: self._query(tenant, _queries.SERIES, where, since=first, until=last))
         found = {row[0]: row[1:] for row in rows}
-        nothing = (0, 0, 0.0, 0.0, 0, 0, 0)
+        nothing = (0, 0, 0.0, 0.0, 0, 0, 0, 0, 0)
         return [SeriesPoint(first + (last - first) * i // buckets, *found.get(i, nothing)) for i in range(buckets)]
 
     async def compact(self) -> int:

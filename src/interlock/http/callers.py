@@ -40,12 +40,14 @@ def is_loopback(request: Request) -> bool:
             return False
     except ValueError:
         return False
-    host = urlsplit("//" + request.headers.get("host", "")).hostname or ""
-    allowed = _LOOPBACK_NAMES | set(app_of(request).workspace.settings.server.hosts)
-    if host not in allowed:
-        return False
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        host = urlsplit("//" + request.headers.get("host", "")).hostname or ""
+        same_origin = origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:
+        # "[": no address at all.
+        return False
+    return same_origin and host in _LOOPBACK_NAMES | set(app_of(request).workspace.settings.server.hosts)
 
 
 async def context_of(request: Request) -> Context:
@@ -84,9 +86,15 @@ async def read_json(request: Request) -> Any:
         if len(body) > limit:
             raise _too_large(limit)
     try:
-        return json.loads(body)
+        value = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise InvalidInput("the body is not JSON", code="invalid_json") from error
+    if b"\\ud" in body.lower():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except (UnicodeEncodeError, RecursionError) as error:
+            raise InvalidInput("the body holds half a character (a lone surrogate)", code="invalid_json") from error
+    return value
 
 
 def _too_large(limit: int) -> TooLarge:

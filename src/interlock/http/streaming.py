@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from contextlib import aclosing
+from typing import TypeVar
 
 import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from interlock.core.errors import InterlockError
-from interlock.server.errors import body_of
+from interlock.http.errors import body_of
 
-__all__ = ["EventStream"]
+__all__ = ["ClientLeft", "EventStream", "while_connected"]
+
+T = TypeVar("T")
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
+    """What `work` gives; it is cancelled when the client leaves. The request's body must have been read.
+
+    Raises: ClientLeft, and whatever `work` raises.
+    """
+    done: list[T] = []
+    failed: list[Exception] = []
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch, group.cancel_scope)
+        try:
+            done.append(await work)
+        except Exception as error:  # noqa: BLE001 - carried out of the group, which would wrap it
+            failed.append(error)
+        group.cancel_scope.cancel()
+    if failed:
+        raise failed[0]
+    if not done:
+        raise ClientLeft
+    return done[0]
 
 
 class EventStream(Response):

@@ -1,0 +1,278 @@
+"""The overview: what is so, in a sentence, then the figures that prove it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from interlock.app import App
+from interlock.console.charts import Spark, change, spark
+from interlock.console.documents import withdrawn_or_failed
+from interlock.console.rendering import milliseconds, render, usd
+from interlock.console.session import ANY_ROLE, Caller, page
+from interlock.core.clock import now
+from interlock.core.context import Context, Role
+from interlock.core.errors import InterlockError
+from interlock.core.money import Money
+from interlock.gateway.types import RouteSpec, Target
+from interlock.governance.types import Head
+from interlock.http.callers import app_of
+from interlock.stores.events.base import SeriesPoint, TraceFilter, TraceRow
+
+__all__ = ["routes"]
+
+_SLICES = 24
+_CHECK_S = 3.0
+"""Longest wait for a provider's list of models: the page must not hang on one that is down."""
+
+
+class Figure(NamedTuple):
+    """One golden figure."""
+
+    name: str
+    value: str
+    unit: str
+    change: str
+    chart: Spark
+    link: str
+
+
+class ProviderState(NamedTuple):
+    """One configured provider."""
+
+    name: str
+    state: str
+    """``clear``, ``caution``, ``danger`` or ``idle``."""
+    word: str
+    models: tuple[str, ...]
+    cause: str
+    hint: str
+
+
+class CollectionState(NamedTuple):
+    """One collection as this caller sees it."""
+
+    name: str
+    documents: int
+    failed: int
+    newest: datetime | None
+    checked: datetime | None
+
+
+class AppState(NamedTuple):
+    """One app and whether it can be asked."""
+
+    name: str
+    problem: str
+    hint: str
+
+
+class Finding(NamedTuple):
+    """Something that wants attention."""
+
+    state: str
+    text: str
+    hint: str
+
+
+async def overview(request: Request, caller: Caller) -> Response:
+    """``GET /``."""
+    if not caller.has(*ANY_ROLE):
+        return RedirectResponse("/ask", 303)
+    app = app_of(request)
+    ctx = caller.ctx
+    until = now()
+    figures, total = await figures_of(app, ctx, until)
+    traces = await app.parts.observe.traces(ctx, TraceFilter(limit=8))
+    providers = await _providers(app)
+    collections = await _collections(app, ctx)
+    apps = [_app(app, name) for name in (source.name for source in app.parts.releases.apps())]
+    findings = _findings(app, providers, collections, apps, total)
+    return render(
+        request,
+        caller,
+        "overview.html",
+        headline=_headline(findings, total, traces),
+        figures=figures,
+        total=total,
+        traces=traces,
+        providers=providers,
+        collections=collections,
+        apps=apps,
+        findings=findings,
+        head=await _head(app),
+        waiting=app.parts.governance.waiting,
+        spend=await app.parts.cost.spend(ctx, by="app", since=until - timedelta(days=1), until=until),
+        fresh=not traces,
+        slices=_SLICES,
+    )
+
+
+async def figures_of(app: App, ctx: Context, until: datetime) -> tuple[list[Figure], SeriesPoint]:
+    """Requests, p95, declined share and cost of the last 24 hours, each against the 24 before."""
+    day = timedelta(days=1)
+    series = app.parts.observe.series
+    points = await series(ctx, since=until - day, until=until, buckets=_SLICES, name="chat")
+    (total,) = await series(ctx, since=until - day, until=until, buckets=1, name="chat")
+    (before,) = await series(ctx, since=until - 2 * day, until=until - day, buckets=1, name="chat")
+    p95, _, unit = milliseconds(total.p95_ms).partition(" ") if total.requests else ("–", "", "")
+    answered = (total.answers - total.declined) / total.answers if total.answers else 0.0
+    earlier = (before.answers - before.declined) / before.answers if before.answers else 0.0
+    shares = [(p.answers - p.declined) / p.answers if p.answers else None for p in points]
+    figures = [
+        Figure(
+            "Requests",
+            f"{total.requests:,}",
+            f"{total.errors:,} failed" if total.errors else "",
+            change(total.requests, before.requests),
+            spark([p.requests for p in points]),
+            "/traces",
+        ),
+        Figure(
+            "Whole answer, p95",
+            p95,
+            unit,
+            change(total.p95_ms, before.p95_ms),
+            spark([p.p95_ms if p.requests else None for p in points], unit=" ms"),
+            "/traces",
+        ),
+        Figure(
+            "Answered from documents",
+            f"{answered * 100:.0f}" if total.answers else "–",
+            "%" if total.answers else "",
+            (f"{total.declined:,} of {total.answers:,} declined" if total.answers else "")
+            + (f", {(answered - earlier) * 100:+.0f} points".replace("-", "−") if before.answers else ""),
+            spark([None if share is None else share * 100 for share in shares], unit=" %", ceiling=100),
+            "/traces",
+        ),
+        Figure(
+            "Cost",
+            usd(Money(total.cost_nano)),
+            "",
+            change(total.cost_nano, before.cost_nano) or f"{total.input_tokens + total.output_tokens:,} tokens",
+            spark([p.cost_nano / 1e9 for p in points], unit=" $"),
+            "/traces",
+        ),
+    ]
+    return figures, total
+
+
+async def _providers(app: App) -> list[ProviderState]:
+    names = app.parts.gateway.provider_names
+    return list(await asyncio.gather(*(_provider(app, name) for name in names)))
+
+
+async def _provider(app: App, name: str) -> ProviderState:
+    try:
+        async with asyncio.timeout(_CHECK_S):
+            models = tuple(await app.parts.gateway.check(name))
+    except TimeoutError:
+        return ProviderState(name, "danger", "silent", (), f"no answer within {_CHECK_S:.0f} s", "")
+    except InterlockError as error:
+        return ProviderState(name, "danger", "down", (), error.message, error.hint or "")
+    if not models:
+        return ProviderState(name, "caution", "no models", (), "it lists no model", "interlock models fetch")
+    return ProviderState(name, "clear", "ready", models, "", "")
+
+
+async def _collections(app: App, ctx: Context) -> list[CollectionState]:
+    infos = await app.parts.knowledge.documents(ctx)
+    names = {info.collection for info in infos}
+    if ctx.principal.has(Role.DEVELOPER, Role.OPERATOR):
+        try:
+            names |= set(app.collections())
+        except InterlockError:
+            # Told among the findings, from where the file is read again.
+            names |= set()
+    states = []
+    for name in sorted(names):
+        mine = [info for info in infos if info.collection == name]
+        states.append(
+            CollectionState(
+                name,
+                len(mine),
+                sum(withdrawn_or_failed(info) == "failed" for info in mine),
+                max((info.ingested_at for info in mine if info.ingested_at), default=None),
+                max((info.checked_at for info in mine), default=None),
+            )
+        )
+    return states
+
+
+def _app(app: App, name: str) -> AppState:
+    try:
+        route = RouteSpec.model_validate(app.parts.releases.live(name).components["route"])
+    except InterlockError as error:
+        return AppState(name, error.message, error.hint or f"edit apps/{name}/app.yaml")
+    known = set(app.parts.gateway.provider_names)
+    missing = [target for target in route.targets if Target.parse(target).provider not in known]
+    if missing:
+        return AppState(name, f"its route names {missing[0]!r}, and there is no such provider", "edit interlock.yaml")
+    return AppState(name, "", "")
+
+
+async def _head(app: App) -> Head | None:
+    try:
+        return await app.parts.governance.head()
+    except InterlockError:
+        # An empty log has no head.
+        return None
+
+
+def _findings(
+    app: App,
+    providers: Sequence[ProviderState],
+    collections: Sequence[CollectionState],
+    apps: Sequence[AppState],
+    total: SeriesPoint,
+) -> list[Finding]:
+    found = [Finding("danger", f"The app {a.name} cannot be asked: {a.problem}", a.hint) for a in apps if a.problem]
+    used = _used_providers(app)
+    for provider in providers:
+        if provider.state != "clear" and provider.name in used:
+            found.append(
+                Finding(provider.state, f"Provider {provider.name} is {provider.word}: {provider.cause}", provider.hint)
+            )
+    for collection in collections:
+        if not collection.documents:
+            hint = f"interlock ingest {collection.name}"
+            found.append(Finding("caution", f"Nothing was ingested into {collection.name} yet", hint))
+        elif collection.failed:
+            text = f"{collection.failed} of {collection.documents} documents of {collection.name} could not be read"
+            found.append(Finding("caution", text, "see them under Documents"))
+    if total.errors:
+        share = total.errors / total.requests
+        text = f"{total.errors:,} of {total.requests:,} requests failed in the last 24 hours ({share:.1%})"
+        found.append(Finding("danger" if share > 0.05 else "caution", text, "see them under Traces"))
+    if app.parts.observe.dropped:
+        text = f"{app.parts.observe.dropped:,} spans were lost to a full buffer"
+        found.append(Finding("caution", text, "interlock doctor"))
+    return found
+
+
+def _used_providers(app: App) -> set[str]:
+    """Providers that some app or route may call."""
+    targets = [target for route in app.parts.gateway.routes.values() for target in route.targets]
+    for source in app.parts.releases.apps():
+        try:
+            targets += RouteSpec.model_validate(source.load()["route"]).targets
+        except InterlockError:
+            continue
+    return {Target.parse(target).provider for target in targets}
+
+
+def _headline(findings: Sequence[Finding], total: SeriesPoint, traces: Sequence[TraceRow]) -> str:
+    if not findings:
+        return "All signals clear" if traces else "Ready for the first question"
+    if len(findings) == 1:
+        return "All signals clear but one" if traces else "One thing to do before the first question"
+    return f"{len(findings)} things want attention"
+
+
+routes = [Route("/", page(overview))]

@@ -1,0 +1,1 @@
+"""Evaluation: cases, judgements, rates with intervals."""
