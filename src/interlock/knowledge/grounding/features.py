@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from interlock.core.passages import Passage
@@ -23,12 +24,20 @@ if TYPE_CHECKING:
 __all__ = ["FEATURES", "Table", "asked_terms", "searchable", "table", "term_coverage", "term_weights"]
 
 FEATURES = ("similarity", "own", "context", "near", "pairs", "names", "place", "dense", "kind", "row", "short")
-"""similarity: cosine of question and sentence under its headings · own: share of the question's terms in the sentence
-(with column names) · context: the same with headings and title · near: the same counting words of like meaning ·
-pairs: share of the question's neighbouring terms that the sentence holds close together · names: share of the names, codes
-and years of the asking that the sentence or its headings hold (1 when there are none) · place: score of the passage relative to the best ·
-dense: cosine of question and passage · kind: it holds the kind of value asked for (0.5 when no kind is asked) ·
-row: 1 for a table row · short: 1 for fewer than 5 words in a sentence."""
+"""Inputs of selection, each about [0, 1]:
+
+- similarity: cosine of question and sentence under its headings
+- own: weighted share of the question's terms in the sentence, column names included
+- context: the same with headings and title
+- near: the same counting words of like meaning in part
+- pairs: share of the question's neighbouring terms that stand close together in the sentence
+- names: share of the asking's names, codes and years in the sentence or its headings; 1 when there are none
+- place: score of the passage relative to the best one
+- dense: cosine of question and passage
+- kind: it holds the kind of value asked for; 0.5 when no kind is asked
+- row: 1 for a table row
+- short: 1 for fewer than 5 words of a sentence
+"""
 
 _CONTEXT_TOKENS = 200
 _CLOSE = 3
@@ -153,7 +162,7 @@ def _hits(
 
 def _pairs(asked: Sequence[str], own: Sequence[str]) -> float:
     """Neighbours of the question that are near neighbours here."""
-    pairs = list(zip(asked, asked[1:], strict=False))
+    pairs = list(pairwise(asked))
     if not pairs:
         return 0.0
     places: dict[str, list[int]] = {}
