@@ -46,8 +46,8 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `python tools/reference.py`. Set in `interlock.yaml`, in the environment as `INTERLOCK_SECTION__NAME`, or",
-        "by `interlock --set section.name=value`; later ones win. `interlock config show` tells where each came from.",
+        "Made by `python tools/reference.py`. Set in `interlock.yaml`, in the environment as `INTERLOCK_SECTION__NAME`,",
+        "or by `interlock --set section.name=value`; later ones win. `interlock config show` tells each value its source.",
         "",
         "| Setting | Default | Meaning |",
         "|---|---|---|",
