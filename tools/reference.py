@@ -47,7 +47,7 @@ def settings() -> str:
         "# Settings",
         "",
         "Made by `python tools/reference.py`. Set in `interlock.yaml`, in the environment as `INTERLOCK_SECTION__NAME`,",
-        "or by `interlock --set section.name=value`; later ones win. `interlock config show` tells each value its source.",
+        "or by `interlock --set section.name=value`; later ones win. `interlock config show` shows their sources.",
         "",
         "| Setting | Default | Meaning |",
         "|---|---|---|",
