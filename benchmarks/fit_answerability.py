@@ -1,10 +1,10 @@
 """Fit the coefficients of answerability, and report how well they carry over to a set that was held out.
 
-    INTERLOCK_DATA=… INTERLOCK_MODELS=… python -m benchmarks.fit_answerability [--limit 40] [--check]
+    INTERLOCK_DATA=… INTERLOCK_MODELS=… python -m benchmarks.fit_answerability [--limit 32]
 
 Questions come from four public sets (see `benchmarks/grounding_data.py` for how unanswerable ones are made). Each set
 is held out in turn; the printed coefficients are fitted on all of them, answerable questions weighted to one half.
-`--check` also measures the coefficients in use on the handbook's golden set, which is never fitted on.
+The handbook's golden set is never fitted on; `benchmarks.eval_demo` measures it.
 Selections are kept in `.interlock/benchmarks`; delete them after a change of selection.
 """
 
@@ -47,7 +47,7 @@ async def selections(name: str, limit: int) -> list[tuple[Case, Selection]]:
     return found
 
 
-def fit(x: Array, y: Array, weights: Array, ridge: float = 1.0) -> Array:
+def fit(x: Array, y: Array, weights: Array, ridge: float = 10.0) -> Array:
     """Logistic regression by Newton's method with an L2 penalty on standardised inputs. Intercept first."""
     mean, scale = x.mean(0), x.std(0) + 1e-9
     z = np.c_[np.ones(len(x)), (x - mean) / scale]
@@ -78,7 +78,7 @@ def auroc(scores: Array, y: Array) -> float:
 async def main() -> None:
     """Fit and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=40, help="answerable questions of each set")
+    parser.add_argument("--limit", type=int, default=32, help="answerable questions of each set")
     args = parser.parse_args()
     rows = [pair for name in SETS for pair in await selections(name, args.limit)]
     rows = [(case, selection) for case, selection in rows if selection.evidence]

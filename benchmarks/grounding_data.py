@@ -71,10 +71,14 @@ class Library:
         passages, texts = [], []
         for key, (title, text) in documents.items():
             document = as_document(title, text)
-            chunks = StructuralChunker().chunk(document, count_tokens=embedder.count_tokens, max_tokens=embedder.max_tokens)
+            chunks = StructuralChunker().chunk(
+                document, count_tokens=embedder.count_tokens, max_tokens=embedder.max_tokens
+            )
             for chunk in chunks:
                 body = text[chunk.span.start : chunk.span.end]
-                passages.append(Passage(f"{key}#{len(passages)}", key, key, key, title, chunk.heading, body, chunk.span))
+                passages.append(
+                    Passage(f"{key}#{len(passages)}", key, key, key, title, chunk.heading, body, chunk.span)
+                )
                 texts.append(chunk.search_text)
         return cls(passages, texts, await embed(embedder, texts, name))
 

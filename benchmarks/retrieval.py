@@ -1,6 +1,6 @@
 """Retrieval quality on public sets: nDCG@10 of each leg and of both fusions, through our chunker and analyser.
 
-    INTERLOCK_DATA=… INTERLOCK_MODELS=… python -m benchmarks.retrieval scifact anthropic_docs
+    INTERLOCK_DATA=… python -m benchmarks.retrieval scifact anthropic_docs
 
 Passages are ranked and a document counts at its best passage, as in a search. BM25 here has FTS5's k1 and b; no index
 back end is involved. Vectors are kept in `.interlock/benchmarks` so that a second run takes seconds.
@@ -29,6 +29,7 @@ from interlock.knowledge.chunkers.structural import StructuralChunker
 from interlock.knowledge.embedders.minilm import MiniLM
 from interlock.knowledge.fusion import convex, rrf
 from interlock.knowledge.types import Block, LoadedDocument
+from interlock.serving.service import default_models_dir
 
 Vectors = NDArray[np.float32]
 DEPTH = 100
@@ -174,7 +175,10 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sets", nargs="*", default=["scifact", "anthropic_docs"])
     args = parser.parse_args()
-    embedder = MiniLM(Path(os.environ["INTERLOCK_MODELS"]) / "minilm-l6-int8", threads=os.cpu_count() or 1)
+    embedder = MiniLM(
+        Path(os.environ.get("INTERLOCK_MODELS_DIR") or default_models_dir()) / "minilm-l6-int8",
+        threads=os.cpu_count() or 1,
+    )
     for name in args.sets:
         results = await measure(name, Path(os.environ["INTERLOCK_DATA"]) / "retrieval" / name, embedder)
         for method, scores in results.items():

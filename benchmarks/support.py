@@ -104,7 +104,8 @@ def shuffle(text: str, draw: random.Random) -> str | None:
 
 
 PERTURBATIONS: tuple[Perturbation, ...] = (
-    swap_number, exchange_numbers, add_negation, drop_negation, swap_name, exchange_names, change_modal, change_bound, shuffle,
+    swap_number, exchange_numbers, add_negation, drop_negation, swap_name, exchange_names, change_modal,
+    change_bound, shuffle,
 )  # fmt: skip
 
 
@@ -133,7 +134,11 @@ def begin(found: list[dict[str, str]]) -> dict[str, object]:
     return {
         "replies": dict(total),
         "precision": [accepted["attributable"], chosen, *wilson(accepted["attributable"], chosen)],
-        "recall": [accepted["attributable"], total["attributable"], *wilson(accepted["attributable"], total["attributable"])],
+        "recall": [
+            accepted["attributable"],
+            total["attributable"],
+            *wilson(accepted["attributable"], total["attributable"]),
+        ],
         "refused_attributable_by_reason": dict(reasons.most_common()),
     }
 
@@ -142,7 +147,7 @@ def perturbed(found: list[dict[str, str]], seed: int = 7) -> dict[str, object]:
     """How many of each perturbation are accepted, and that unchanged sentences all are."""
     draw = random.Random(seed)
     texts = {r["doc"][s.start : s.end] for r in found for s in sentences(r["doc"])}
-    texts = {t for t in texts if 6 <= len(t.split()) <= 40 and t.isascii() and " ,"  not in t}
+    texts = {t for t in texts if 6 <= len(t.split()) <= 40 and t.isascii() and " ," not in t}
     result: dict[str, object] = {
         "identity": [sum(check(t, t).supported for t in texts), len(texts)],
     }

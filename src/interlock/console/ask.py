@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlencode
 
-import yaml
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,11 +20,12 @@ from interlock.console.rendering import fragment, render, title_of
 from interlock.console.session import Caller, Form, form_of, page, reader_of, text_field
 from interlock.core.answers import Answer, AnswerSentence, Quote
 from interlock.core.clock import now_ns
-from interlock.core.context import Context
+from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.messages import ChatRequest, TextDelta, text_message
 from interlock.core.passages import Citation, Passage, Span
 from interlock.core.release import Release
+from interlock.flows.app_files import validate_yaml
 from interlock.flows.chat import Receipt
 from interlock.http.callers import app_of
 from interlock.http.streaming import EventStream
@@ -50,6 +50,14 @@ class Sample(NamedTuple):
 
     question: str
     user: str
+
+
+class Samples(NamedTuple):
+    """What `samples.yaml` offers."""
+
+    questions: tuple[Sample, ...]
+    problem: str
+    """Why the file cannot be read; empty when it can."""
 
 
 class Question(NamedTuple):
@@ -78,7 +86,7 @@ class Result:
     def state(self) -> str:
         """The word of the state, for the dot beside it."""
         if self.error is not None:
-            return "danger"
+            return "caution" if self.error.code == "blocked_by_policy" else "danger"
         if self.answer is not None and self.answer.outcome == "declined":
             return "idle"
         return "clear" if self.answer is not None else "idle"
@@ -152,14 +160,16 @@ class _SampleFile(BaseModel):
     questions: list[_Line] = Field(default_factory=list, max_length=50)
 
 
-def samples_of(app: App, name: str) -> list[Sample]:
-    """Questions of `apps/NAME/samples.yaml`; a broken or missing file offers none."""
+def samples_of(app: App, name: str) -> Samples:
+    """Questions of `apps/NAME/samples.yaml`; a missing file offers none, a broken one says so."""
     file = app.workspace.path(app.workspace.settings.apps_dir) / name / "samples.yaml"
+    if not file.is_file():
+        return Samples((), "")
     try:
-        parsed = _SampleFile.model_validate(yaml.safe_load(file.read_text("utf-8")))
-    except (OSError, ValueError, yaml.YAMLError, ValidationError):
-        return []
-    return [Sample(line.question, line.user) for line in parsed.questions]
+        parsed = validate_yaml(file, _SampleFile)
+    except InterlockError as error:
+        return Samples((), error.message)
+    return Samples(tuple(Sample(line.question, line.user) for line in parsed.questions), "")
 
 
 async def choices_of(app: App, ctx: Context) -> list[Choice]:
@@ -290,7 +300,8 @@ async def _page(
         result=result,
         choices=choices,
         chosen=chosen,
-        samples=samples_of(app, name) if name in sources else [],
+        samples=samples_of(app, name) if name in sources else Samples((), ""),
+        may_edit=caller.has(Role.DEVELOPER),
         description=sources[name].description if name in sources else "",
         users=sorted(app.parts.access.directory.values(), key=lambda u: u.name) if caller.may_act_as else [],
     )

@@ -15,6 +15,8 @@ class Spark(NamedTuple):
 
     line: str
     """Path of the line, with a gap where nothing was measured."""
+    dots: str
+    """Path of values that stand alone between gaps."""
     area: str
     """Path down to the ground; empty when there are gaps."""
     values: tuple[float | None, ...]
@@ -33,22 +35,25 @@ def spark(values: Sequence[float | None], *, unit: str = "", ceiling: float | No
     measured = [value for value in values if value is not None]
     top = max(max(measured, default=0.0) if ceiling is None else ceiling, 1e-9)
     step = WIDTH / max(1, len(values) - 1)
-    line, area, open_run = "", f"M0,{HEIGHT}", False
+    line, dots, area = "", "", f"M0,{HEIGHT}"
     for i, value in enumerate(values):
         if value is None:
-            open_run = False
             continue
-        at = f"{i * step:.1f},{HEIGHT - 2 - min(value, top) / top * (HEIGHT - 5):.1f}"
-        # A run of one is drawn as a dot: a line of no length with round ends.
-        line += f" L{at}" if open_run else f" M{at} h0.01"
+        at = f"{i * step:.1f},{HEIGHT - 3 - min(value, top) / top * (HEIGHT - 6):.1f}"
+        before = i > 0 and values[i - 1] is not None
+        after = i + 1 < len(values) and values[i + 1] is not None
+        if not before and not after:
+            # A line of no length with round ends is a dot.
+            dots += f" M{at} h0.01"
+        else:
+            line += f" L{at}" if before else f" M{at}"
         area += f" L{at}"
-        open_run = True
     whole = len(measured) == len(values)
     area = f"{area} L{WIDTH},{HEIGHT} Z" if whole else ""
     if not measured:
-        return Spark("", "", tuple(values), "nothing measured")
+        return Spark("", "", "", tuple(values), "nothing measured")
     label = f"lowest {min(measured):,.4g}{unit}, highest {max(measured):,.4g}{unit}, last {measured[-1]:,.4g}{unit}"
-    return Spark(line.strip(), area, tuple(values), label)
+    return Spark(line.strip(), dots.strip(), area, tuple(values), label)
 
 
 def change(now: float, before: float) -> str:

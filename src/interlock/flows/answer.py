@@ -131,7 +131,7 @@ async def answer(
     strategy = _strategy(spec, tier)
     with ctx.span("answer generate", **{"interlock.strategy": strategy}) as (span, inner):
         tally = _Tally()
-        async with aclosing(_drafts(inner, job, selection, citations, strategy, tally)) as drafts:
+        async with aclosing(_drafts(inner, job, selection, citations, strategy=strategy, tally=tally)) as drafts:
             async for sentence in drafts:
                 written.append(sentence)
                 yield sentence
@@ -198,6 +198,7 @@ async def _drafts(
     job: _Job,
     selection: Selection,
     citations: Citations,
+    *,
     strategy: Literal["claims", "passages", "extractive"],
     tally: _Tally,
 ) -> AsyncGenerator[AnswerSentence, None]:

@@ -28,7 +28,7 @@ class Server:
         self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill -9."""
         self.process.kill()
         self.process.wait()
 

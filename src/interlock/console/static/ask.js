@@ -122,6 +122,10 @@ if (form) {
       ask();
     }
   });
+  // Another app has other samples; a question already written stays where it is.
+  form.elements.app.addEventListener("change", () => {
+    if (!question.value.trim() && !running) window.location.search = new URLSearchParams({ app: form.elements.app.value });
+  });
   for (const sample of document.querySelectorAll("[data-sample]")) {
     sample.addEventListener("submit", (event) => {
       event.preventDefault();

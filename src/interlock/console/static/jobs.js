@@ -7,11 +7,12 @@ function put(html) {
   const holder = document.createElement("div");
   holder.innerHTML = html;
   const fresh = holder.firstElementChild;
-  const known = fresh.dataset.job && place.querySelector(`[data-job="${CSS.escape(fresh.dataset.job)}"]`);
+  // One job is shown for each collection: the newest.
+  const same = fresh.dataset.collection;
+  const known = same && place.querySelector(`[data-collection="${CSS.escape(same)}"]`);
   if (known) known.replaceWith(fresh);
   else place.prepend(fresh);
   if (fresh.dataset.live === "yes") setTimeout(() => follow(fresh.dataset.job), 700);
-  else if (fresh.dataset.job) place.dataset.changed = "yes";
 }
 
 async function follow(id) {

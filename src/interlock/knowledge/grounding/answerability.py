@@ -3,11 +3,11 @@
 Features, each about [0, 1]:
 
 - ``meaning``: cosine of question and evidence, the mean over the things asked;
-- ``met``: weighted share of the question's subject words that the evidence holds under its headings, words of like
-  meaning in part;
-- ``at_hand``: the same with the evidence's whole passages;
+- ``at_hand``: weighted share of the question's subject words that the evidence, its headings or its passage hold, in
+  the word itself or one of like meaning;
 - ``unseen``: weighted share that no found passage holds, not even in a word of like meaning;
-- ``name_gone``: 1 when a name, code or number of the asking is not in the evidence's passages;
+- ``name_gone``: 1 when a name of the asking is neither in the evidence nor in its headings;
+- ``code_gone``: the same for a code, version, year or number;
 - ``clash``: 1 when the evidence speaks of another model, version or year of the same form;
 - ``kind``: 1 when the evidence holds the kind of value asked for;
 - ``passage``: the best cosine of question and passage;
@@ -33,17 +33,17 @@ from interlock.knowledge.grounding.types import AskedTerm, Assessment, Evidence,
 __all__ = ["assess", "features"]
 
 # Printed by: python -m benchmarks.fit_answerability
-_INTERCEPT = -3.66
+_INTERCEPT = -4.60
 _WEIGHTS: dict[str, float] = {
-    "meaning": 2.0,
-    "met": 0.0,
-    "at_hand": 0.5,
-    "unseen": -0.8,
-    "name_gone": -1.3,
-    "clash": -0.5,
-    "kind": 0.0,
-    "passage": 3.9,
-    "gap": 0.8,
+    "meaning": 1.69,
+    "at_hand": 1.26,
+    "unseen": 0.16,
+    "name_gone": -0.67,
+    "code_gone": -0.42,
+    "clash": -1.76,
+    "kind": 0.79,
+    "passage": 2.42,
+    "gap": 0.53,
 }
 _ASIDE = 0.5
 """Weight of words in the story around the asking."""
@@ -51,7 +51,9 @@ _ASIDE = 0.5
 
 def features(question: str, selection: Selection) -> dict[str, float]:
     """The model's inputs by name. Needs evidence."""
-    evidence, clause = selection.evidence, frozenset(terms_of(" ".join(asking_clauses(question))))
+    several = len(question_parts(question)) > 1
+    evidence = selection.evidence if several else selection.evidence[:1]
+    clause = frozenset(terms_of(" ".join(asking_clauses(question))))
     told = "\n".join(f"{e.heading} {e.readable}" for e in evidence)
     kind = asked_kind(question)
     held = holds(kind, told)
@@ -59,11 +61,11 @@ def features(question: str, selection: Selection) -> dict[str, float]:
     subject = [t for t in selection.asked if t.term not in spared] or list(selection.asked)
     weigh = [t.weight if t.term in clause else _ASIDE * t.weight for t in subject]
     return {
-        "meaning": _meaning(question, evidence),
-        "met": _share(weigh, [t.met for t in subject]),
+        "meaning": sum(e.similarity for e in evidence) / len(evidence),
         "at_hand": _share(weigh, [float(t.near or t.met > 0.5) for t in subject]),
         "unseen": _share(weigh, [float(not t.seen and t.met < 0.35) for t in subject]),
-        "name_gone": float(any(_gone(t, clause) for t in subject)),
+        "name_gone": float(any(_gone(t, clause) and t.term.isalpha() for t in subject)),
+        "code_gone": float(any(_gone(t, clause) and not t.term.isalpha() for t in subject)),
         "clash": float(clashes(question, told)),
         "kind": float(held),
         "passage": max((e.passage.dense_score or 0.0 for e in selection.candidates), default=0.0),
@@ -71,13 +73,8 @@ def features(question: str, selection: Selection) -> dict[str, float]:
     }
 
 
-def _meaning(question: str, evidence: Sequence[Evidence]) -> float:
-    found = [e.similarity for e in evidence]
-    return sum(found) / len(found) if len(question_parts(question)) > 1 else max(found)
-
-
 def _gone(term: AskedTerm, clause: frozenset[str]) -> bool:
-    return term.is_name and not term.near and term.term in clause
+    return term.is_name and term.met < 0.999 and term.term in clause
 
 
 def _share(weights: Sequence[float], values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""The parts of a sentence that must survive rewriting: words by stem, numbers with units, negation, modality, bounds."""
+"""The parts of a sentence that must survive rewriting: words, numbers, negation, modality, bounds, conditions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,15 @@ from functools import lru_cache
 from typing import Literal
 
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.grounding.cues import (
+    BOUND,
+    CONDITION,
+    FUNCTION,
+    MODALITY,
+    NEGATED_MODAL,
+    NEGATION,
+    NUMBER_WORDS,
+)
 
 __all__ = ["Token", "TokenKind", "tokens"]
 
@@ -30,149 +39,6 @@ _TOKEN = re.compile(r"[$€£¥]?[+-]?\d(?:[\d.,:]*\d)?(?:\s?%)?|[^\W\d_]+(?:['�
 _NUMBER = re.compile(r"^([$€£¥]?)([+-]?\d[\d.,:]*)\s?(%?)$")
 _WITH_LETTERS = re.compile(r"(?=.*\d)(?=.*[^\W\d_])")
 
-_UNITS = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_ORDINALS = [
-    "zeroth",
-    "first",
-    "second",
-    "third",
-    "fourth",
-    "fifth",
-    "sixth",
-    "seventh",
-    "eighth",
-    "ninth",
-    "tenth",
-    "eleventh",
-    "twelfth",
-]
-_NUMBER_WORDS = {word: str(value) for value, word in enumerate(_UNITS)}
-_NUMBER_WORDS |= {word: str(20 + 10 * value) for value, word in enumerate(_TENS)}
-_NUMBER_WORDS |= {word: f"#{value}" for value, word in enumerate(_ORDINALS) if word != "second"}
-_NUMBER_WORDS |= {
-    "half": "0.5",
-    "twice": "2x",
-    "once": "1x",
-    "dozen": "12",
-    "hundred": "00",
-    "thousand": "000",
-    "million": "000000",
-    "billion": "000000000",
-    "double": "2x",
-    "both": "both",
-}
-
-_NEGATION = frozenset(
-    [
-        "no",
-        "not",
-        "never",
-        "none",
-        "nobody",
-        "nothing",
-        "nowhere",
-        "neither",
-        "nor",
-        "cannot",
-        "can't",
-        "won't",
-        "don't",
-        "doesn't",
-        "didn't",
-        "isn't",
-        "aren't",
-        "wasn't",
-        "weren't",
-        "shouldn't",
-        "mustn't",
-        "needn't",
-        "couldn't",
-        "wouldn't",
-        "hasn't",
-        "haven't",
-        "hadn't",
-        "without",
-        "n't",
-        "cant",
-        "dont",
-        "wont",
-    ]
-)
-_NEGATED_MODAL = {
-    "cannot": "permission",
-    "can't": "permission",
-    "cant": "permission",
-    "couldn't": "permission",
-    "mustn't": "obligation",
-    "needn't": "obligation",
-    "shouldn't": "advice",
-    "won't": "future",
-    "wont": "future",
-    "wouldn't": "would",
-}
-_MODALITY = {
-    "may": "permission", "can": "permission", "could": "permission", "might": "permission", "allowed": "permission",
-    "permitted": "permission", "able": "permission",
-    "must": "obligation", "shall": "obligation", "required": "obligation", "mandatory": "obligation",
-    "have-to": "obligation", "has-to": "obligation", "obliged": "obligation",
-    "should": "advice", "ought": "advice", "recommend": "advice", "recommended": "advice", "recommends": "advice",
-    "will": "future", "would": "would",
-    "optional": "optional", "usually": "often", "often": "often", "sometimes": "sometimes", "rarely": "rarely",
-    "always": "always",
-}  # fmt: skip
-_BOUND = {
-    "within": "within", "until": "until", "till": "until", "before": "before", "after": "after", "since": "since",
-    "by": "", "under": "below", "below": "below", "less": "below", "fewer": "below", "over": "above",
-    "above": "above", "more": "above", "beyond": "above", "exceed": "above", "exceeds": "above",
-    "at-least": "least", "minimum": "least", "least": "least", "at-most": "most", "maximum": "most", "most": "most",
-    "up-to": "most", "about": "about", "approximately": "about", "around": "about", "roughly": "about",
-    "nearly": "about", "almost": "about", "typical": "about", "typically": "about", "exactly": "exact",
-    "only": "only", "solely": "only", "just": "only", "every": "every", "each": "every", "per": "every", "all": "all",
-    "any": "any", "first": "#1", "later": "later", "earlier": "earlier", "between": "between", "from": "",
-    "ago": "ago", "another": "another", "other": "other", "others": "other", "further": "another", "same": "same",
-}  # fmt: skip
-_CONDITION = frozenset(
-    [
-        "if",
-        "unless",
-        "except",
-        "excluding",
-        "provided",
-        "providing",
-        "when",
-        "while",
-        "whenever",
-        "once",
-        "otherwise",
-        "although",
-        "though",
-        "despite",
-        "instead",
-        "because",
-    ]
-)
 _PHRASES = (
     (re.compile(r"\bup to\b", re.I), "up-to"),
     (re.compile(r"\bat least\b|\bno (?:less|fewer) than\b|\bnot (?:less|fewer) than\b", re.I), "at-least"),
@@ -181,100 +47,6 @@ _PHRASES = (
     (re.compile(r"\b(?:is|are|be) (?:allowed|permitted|able) to\b", re.I), "may"),
     (re.compile(r"\bother than\b|\bapart from\b|\bexcept for\b", re.I), "except"),
     (re.compile(r"\bas long as\b|\bprovided that\b|\bon condition that\b|\bin case\b", re.I), "provided"),
-)
-_FUNCTION = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "it",
-        "its",
-        "he",
-        "she",
-        "they",
-        "them",
-        "their",
-        "theirs",
-        "his",
-        "her",
-        "hers",
-        "we",
-        "us",
-        "our",
-        "ours",
-        "you",
-        "your",
-        "yours",
-        "i",
-        "me",
-        "my",
-        "mine",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "am",
-        "do",
-        "does",
-        "did",
-        "done",
-        "has",
-        "have",
-        "had",
-        "having",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "for",
-        "with",
-        "from",
-        "by",
-        "as",
-        "and",
-        "or",
-        "but",
-        "so",
-        "than",
-        "then",
-        "there",
-        "here",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "what",
-        "where",
-        "also",
-        "too",
-        "very",
-        "such",
-        "into",
-        "onto",
-        "upon",
-        "about",
-        "s",
-        "d",
-        "re",
-        "ll",
-        "one's",
-        "oneself",
-        "themselves",
-        "yourself",
-        "itself",
-        "himself",
-        "herself",
-        "ourselves",
-        "yourselves",
-    ]
 )
 
 
@@ -316,31 +88,30 @@ def _classified(raw: str, start: int, end: int, *, sentence_start: bool) -> list
     number = _NUMBER.match(raw)
     if number:
         return [Token("number", _number(*number.groups()), start, end)]
-    if word in _NUMBER_WORDS:
-        return [Token("number", _NUMBER_WORDS[word], start, end)]
-    if word.isupper() is False and "-" in word and all(p in _NUMBER_WORDS for p in word.split("-")):
+    if word in NUMBER_WORDS:
+        return [Token("number", NUMBER_WORDS[word], start, end)]
+    if word.isupper() is False and "-" in word and all(p in NUMBER_WORDS for p in word.split("-")):
         return [
             Token(
                 "number",
-                str(sum(int(_NUMBER_WORDS[p]) for p in word.split("-") if _NUMBER_WORDS[p].isdigit())),
+                str(sum(int(NUMBER_WORDS[p]) for p in word.split("-") if NUMBER_WORDS[p].isdigit())),
                 start,
                 end,
             )
         ]
-    if word in _NEGATION:
+    if word in NEGATION:
         tokens_ = [Token("negation", "not", start, end)]
-        if word in _NEGATED_MODAL:
-            tokens_.append(Token("modality", _NEGATED_MODAL[word], start, end))
+        if word in NEGATED_MODAL:
+            tokens_.append(Token("modality", NEGATED_MODAL[word], start, end))
         return tokens_
-    if word in _MODALITY:
-        # "May 2026" is a month.
-        if raw != "May" or sentence_start:
-            return [Token("modality", _MODALITY[word], start, end)]
-    if word in _CONDITION:
+    # "May 2026" is a month.
+    if word in MODALITY and (raw != "May" or sentence_start):
+        return [Token("modality", MODALITY[word], start, end)]
+    if word in CONDITION:
         return [Token("condition", "if" if word in {"when", "whenever", "once"} else word, start, end)]
-    if _BOUND.get(word):
-        return [Token("bound", _BOUND[word], start, end)]
-    if word in _FUNCTION or word.removesuffix("'s") in _FUNCTION or word in _BOUND:
+    if BOUND.get(word):
+        return [Token("bound", BOUND[word], start, end)]
+    if word in FUNCTION or word.removesuffix("'s") in FUNCTION or word in BOUND:
         return [Token("function", word, start, end)]
     if _WITH_LETTERS.match(raw):
         return [Token("name", "".join(c for c in word if c.isalnum()), start, end)]

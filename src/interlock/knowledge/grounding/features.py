@@ -6,13 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from interlock.core.passages import Passage
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.grounding.asks import asked_kind, holds
-from interlock.knowledge.grounding.questions import names_of, same_money
+from interlock.knowledge.grounding.questions import asking_clauses, names_of, plain_terms
 from interlock.knowledge.grounding.types import AskedTerm, Evidence
 from interlock.knowledge.grounding.wordmatch import WordMatcher, surfaces
 
@@ -22,12 +23,21 @@ if TYPE_CHECKING:
 
 __all__ = ["FEATURES", "Table", "asked_terms", "searchable", "table", "term_coverage", "term_weights"]
 
-FEATURES = ("similarity", "own", "context", "near", "pairs", "place", "dense", "kind", "row", "short")
-"""similarity: cosine of question and sentence under its headings · own: share of the question's terms in the sentence
-(with column names) · context: the same with headings and title · near: the same counting words of like meaning ·
-pairs: share of the question's neighbouring terms that the sentence holds close together · place: score of the passage relative to the best ·
-dense: cosine of question and passage · kind: it holds the kind of value asked for (0.5 when no kind is asked) ·
-row: 1 for a table row · short: 1 for fewer than 5 words in a sentence."""
+FEATURES = ("similarity", "own", "context", "near", "pairs", "names", "place", "dense", "kind", "row", "short")
+"""Inputs of selection, each about [0, 1]:
+
+- similarity: cosine of question and sentence under its headings
+- own: weighted share of the question's terms in the sentence, column names included
+- context: the same with headings and title
+- near: the same counting words of like meaning in part
+- pairs: share of the question's neighbouring terms that stand close together in the sentence
+- names: share of the asking's names, codes and years in the sentence or its headings; 1 when there are none
+- place: score of the passage relative to the best one
+- dense: cosine of question and passage
+- kind: it holds the kind of value asked for; 0.5 when no kind is asked
+- row: 1 for a table row
+- short: 1 for fewer than 5 words of a sentence
+"""
 
 _CONTEXT_TOKENS = 200
 _CLOSE = 3
@@ -60,9 +70,10 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
 
     vectors = await embedder.embed([*queries, *(_context(e, embedder) for e in found)], "passage")
     similar = vectors[: len(queries)] @ vectors[len(queries) :].T
-    own = [[*analyse(e.readable), *same_money(e.readable)] for e in found]
-    terms = tuple(frozenset(analyse(searchable(e))) | same_money(e.readable) for e in found)
+    own = [[*analyse(e.readable), *plain_terms(e.readable)] for e in found]
+    terms = tuple(frozenset(analyse(searchable(e))) | plain_terms(e.readable) for e in found)
     asked = [list(dict.fromkeys(analyse(query))) for query in queries]
+    names = [names_of(" ".join(asking_clauses(query))) for query in queries]
     weights = term_weights([set(row) for row in asked], terms)
     shown = [surfaces(searchable(e)) for e in found]
     wanted = surfaces(" ".join(queries))
@@ -84,6 +95,7 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
                 term_coverage(set(asked[q]), terms[c], weights),
                 float(mass @ hits) / total,
                 _pairs(asked[q], own[c]),
+                len(names[q] & terms[c]) / len(names[q]) if names[q] else 1.0,
                 evidence.passage.score / best,
                 evidence.passage.dense_score or 0.0,
                 0.5 if kind == "other" else float(holds(kind, evidence.readable)),
@@ -94,11 +106,11 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
 
 
 def asked_terms(
-    question: str, features: Table, chosen: Sequence[Evidence], columns: Sequence[int], passages: Sequence[Passage]
+    question: str, features: Table, found: Sequence[Evidence], columns: Sequence[int], passages: Sequence[Passage]
 ) -> tuple[AskedTerm, ...]:
-    """Where each term of the question was met. `columns` are the candidate numbers of `chosen`."""
+    """Where each term of the question was met. `columns` are the numbers of the candidates that may meet it."""
     names = names_of(question)
-    near = frozenset(t for e in chosen for t in analyse(f"{searchable(e)}\n{e.passage.text}"))
+    near = frozenset(t for e in (found[c] for c in columns) for t in analyse(f"{searchable(e)}\n{e.passage.text}"))
     seen = near | {t for p in passages for t in analyse(f"{p.title}\n{p.heading}\n{p.text}")}
     return tuple(
         AskedTerm(
@@ -150,7 +162,7 @@ def _hits(
 
 def _pairs(asked: Sequence[str], own: Sequence[str]) -> float:
     """Neighbours of the question that are near neighbours here."""
-    pairs = list(zip(asked, asked[1:], strict=False))
+    pairs = list(pairwise(asked))
     if not pairs:
         return 0.0
     places: dict[str, list[int]] = {}

@@ -8,15 +8,25 @@ from functools import lru_cache
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.grounding.asks import Kind
 
-__all__ = ["ASKING_WORDS", "asking_clauses", "clashes", "names_of", "kind_words", "question_parts", "same_money", "terms_of"]
+__all__ = [
+    "ASKING_WORDS",
+    "asking_clauses",
+    "clashes",
+    "kind_words",
+    "names_of",
+    "plain_terms",
+    "question_parts",
+    "terms_of",
+]
 
 _ASKS = r"(?:(?:by|for|on|at|in|to|from|under|with|of|within|after) )?(?:how|what|which|when|where|who|whom|whose|why)"
-_INVERTED = (
-    r"(?:can|could|may|must|do|does|did|is|are|was|were|will|should|has|have) (?:i|we|you|they|he|she|it|the|a|an|there|our|my)"
+_INVERTED = r"(?:can|could|may|must|do|does|did|is|are|was|were|will|should|has|have) " + (
+    r"(?:i|we|you|they|he|she|it|the|a|an|there|our|my)"
 )
 _ASKING = re.compile(rf"(?:{_ASKS}|{_INVERTED})\b", re.IGNORECASE)
 _PART = re.compile(
-    rf"[?.!]\s+|[,;:]\s+(?:and|or|but)?\s*(?={_ASKING.pattern})|\s-\s|\s(?:and|but)\s+(?={_ASKING.pattern})",
+    rf"[?.!]\s+|[,;:]\s+(?:and|or|but)?\s*(?={_ASKING.pattern})|\s-\s|"
+    rf"\s(?:and|but)\s+(?={_ASKING.pattern})",
     re.IGNORECASE,
 )
 _WRITTEN = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*")
@@ -66,30 +76,26 @@ def asking_clauses(question: str) -> tuple[str, ...]:
 
 
 ASKING_WORDS = frozenset(
-    term
-    for term in analyse(
-        "how many much long often soon quickly fast far big high low tall large get gets got getting take takes took taken "
-        "need needs want wants like think know say says said tell tells told let lets give gives go goes going gone come "
-        "comes came put puts keep keeps kept use uses used make makes made show shows find found see ask asks happen "
-        "happens mean means thing things way ways kind sort type somebody someone anybody anyone person people still now "
-        "today yet already ever never always currently really actually exactly please remind hello may might must shall "
-        "could would should able allowed possible maximum minimum highest lowest number amount list name names called "
-        "call set time times something anything everything exist exists describe explain according main mainly"
+    analyse(
+        "how many much long often soon quickly fast far big high low tall large get gets got getting take takes took "
+        "taken need needs want wants like think know say says said tell tells told let lets give gives go goes going "
+        "gone come comes came put puts keep keeps kept use uses used make makes made show shows find found see "
+        "ask asks happen happens mean means thing things way ways kind sort type somebody someone anybody anyone people "
+        "still now today yet already ever never always currently really actually exactly please remind hello may might "
+        "must shall could would should able allowed possible maximum minimum highest lowest number amount list name "
+        "names called call set time times something anything everything exist exists describe explain according main"
     )
 )
 """Terms that carry the asking, not the subject: no document has to hold them."""
 
 _KIND_WORDS: dict[Kind, frozenset[str]] = {
-    kind: frozenset(analyse(words))
-    for kind, words in {
-        "money": "cost costs price prices pay paid charge fee buy spend worth money offer budget back",
-        "duration": "days hours minutes months years weeks time period day month year week",
-        "date": "date day time weekday month year hours",
-        "percent": "percentage percent rate share proportion",
-        "number": "count total weight weigh length size distance",
-        "frequency": "often frequently times",
-    }.items()
-}  # type: ignore[assignment]  # the keys are kinds
+    "money": frozenset(analyse("cost costs price prices pay paid charge fee buy spend worth money offer budget back")),
+    "duration": frozenset(analyse("days hours minutes months years weeks time period day month year week")),
+    "date": frozenset(analyse("date day time weekday month year hours")),
+    "percent": frozenset(analyse("percentage percent rate share proportion")),
+    "number": frozenset(analyse("count total")),
+    "frequency": frozenset(analyse("often frequently times")),
+}
 
 
 def kind_words(kind: Kind) -> frozenset[str]:
@@ -97,24 +103,38 @@ def kind_words(kind: Kind) -> frozenset[str]:
     return _KIND_WORDS.get(kind, frozenset())
 
 
-_MONEY = (
+_SIGNS = (
     (re.compile(r"€|\beur\b", re.IGNORECASE), "euro"),
     (re.compile(r"£|\bgbp\b", re.IGNORECASE), "pound"),
     (re.compile(r"US\$|\$|\busd\b", re.IGNORECASE), "dollar"),
     (re.compile(r"%|\bper cent\b", re.IGNORECASE), "percent"),
+    (re.compile(r"\bunited kingdom\b|\bbritain\b|\bbritish\b|£|\bgbp\b", re.IGNORECASE), "UK"),
+    (re.compile(r"\bunited states\b|\bamerican?\b|\bU\.S\.|US\$|\$|\busd\b", re.IGNORECASE), "US"),
+    (re.compile(r"\beuropean union\b", re.IGNORECASE), "EU"),
 )
 
 
+_RANGE = re.compile(r"\b([A-Z]{1,3})(\d{1,2})\s*(?:to|-|–)\s*\1(\d{1,2})\b")
+
+
 @lru_cache(maxsize=20_000)
-def same_money(text: str) -> frozenset[str]:
-    """Terms for the currency and percent signs and codes of `text`: ``£`` and ``gbp`` are both ``pound``."""
+def plain_terms(text: str) -> frozenset[str]:
+    """Terms behind signs, codes, short forms and ranges of `text`.
+
+    ``£`` and ``gbp`` are both ``pound``, ``United Kingdom`` is also ``uk``, ``L1 to L3`` holds ``l2``.
+    """
     plain = text.replace("_", " ")
-    return frozenset(term for pattern, word in _MONEY if pattern.search(plain) for term in analyse(word))
+    found = {term for pattern, word in _SIGNS if pattern.search(plain) for term in analyse(word)}
+    for match in _RANGE.finditer(text):
+        low, high = int(match.group(2)), int(match.group(3))
+        if low < high <= low + 50:
+            found.update(f"{match.group(1).lower()}{number}" for number in range(low, high + 1))
+    return frozenset(found)
 
 
 def terms_of(text: str) -> list[str]:
     """Terms of a question or of evidence, currency signs included."""
-    return [*analyse(text), *same_money(text)]
+    return [*analyse(text), *plain_terms(text)]
 
 
 def names_of(question: str) -> frozenset[str]:
@@ -139,9 +159,13 @@ def clashes(question: str, text: str) -> bool:
         return True
     there = {(a.lower(), b) for a, b in _SHAPE.findall(text)}
     for letters, digits in {(a.lower(), b) for a, b in _SHAPE.findall(question)}:
+        if f"{letters}{digits}" in plain_terms(text):
+            continue  # inside a range
         code = (letters and len(letters) <= 3) or "." in digits
-        if code and (letters, digits) not in there and any(
-            a == letters and ("." in b) == ("." in digits) for a, b in there
+        if (
+            code
+            and (letters, digits) not in there
+            and any(a == letters and ("." in b) == ("." in digits) for a, b in there)
         ):
             return True
     return False

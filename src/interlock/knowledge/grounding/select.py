@@ -32,11 +32,12 @@ WITHDRAWN = frozenset({"withdrawn", "superseded", "obsolete", "archived", "expir
 _CANDIDATES = 24
 """Sentences that are embedded: at about 40 tokens each, half a CPU-second with MiniLM."""
 _WEIGHTS = {
-    "similarity": 3.0, "own": 1.0, "context": 1.0, "near": 1.0, "pairs": 0.5, "place": 0.5, "dense": 0.0, "kind": 1.0,
-    "row": 0.0, "short": -0.5,
+    "similarity": 3.0, "own": 1.0, "context": 1.0, "near": 1.0, "pairs": 0.5, "names": 1.0,
+    "place": 0.5, "dense": 0.0, "kind": 1.0, "row": 0.0, "short": -0.5,
 }  # fmt: skip
 _CLOSE_RUNNER_UP = 0.4
 _PART_SHARE = 0.6
+
 
 class Selector:
     """Scores sentences with an embedder; stateless besides it."""
@@ -83,13 +84,12 @@ class Selector:
             )
             for i, e in enumerate(near)
         ]
-        self.last = scored
         chosen = _choose(scores, spec, order)
         return Selection(
             tuple(scored[i] for i in chosen),
             tuple(scored[i] for i in order[:8]),
             tuple(found),
-            asked_terms(question, features, [near[i] for i in chosen], chosen, standing),
+            asked_terms(question, features, near, chosen if parts else chosen[:1], standing),
             conflicts if chosen else (),
         )
 

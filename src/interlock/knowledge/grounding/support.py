@@ -18,12 +18,12 @@ It refuses many true sentences on purpose: whoever is refused is quoted instead.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from interlock.knowledge.grounding.facts import Token, tokens
-from interlock.knowledge.grounding.types import Cell, Evidence, Reason, Verdict
+from interlock.knowledge.grounding.support_rows import check_row
+from interlock.knowledge.grounding.types import Evidence, Reason, Verdict
 
 __all__ = ["check", "check_evidence"]
 
@@ -35,7 +35,8 @@ _CUES: tuple[tuple[str, Reason], ...] = (
     ("condition", "condition"),
 )
 _SEGMENT = re.compile(
-    r"[;:,()\[\]|–—](?!\d)|\s(?=(?:because|so that|which|who|where|whereas|but|unless|except|if|when|while|provided|until|although|otherwise)\b)",
+    r"[;:,()\[\]|–—](?!\d)|\s(?=(?:because|so that|which|who|where|whereas|but|unless|except|if|when|while|provided|"
+    r"until|although|otherwise)\b)",
     re.IGNORECASE,
 )
 _RESTRICTING = frozenset(
@@ -73,7 +74,7 @@ class _Laid:
 def check_evidence(claim: str, evidence: Evidence) -> Verdict:
     """Check a claim against a piece of evidence, with its headings and column names as allowed context."""
     if evidence.is_row:
-        return _check_row(claim, evidence)
+        return check_row(claim, evidence)
     return check(claim, evidence.text, context=evidence.heading)
 
 
@@ -285,118 +286,3 @@ def _score(laid: _Laid) -> float:
     kept = {j for j in laid.at if j is not None}
     share = sum(j in kept for j in content) / len(content) if content else 1.0
     return round(0.6 + 0.4 * share, 4)
-
-
-def _check_row(claim: str, evidence: Evidence) -> Verdict:
-    """A row: every value comes from a cell, under its own column, together with what names the row."""
-    said = _MARKERS.sub("", claim).strip()
-    if _squeezed(said) in {_squeezed(evidence.text), _squeezed(evidence.readable)}:
-        return Verdict(True, 1.0, "ok")
-    spoken = tokens(said)
-    if not any(t.kind in _CONTENT for t in spoken):
-        return Verdict(False, 0.0, "empty")
-    cells = [cell for cell in evidence.cells if cell.text]
-    columns = {t.key for cell in cells for t in tokens(cell.column)}
-    lent = columns | {t.key for t in tokens(evidence.heading) if t.kind in {"word", "name"}}
-    pool = Counter((_plain(t.kind), t.key) for cell in cells for t in tokens(cell.text) if t.kind != "function")
-    for token in spoken:
-        if token.kind == "function":
-            continue
-        if pool[(_plain(token.kind), token.key)] > 0:
-            pool[(_plain(token.kind), token.key)] -= 1
-        elif token.kind == "number" or token.key not in lent:
-            return Verdict(False, 0.0, _CUE_REASON[token.kind])
-    reason = _row_reason(evidence.heading, cells, spoken)
-    if reason:
-        return Verdict(False, 0.0, reason)
-    kept = sum(_touched(cell, _keys(spoken)) for cell in cells)
-    return Verdict(True, round(0.6 + 0.4 * kept / len(cells), 4), "ok")
-
-
-def _plain(kind: str) -> str:
-    return "word" if kind == "name" else kind
-
-
-def _keys(found: Sequence[Token]) -> set[tuple[str, str]]:
-    return {(_plain(t.kind), t.key) for t in found if t.kind != "function"}
-
-
-def _touched(cell: Cell, keys: set[tuple[str, str]]) -> bool:
-    return bool(_keys(tokens(cell.text)) & keys)
-
-
-def _row_reason(heading: str, cells: Sequence[Cell], spoken: Sequence[Token]) -> Reason | None:
-    """The row is named, values are whole, and each stands next to its own column."""
-    keys = _keys(spoken)
-    name, rest = cells[0], cells[1:]
-    if not _touched(name, keys):
-        return "name"
-    marks = {i: _marks(heading, cells, i) for i in range(1, len(cells))}
-    told = [i for i, cell in enumerate(rest, start=1) if _touched(cell, keys) or marks[i] & {t.key for t in spoken}]
-    if not told:
-        return "dropped"
-    for i in (0, *told):
-        missing = [t for t in tokens(cells[i].text) if t.kind != "function" and (_plain(t.kind), t.key) not in keys]
-        missing = [t for t in missing if i or t.kind not in {"word", "name"}]
-        if missing:
-            return "dropped" if missing[0].kind == "word" else _CUE_REASON[missing[0].kind]
-    if any(not _together(cells[i], spoken) for i in (0, *told)):
-        return "order"
-    numeric = [i for i in told if any(t.kind == "number" for t in tokens(cells[i].text))]
-    for i in numeric:
-        if not _beside_own(i, marks, cells, spoken, told):
-            return "column"
-    return None
-
-
-def _together(cell: Cell, spoken: Sequence[Token]) -> bool:
-    """What is said of a cell stands in one piece, in its order, with nothing between that changes it."""
-    inside = [(_plain(t.kind), t.key) for t in tokens(cell.text)]
-    said = [(_plain(t.kind), t.key) for t in spoken]
-    content = [key for key in inside if key[0] != "function" and key in said]
-    if not content:
-        return True
-    for start in (p for p, key in enumerate(said) if key == content[0]):
-        position = start
-        for key in content:
-            between = said[position : position + 3]
-            if key not in between:
-                break
-            step = between.index(key)
-            if any(k not in inside and (k[0] != "function" or k[1] in _COPULA) for k in between[:step]):
-                break
-            position += step + 1
-        else:
-            return True
-    return False
-
-
-_COPULA = frozenset("is are was were be been am has have had do does did".split())
-
-
-def _marks(heading: str, cells: Sequence[Cell], index: int) -> frozenset[str]:
-    """Words of a column's name that stand nowhere else in the row, its other columns or its headings."""
-    own = {t.key for t in tokens(cells[index].column) if t.kind != "function"}
-    elsewhere = {t.key for t in tokens(heading)}
-    for i, cell in enumerate(cells):
-        elsewhere |= {t.key for t in tokens(cell.text)}
-        if i != index:
-            elsewhere |= {t.key for t in tokens(cell.column)}
-    return frozenset(own - elsewhere)
-
-
-def _beside_own(
-    index: int, marks: dict[int, frozenset[str]], cells: Sequence[Cell], spoken: Sequence[Token], told: Sequence[int]
-) -> bool:
-    """The column named nearest to the value is the value's own."""
-    numbers = {t.key for t in tokens(cells[index].text) if t.kind == "number"}
-    places = [p for p, t in enumerate(spoken) if t.kind == "number" and t.key in numbers]
-    said = [(p, i) for p, t in enumerate(spoken) for i in marks if t.key in marks[i]]
-    if not said:
-        # Nothing tells columns apart: only one value may be told, and only where no other column could hold it.
-        rivals = [i for i in marks if i != index and any(t.kind == "number" for t in tokens(cells[i].text))]
-        return not rivals
-    if not places:
-        return True
-    nearest = min(abs(p - place) for p, _ in said for place in places)
-    return any(i == index for p, i in said for place in places if abs(p - place) == nearest)

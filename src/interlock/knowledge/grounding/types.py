@@ -50,7 +50,7 @@ class AnswerSpec(BaseModel):
     strategy: Strategy = "auto"
     max_sentences: int = Field(default=3, ge=1, le=12, description="most cited sentences of one answer")
     min_answerability: float = Field(
-        default=0.5, ge=0, le=1, description="decline below this probability that the passages hold the answer"
+        default=0.4, ge=0, le=1, description="decline below this probability that the passages hold the answer"
     )
     min_support: float = Field(default=0.6, ge=0, le=1, description="support score a written sentence must reach")
     min_complement: float = Field(

@@ -279,11 +279,7 @@ def _runnable(kinds: Sequence[str], at: datetime, tenant: TenantId | None, job: 
     if job is not None:
         wanted.append(jobs.c.id == job)
     return (
-        sa.select(jobs)
-        .where(*wanted)
-        .order_by(jobs.c.created_at, jobs.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
+        sa.select(jobs).where(*wanted).order_by(jobs.c.created_at, jobs.c.id).limit(1).with_for_update(skip_locked=True)
     )
 
 

@@ -1,0 +1,154 @@
+"""What the console answers to callers that are not a friendly browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from .conftest import PASSWORD, Site
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=site.url) as found:
+        yield found
+
+
+def token_of(page: str) -> str:
+    match = re.search(r'name="csrf" value="([^"]+)"', page)
+    assert match is not None
+    return match.group(1)
+
+
+FAR = {"x-forwarded-for": "203.0.113.9"}
+"""A caller behind a proxy is nobody until it signs in."""
+
+
+@pytest.mark.parametrize("path", ["/", "/ask", "/documents", "/traces", "/keys", "/settings", "/sign-in", "/no-such"])
+def test_every_page_forbids_inline_scripts_frames_and_caching(client: httpx2.Client, path: str) -> None:
+    headers = client.get(path).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/", "/ask", "/documents", "/traces", "/apps/quotes", "/keys", "/settings"])
+def test_no_page_has_an_inline_script_style_or_handler(client: httpx2.Client, path: str) -> None:
+    page = client.get(path).text
+    assert not re.search(r"<script(?![^>]*\bsrc=)", page)
+    assert not re.search(r"<[^>]+\s(style|on\w+)=", page)
+    assert "<style" not in page
+
+
+def test_static_files_are_kept_for_ever_under_their_digest(client: httpx2.Client) -> None:
+    address = re.search(r'href="(/static/[0-9a-f]{16}/console\.css)"', client.get("/ask").text)
+    assert address is not None
+    answer = client.get(address.group(1))
+    assert "immutable" in answer.headers["cache-control"]
+    assert "immutable" not in client.get("/static/0000000000000000/console.css").headers["cache-control"]
+    assert client.get("/static/x/..%2fpages.py").status_code == 404
+
+
+def test_the_api_still_answers_in_json(client: httpx2.Client) -> None:
+    assert client.get("/v1/nothing").json()["error"]["code"] == "not_found"
+    assert client.get("/v1/chat/completions").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/keys", "/ask", "/ask/stream", "/documents/ingest", "/apps/quotes/freeze", "/theme"])
+def test_a_form_without_its_token_is_refused(client: httpx2.Client, path: str) -> None:
+    client.get("/ask")
+    for data in ({}, {"csrf": "x" * 32}, {"csrf": ""}):
+        answer = client.post(path, data={"question": "?", "name": "n", **data})
+        assert answer.status_code == 403, data
+        assert "csrf_refused" in answer.text
+
+
+def test_a_token_from_another_site_or_another_browser_is_refused(client: httpx2.Client, site: Site) -> None:
+    token = token_of(client.get("/keys").text)
+    with httpx2.Client(base_url=site.url) as other:
+        assert other.post("/keys", data={"csrf": token, "name": "n"}).status_code == 403
+    foreign = client.post("/theme", data={"csrf": token, "theme": "dark"}, headers={"origin": "https://evil.example"})
+    assert foreign.status_code in {401, 403}
+    assert client.post("/theme", data={"csrf": token, "theme": "dark"}).status_code == 303
+
+
+def test_a_form_that_is_not_url_encoded_is_refused(client: httpx2.Client) -> None:
+    client.get("/ask")
+    assert client.post("/keys", json={"name": "n"}).status_code == 400
+    assert client.post("/keys", content=b"a" * 300_000, headers={
+        "content-type": "application/x-www-form-urlencoded"}).status_code == 413  # fmt: skip
+
+
+def test_a_caller_from_elsewhere_must_sign_in_and_comes_back(client: httpx2.Client) -> None:
+    refused = client.get("/traces?app=quotes", headers=FAR)
+    assert refused.status_code == 303
+    assert refused.headers["location"] == "/sign-in?next=%2Ftraces%3Fapp%3Dquotes"
+    assert client.post("/ask", data={"question": "?"}, headers=FAR).status_code == 401
+    token = token_of(client.get("/sign-in", headers=FAR).text)
+    fields = {"csrf": token, "username": "vera", "password": PASSWORD, "next": "/traces?app=quotes"}
+    entered = client.post("/sign-in", data=fields, headers=FAR)
+    assert entered.headers["location"] == "/traces?app=quotes"
+    cookie = entered.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=lax" in cookie
+    assert client.get("/traces", headers=FAR).status_code == 200
+    # The session brings its own token; the one of the sign-in page is worth nothing now.
+    assert client.post("/theme", data={"csrf": token, "theme": "dark"}, headers=FAR).status_code == 403
+
+
+@pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "evil", "/\n/evil"])
+def test_signing_in_never_leads_to_another_site(client: httpx2.Client, target: str) -> None:
+    token = token_of(client.get("/sign-in").text)
+    fields = {"csrf": token, "username": "vera", "password": PASSWORD, "next": target}
+    assert client.post("/sign-in", data=fields).headers["location"] == "/"
+
+
+def test_a_viewer_is_refused_every_act(client: httpx2.Client) -> None:
+    token = token_of(client.get("/sign-in", headers=FAR).text)
+    client.post("/sign-in", data={"csrf": token, "username": "vera", "password": PASSWORD}, headers=FAR)
+    token = token_of(client.get("/ask", headers=FAR).text)
+    for path, data in (
+        ("/keys", {"name": "n"}),
+        ("/keys/key_1/revoke", {}),
+        ("/documents/ingest", {"collection": "docs"}),
+        ("/documents/jobs/job_1/cancel", {}),
+        ("/apps/quotes/freeze", {}),
+        ("/apps/quotes/point", {"channel": "prod", "release": "0" * 64}),
+    ):
+        assert client.post(path, data={"csrf": token, **data}, headers=FAR).status_code == 403, path
+    asked = client.post("/ask", data={"csrf": token, "question": "zebra", "app": "quotes", "as": "fay"}, headers=FAR)
+    assert asked.status_code == 403
+    for path in ("/keys", "/settings"):
+        assert client.get(path, headers=FAR).status_code == 403
+
+
+def test_the_original_file_comes_as_a_download(client: httpx2.Client) -> None:
+    path = re.search(r'href="(/documents/doc_[0-9a-f]+)"><b>hostile', client.get("/documents?q=hostile").text)
+    assert path is not None
+    answer = client.get(f"{path.group(1)}/original")
+    assert answer.content.startswith(b"<script>")
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''hostile.txt"
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("query", ["start=a&end=b", "start=-1&end=5", "start=1e3&end=2", "start=5"])
+def test_a_span_that_is_no_span_is_refused(client: httpx2.Client, query: str) -> None:
+    path = re.search(r'href="(/documents/doc_[0-9a-f]+)"', client.get("/documents?q=returns").text)
+    assert path is not None
+    assert client.get(f"{path.group(1)}?{query}").status_code == 400
+    assert client.get(f"{path.group(1)}?start=9&end=99999999").status_code == 200
+    assert client.get(f"{path.group(1)}?digest=sha256:{'0' * 64}").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/traces?status=x", "/traces?period=x", "/traces?before=x"])
+def test_a_filter_nobody_offers_is_a_page_with_status_400(client: httpx2.Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 400
+    assert "That did not work" in answer.text
