@@ -187,7 +187,8 @@ def empty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     _stop(process)
 
 
-@pytest.fixture(scope="session")
+# One module's, not the session's: playwright's loop runs in this thread and would be in the way of asynchronous tests.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:  # Any: playwright is not imported where no browser is
     playwright = pytest.importorskip("playwright.sync_api")
     if CHROMIUM is None:

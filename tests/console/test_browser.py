@@ -128,7 +128,7 @@ def test_stop_cancels_the_answer_on_the_server_too(tabs: Tabs) -> None:
     page = tabs.open("/ask?app=slow")
     page.fill("#question", "Count")
     page.click("[data-go]")
-    page.wait_for_function("document.querySelector('[data-text]')?.textContent.includes('One')")
+    page.wait_for_selector("[data-text] >> text=One")
     page.click("[data-stop]")
     page.wait_for_selector("text=stopped by you")
     page.wait_for_timeout(400)

@@ -28,6 +28,8 @@ AUDIENCE = "interlock"
 _ASYMMETRIC = ("EdDSA", "ES256", "RS256")
 _DEFAULT_KID = "default"
 _MAX_TOKEN_CHARS = 8_192
+_MAX_USER_CHARS = 256
+"""What the ledger's column holds."""
 _LEEWAY_S = 30
 
 
@@ -104,6 +106,10 @@ class Tokens:
             raise _refused("its signature or claims are wrong") from error
         if claims.get("tenant") != tenant:
             raise _refused("it was made for another tenant")
+        if not all(isinstance(claims[name], int | float) for name in ("exp", "iat")):
+            raise _refused("its times are not numbers")
+        if not claims["sub"] or len(claims["sub"]) > _MAX_USER_CHARS:
+            raise _refused(f"its user has no name, or one over {_MAX_USER_CHARS} characters")
         if claims["exp"] - claims["iat"] > self._max_age_s:
             raise _refused(f"it lives longer than {self._max_age_s} seconds")
         groups = claims.get("groups") or []

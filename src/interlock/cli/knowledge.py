@@ -55,8 +55,8 @@ async def ingest_collection(app: App, name: str, *, quiet: bool) -> IngestReport
     ctx = app.owner()
     job = await enqueue_ingest(app.parts, ctx, name)
     worker = f"{socket.gethostname()}:{os.getpid()}"
-    claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S)
-    if claimed is None or claimed.id != job.id:
+    claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
+    if claimed is None:
         raise Conflict(
             f"the collection {name!r} is being ingested by another process",
             hint=f"watch it in the console, or try again later (job {job.id})",

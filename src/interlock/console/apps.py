@@ -20,6 +20,7 @@ from interlock.releases.types import FROZEN_CHANNELS, AppSource, Channel, Releas
 
 __all__ = ["routes"]
 
+_MAY_READ_COMPONENTS = (Role.REVIEWER, Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
 _MAY_FREEZE = (Role.DEVELOPER, Role.OPERATOR)
 
 
@@ -72,6 +73,7 @@ async def show(request: Request, caller: Caller) -> Response:
         frozen=frozen,
         pointed=pointed,
         channels=FROZEN_CHANNELS,
+        may_read=caller.has(*_MAY_READ_COMPONENTS),
         may_freeze=caller.has(*_MAY_FREEZE),
         may_point=caller.has(Role.OPERATOR),
         is_frozen=live is not None and any(info.id == live.id for info in frozen),

@@ -86,7 +86,7 @@ class Result:
     def state(self) -> str:
         """The word of the state, for the dot beside it."""
         if self.error is not None:
-            return "danger"
+            return "caution" if self.error.code == "blocked_by_policy" else "danger"
         if self.answer is not None and self.answer.outcome == "declined":
             return "idle"
         return "clear" if self.answer is not None else "idle"

@@ -23,11 +23,13 @@ from interlock.core.money import Money
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.types import Head
 from interlock.http.callers import app_of
+from interlock.stats.intervals import wilson
 from interlock.stores.events.base import SeriesPoint, TraceFilter, TraceRow
 
 __all__ = ["routes"]
 
 _SLICES = 24
+_SEES_AUDIT = (Role.AUDITOR, Role.RISK, Role.OPERATOR)
 _CHECK_S = 3.0
 """Longest wait for a provider's list of models: the page must not hang on one that is down."""
 
@@ -98,7 +100,7 @@ async def overview(request: Request, caller: Caller) -> Response:
         request,
         caller,
         "overview.html",
-        headline=_headline(findings, total, traces),
+        headline=_headline(findings, traces),
         figures=figures,
         total=total,
         traces=traces,
@@ -106,6 +108,7 @@ async def overview(request: Request, caller: Caller) -> Response:
         collections=collections,
         apps=apps,
         findings=findings,
+        sees_audit=caller.has(*_SEES_AUDIT),
         head=await _head(app),
         waiting=app.parts.governance.waiting,
         spend=await app.parts.cost.spend(ctx, by="app", since=until - timedelta(days=1), until=until),
@@ -123,7 +126,6 @@ async def figures_of(app: App, ctx: Context, until: datetime) -> tuple[list[Figu
     (before,) = await series(ctx, since=until - 2 * day, until=until - day, buckets=1, name="chat")
     p95, _, unit = milliseconds(total.p95_ms).partition(" ") if total.requests else ("–", "", "")
     answered = (total.answers - total.declined) / total.answers if total.answers else 0.0
-    earlier = (before.answers - before.declined) / before.answers if before.answers else 0.0
     shares = [(p.answers - p.declined) / p.answers if p.answers else None for p in points]
     figures = [
         Figure(
@@ -146,8 +148,7 @@ async def figures_of(app: App, ctx: Context, until: datetime) -> tuple[list[Figu
             "Answered from documents",
             f"{answered * 100:.0f}" if total.answers else "–",
             "%" if total.answers else "",
-            (f"{total.declined:,} of {total.answers:,} declined" if total.answers else "")
-            + (f", {(answered - earlier) * 100:+.0f} points".replace("-", "−") if before.answers else ""),
+            _interval(total.answers - total.declined, total.answers),
             spark([None if share is None else share * 100 for share in shares], unit=" %", ceiling=100),
             "/traces",
         ),
@@ -161,6 +162,13 @@ async def figures_of(app: App, ctx: Context, until: datetime) -> tuple[list[Figu
         ),
     ]
     return figures, total
+
+
+def _interval(answered: int, answers: int) -> str:
+    if not answers:
+        return ""
+    bounds = wilson(answered, answers)
+    return f"95 % interval {bounds.low * 100:.0f} – {bounds.high * 100:.0f}; {answers - answered:,} declined"
 
 
 async def _providers(app: App) -> list[ProviderState]:
@@ -177,7 +185,9 @@ async def _provider(app: App, name: str) -> ProviderState:
     except InterlockError as error:
         return ProviderState(name, "danger", "down", (), error.message, error.hint or "")
     if not models:
-        return ProviderState(name, "caution", "no models", (), "it lists no model", "interlock models fetch")
+        return ProviderState(
+            name, "caution", "no models", (), "no weights and no names of models were found", "interlock models fetch"
+        )
     return ProviderState(name, "clear", "ready", models, "", "")
 
 
@@ -237,7 +247,7 @@ def _findings(
     for provider in providers:
         if provider.state != "clear" and provider.name in used:
             found.append(
-                Finding(provider.state, f"Provider {provider.name} is {provider.word}: {provider.cause}", provider.hint)
+                Finding(provider.state, f"Provider {provider.name}: {provider.word}, {provider.cause}", provider.hint)
             )
     for collection in collections:
         if not collection.documents:
@@ -267,12 +277,12 @@ def _used_providers(app: App) -> set[str]:
     return {Target.parse(target).provider for target in targets}
 
 
-def _headline(findings: Sequence[Finding], total: SeriesPoint, traces: Sequence[TraceRow]) -> str:
+def _headline(findings: Sequence[Finding], traces: Sequence[TraceRow]) -> str:
+    if not traces:
+        return "Ready for the first question" if not findings else "A few steps to the first answer"
     if not findings:
-        return "All signals clear" if traces else "Ready for the first question"
-    if len(findings) == 1:
-        return "All signals clear but one" if traces else "One thing to do before the first question"
-    return f"{len(findings)} things want attention"
+        return "All signals clear"
+    return "All signals clear but one" if len(findings) == 1 else f"{len(findings)} things want attention"
 
 
 routes = [Route("/", page(overview))]

@@ -116,7 +116,7 @@ def _environment() -> Environment:
         "count": count,
         "bytes": size,
         "short": short,
-        "percent": percent,
+        "said": said,
     }
     environment.globals |= {"asset": asset, "title_of": title_of}
     return environment
@@ -172,9 +172,10 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def percent(value: float) -> str:
-    """A share in [0, 1]."""
-    return f"{value * 100:.1f}"
+def said(text: str) -> str:
+    """A message as a sentence: a capital at its start, a stop at its end."""
+    whole = text[:1].upper() + text[1:]
+    return whole if whole.endswith((".", "!", "?")) else f"{whole}."
 
 
 def size(value: int) -> str:

@@ -60,6 +60,8 @@ async def run_ingest(
         with parts.observe.span(ctx, "ingest") as (span, inner):
             span.set({"interlock.collection": spec.collection, "interlock.job": job.id})
             report = await parts.knowledge.ingest(inner, spec, note)
+            # Embedded on this machine: tokens that nobody sells.
+            span.set({"gen_ai.usage.input_tokens": report.embedding_tokens, "interlock.cost.nano_usd": 0})
     except Conflict as error:
         if error.code == "cancelled":
             await parts.jobs.cancelled(job)

@@ -164,7 +164,10 @@ class Governance:
     async def lines(
         self, ctx: Context, *, before: int | None = None, action: str | None = None, limit: int = 100
     ) -> Sequence[AuditLine]:
-        """Lines of the caller's tenant, newest first; `before` is the last `seq` seen."""
+        """Lines of the caller's tenant, newest first; `before` is the last `seq` seen. Those still queued are written
+        first, so that a caller finds what it just did.
+        """
+        await self.flush()
         query = sa.select(audit_lines).where(audit_lines.c.tenant == ctx.tenant)
         if before is not None:
             query = query.where(audit_lines.c.seq < before)

@@ -27,7 +27,7 @@ class Guardrails:
         return GuardrailSpec.model_validate(release.components.get("guardrails", {}), extra="ignore")
 
     def check(self, spec: GuardrailSpec, point: Point, text: str) -> Verdict:
-        """The severest verdict of the policy's rules on one text, with the findings of every rule that says the same."""
+        """The severest verdict of the rules on one text, with the findings of every rule that says the same."""
         worst = Verdict("allow")
         for rule in spec.rules:
             if point in rule.at:

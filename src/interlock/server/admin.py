@@ -15,7 +15,7 @@ from interlock import __version__
 from interlock.access.types import ApiKey
 from interlock.core.clock import now
 from interlock.core.context import Role
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
 from interlock.flows.ingest import enqueue_ingest
 from interlock.gateway.wires.openai_inbound import field_error
@@ -199,6 +199,9 @@ async def start_ingest(request: Request) -> Response:
     """``POST /api/v1/collections/{name}/ingest``: queues a job; asking again while it runs gives the same job."""
     ctx = await context_of(request)
     app = app_of(request)
+    if ctx.tenant != app.workspace.settings.tenant:
+        # The folders of this workspace are its own tenant's: the worker reads them for that tenant alone.
+        raise NotFound("your tenant has no collections in this workspace", param="collection")
     spec = app.source_spec(request.path_params["name"])
     return JSONResponse(_job(await enqueue_ingest(app.parts, ctx, spec.collection)), 202)
 
@@ -254,7 +257,19 @@ async def spend(request: Request) -> Response:
     # The set above is the type's; mypy cannot narrow a str to it.
     rows = await app_of(request).parts.cost.spend(ctx, by=by, since=since, until=until)  # type: ignore[arg-type]
     return JSONResponse(
-        {"data": [{**row._asdict(), "cost": None, "cost_usd": f"{row.cost.decimal():f}"} for row in rows]}
+        {
+            "data": [
+                {
+                    "key": row.key,
+                    "calls": row.calls,
+                    "unpriced_calls": row.unpriced_calls,
+                    "input_tokens": row.input_tokens,
+                    "output_tokens": row.output_tokens,
+                    "cost_usd": f"{row.cost.decimal():f}",
+                }
+                for row in rows
+            ]
+        }
     )
 
 
@@ -263,7 +278,7 @@ async def audit(request: Request) -> Response:
     ctx = await context_of(request)
     ctx.require(Role.AUDITOR, Role.RISK, Role.OPERATOR)
     before = request.query_params.get("before")
-    if before is not None and not before.isdigit():
+    if before is not None and (not before.isdecimal() or len(before) > 18):
         raise InvalidInput("before is the seq of a line", param="before")
     lines = await app_of(request).parts.governance.lines(
         ctx,

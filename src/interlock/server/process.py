@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import uvicorn
@@ -24,6 +24,15 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, asgi: Starlette) -> None:
         super().__init__(config)
         self._asgi = asgi
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, but without raising the signal again afterwards: a SIGTERM would end the process there,
+        before the App has written its queued audit lines and spans.
+        """
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]  # uvicorn's list is of sockets
         self._asgi.state.stopping = True

@@ -149,7 +149,7 @@ async def load(
     tell = progress or _quiet
     manifest = await asyncio.to_thread(verify, directory)
     if not replace and await sql.read(_has_rows):
-        raise Conflict("the database is not empty", hint="restore into a new workspace, or give --replace to lose what is there")
+        raise Conflict("the database is not empty", hint="use a new workspace, or --replace to lose what is there")
     _check_revision(manifest.revision)
     # The tables are made again at the archive's revision, whatever revision the empty ones were at.
     await sql.write(_drop_tables)

@@ -20,10 +20,12 @@ _log = logging.getLogger("interlock.worker")
 
 async def work(app: App) -> None:
     """Run jobs until cancelled."""
+    # Workspaces of several tenants may share a database; each reads its own folders alone.
+    tenant = app.workspace.settings.tenant
     name = f"{socket.gethostname()}:{os.getpid()}"
     while True:
         try:
-            job = await app.parts.jobs.claim(name, [KIND], lease_s=LEASE_S)
+            job = await app.parts.jobs.claim(name, [KIND], lease_s=LEASE_S, tenant=tenant)
             if job is not None:
                 await _run(app, job)
                 continue

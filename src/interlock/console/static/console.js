@@ -56,7 +56,7 @@ document.addEventListener("click", (event) => {
   if (menu?.open && !menu.contains(event.target)) menu.open = false;
 });
 
-// Copy buttons need a script, so they show only when there is one.
-for (const button of document.querySelectorAll("[data-copy][hidden]")) button.hidden = false;
+// Copying needs a script and a page that the browser trusts (https or this machine).
+if (navigator.clipboard) for (const button of document.querySelectorAll("[data-copy][hidden]")) button.hidden = false;
 
 document.getElementById("cited")?.scrollIntoView({ block: "center" });

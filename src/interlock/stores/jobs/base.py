@@ -61,8 +61,21 @@ class Jobs(Protocol):
     ) -> Job:
         """Add a job. With `key`, a live job of the same tenant, kind and key is given back instead of a second one."""
 
-    async def claim(self, worker: str, kinds: Sequence[str], *, lease_s: float = 30.0) -> Job | None:
-        """Take the oldest runnable job, or one whose worker's lease ran out. None when there is nothing to do."""
+    async def claim(
+        self,
+        worker: str,
+        kinds: Sequence[str],
+        *,
+        lease_s: float = 30.0,
+        tenant: TenantId | None = None,
+        job: JobId | None = None,
+    ) -> Job | None:
+        """Take the oldest runnable job, or one whose worker's lease ran out. None when there is nothing to do.
+
+        Args:
+            tenant: only jobs of this tenant.
+            job: only this job.
+        """
 
     async def heartbeat(
         self,

@@ -108,7 +108,15 @@ class SqlJobs:
 
         return await self._sql.write(write)
 
-    async def claim(self, worker: str, kinds: Sequence[str], *, lease_s: float = 30.0) -> Job | None:
+    async def claim(
+        self,
+        worker: str,
+        kinds: Sequence[str],
+        *,
+        lease_s: float = 30.0,
+        tenant: TenantId | None = None,
+        job: JobId | None = None,
+    ) -> Job | None:
         """See `Jobs.claim`.
 
         A job whose worker died on its last attempt is not taken: it fails with the code ``worker_lost``, or becomes
@@ -119,7 +127,7 @@ class SqlJobs:
             read_committed(connection)
             at = self._now(connection)
             while True:
-                row = connection.execute(_runnable(kinds, at)).mappings().first()
+                row = connection.execute(_runnable(kinds, at, tenant, job)).mappings().first()
                 if row is None:
                     return None
                 died = row["state"] == "running"
@@ -261,16 +269,17 @@ class SqlJobs:
         return now()
 
 
-def _runnable(kinds: Sequence[str], at: datetime) -> sa.Select[Any]:
+def _runnable(kinds: Sequence[str], at: datetime, tenant: TenantId | None, job: JobId | None) -> sa.Select[Any]:
     # Any: the row type of a whole table.
     waiting = sa.and_(jobs.c.state == "queued", jobs.c.run_at <= at)
     abandoned = sa.and_(jobs.c.state == "running", jobs.c.lease_until < at)
+    wanted = [jobs.c.kind.in_(kinds), sa.or_(waiting, abandoned)]
+    if tenant is not None:
+        wanted.append(jobs.c.tenant == tenant)
+    if job is not None:
+        wanted.append(jobs.c.id == job)
     return (
-        sa.select(jobs)
-        .where(jobs.c.kind.in_(kinds), sa.or_(waiting, abandoned))
-        .order_by(jobs.c.created_at, jobs.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
+        sa.select(jobs).where(*wanted).order_by(jobs.c.created_at, jobs.c.id).limit(1).with_for_update(skip_locked=True)
     )
 
 

@@ -40,6 +40,18 @@ class JobsSuite:
         assert [job.id for job in got if job is not None] == ids
         assert got[3] is None
 
+    async def test_a_worker_may_ask_for_one_tenant_or_one_job(self, jobs: Jobs) -> None:
+        mine = [await jobs.enqueue(A, "k", {"n": n}) for n in range(2)]
+        theirs = await jobs.enqueue(B, "k", {})
+        claimed = await jobs.claim("w", ["k"], tenant=B)
+        assert claimed is not None
+        assert claimed.id == theirs.id
+        assert await jobs.claim("w", ["k"], tenant=B) is None
+        claimed = await jobs.claim("w", ["k"], job=mine[1].id)
+        assert claimed is not None
+        assert claimed.id == mine[1].id
+        assert await jobs.claim("w", ["k"], job=mine[1].id) is None
+
     async def test_no_job_is_claimed_twice_by_concurrent_workers(self, jobs: Jobs) -> None:
         ids = {(await jobs.enqueue(A, "k", {})).id for _ in range(20)}
         claimed = await asyncio.gather(*[jobs.claim(f"w{i}", ["k"]) for i in range(30)])
