@@ -6,6 +6,7 @@ Claims: `sub` (end user), `tenant`, `groups`, optional `conversation` and `purpo
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
@@ -27,6 +28,7 @@ __all__ = ["AUDIENCE", "Tokens"]
 AUDIENCE = "interlock"
 _ASYMMETRIC = ("EdDSA", "ES256", "RS256")
 _DEFAULT_KID = "default"
+_KID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _MAX_TOKEN_CHARS = 8_192
 _MAX_USER_CHARS = 256
 """What the ledger's column holds."""
@@ -87,7 +89,7 @@ class Tokens:
             kid = str(jwt.get_unverified_header(token).get("kid") or _DEFAULT_KID)
         except jwt.PyJWTError as error:
             raise _refused("it is no signed token") from error
-        key = await self._find(tenant, kid)
+        key = await self._find(tenant, kid) if _KID.fullmatch(kid) else None
         if key is None:
             raise _refused("its key is not known to this tenant")
         try:
@@ -126,12 +128,17 @@ class Tokens:
         """Accept tokens signed by the private half of a PEM public key. Raises: InvalidInput, Conflict."""
         if algorithm not in _ASYMMETRIC:
             raise InvalidInput(f"algorithm {algorithm!r} is not one of {', '.join(_ASYMMETRIC)}", param="algorithm")
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+        if not _KID.fullmatch(kid):
+            raise InvalidInput("a key's id has 1 to 64 letters, digits and . _ : -", param="kid")
         try:
-            load_pem_public_key(public_pem.encode())
-        except ValueError as error:
+            key = load_pem_public_key(public_pem.encode())
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise InvalidInput("this is no PEM public key", param="public_key") from error
+        if not isinstance(key, _key_types()[algorithm]):
+            raise InvalidInput(f"this is no key of the algorithm {algorithm}", param="public_key")
         if await self._find(tenant, kid) is not None:
             raise Conflict(f"there is a signing key {kid!r} already", param="kid")
         return await self._insert(SigningKey(kid, tenant, algorithm, public_pem), public_pem)
@@ -178,6 +185,12 @@ class Tokens:
         if row.algorithm == "HS256":
             material = self._sealer.open(material, f"signing:{tenant}:{kid}")
         return SigningKey(row.kid, TenantId(row.tenant), row.algorithm, material)
+
+
+def _key_types() -> dict[str, type]:
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    return {"EdDSA": ed25519.Ed25519PublicKey, "ES256": ec.EllipticCurvePublicKey, "RS256": rsa.RSAPublicKey}
 
 
 def _text(value: object) -> str | None:

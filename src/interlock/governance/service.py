@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import sqlalchemy as sa
 
@@ -214,10 +215,9 @@ class Governance:
             size: with `root`, a head kept elsewhere that this log must contain.
         """
         lines = await self._sql.read(
-            lambda conn: conn.execute(
-                sa.select(audit_lines.c.seq, audit_lines.c.data, audit_lines.c.leaf).order_by(audit_lines.c.seq)
-            ).all()
+            lambda conn: conn.execute(sa.select(audit_lines).order_by(audit_lines.c.seq)).all()
         )
+        tree = await self._sql.read(lambda conn: conn.execute(sa.select(audit_tree)).one_or_none())
         heads = await self._sql.read(lambda conn: conn.execute(sa.select(audit_heads)).all())
         problems: list[str] = []
         roots: dict[int, bytes] = {}
@@ -228,6 +228,8 @@ class Governance:
                 break
             if leaf_hash(line.data) != line.leaf:
                 problems.append(f"line {line.seq} was changed after it was written")
+            elif not _copies_hold(line):
+                problems.append(f"line {line.seq} is filed under another tenant, action or time than it says")
             frontier = frontier.append(leaf_hash(line.data))
             roots[frontier.size] = frontier.root
         for head in heads:
@@ -238,6 +240,8 @@ class Governance:
         newest = max((head.size for head in heads), default=0)
         if newest != len(lines):
             problems.append(f"{len(lines)} lines, but the newest signed head covers {newest}")
+        if tree is not None and _unpack(tree.size, tree.frontier) != frontier:
+            problems.append("the stored tree does not match the lines: what is appended to it will not verify")
         if size is not None and root is not None and roots.get(size, b"").hex() != root.lower():
             problems.append(f"the head you kept (size {size}) is not in this log: it was cut off or rewritten")
         return Verification(not problems, len(lines), frontier.root.hex(), tuple(problems))
@@ -286,6 +290,12 @@ def _line(row: sa.Row[tuple[object, ...]], data: dict[str, object], end_user: st
         trace_id=str(data["trace_id"]),
         leaf=row.leaf.hex(),
     )
+
+
+def _copies_hold(row: sa.Row[tuple[object, ...]]) -> bool:
+    """True when the columns that are searched say what the hashed bytes say."""
+    data = json.loads(row.data)
+    return (row.tenant, row.action, row.at) == (data["tenant"], data["action"], datetime.fromisoformat(data["at"]))
 
 
 def _unpack(size: int, packed: bytes) -> Frontier:

@@ -61,6 +61,7 @@ class Subjects:
 
     async def open_all(self, tenant: TenantId, values: set[str]) -> dict[str, str]:
         """Sealed value to person; a forgotten person reads ``erased``."""
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         subjects = {value.partition(":")[0] for value in values}
@@ -80,7 +81,11 @@ class Subjects:
             subject, _, sealed = value.partition(":")
             raw = base64.b64decode(sealed)
             key = keys.get(subject)
-            opened[value] = AESGCM(key).decrypt(raw[:12], raw[12:], None).decode() if key else ERASED
+            try:
+                opened[value] = AESGCM(key).decrypt(raw[:12], raw[12:], None).decode() if key else ERASED
+            except InvalidTag:
+                # Sealed under the key that was erased; the person was met again since and has a new one.
+                opened[value] = ERASED
         return opened
 
     async def erase(self, tenant: TenantId, person: str) -> bool:

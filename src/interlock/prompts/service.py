@@ -6,8 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
-from jinja2.exceptions import SecurityError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import ValidationError
 
@@ -36,7 +35,7 @@ def read_prompt(path: Path) -> PromptSpec:
     head: object = {}
     body = text
     if text.startswith("---\n") and "\n---\n" in text:
-        front, _, body = text[4:].partition("\n---\n")
+        front, _, body = text[3:].partition("\n---\n")
         try:
             head = yaml.safe_load(front) or {}
         except yaml.YAMLError as error:
@@ -67,7 +66,7 @@ def render(ctx: Context, release: Release) -> str:
             user=user.id if user else "",
             groups=sorted(user.groups) if user else [],
         )
-    except (TemplateError, SecurityError) as error:
+    except Exception as error:  # a template is the app author's code: whatever it does wrong is named as its mistake
         raise Misconfigured(
             f"the prompt of app {release.app!r} cannot be rendered: {type(error).__name__}",
             param="prompt",

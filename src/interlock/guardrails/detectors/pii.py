@@ -31,7 +31,22 @@ def _iban(text: str) -> bool:
     return 15 <= len(code) <= 34 and int("".join(str(int(c, 36)) for c in code[4:] + code[:4])) % 97 == 1
 
 
-_CHECKS: dict[str, Callable[[str], bool]] = {"card": _luhn, "iban": _iban}
+def _whole(text: str) -> int:
+    return len(text)
+
+
+def _card(text: str) -> int:
+    return len(text) if _luhn(text) else 0
+
+
+def _account(text: str) -> int:
+    """Capitals that follow a number look like more of it: the longest part with right check digits counts."""
+    ends = [len(text), *(match.start() for match in reversed(list(re.finditer(r"\s", text))))]
+    return next((end for end in ends if _iban(text[:end])), 0)
+
+
+_LENGTHS: dict[str, Callable[[str], int]] = {"card": _card, "iban": _account}
+"""How much of a match is the value, 0 when its check digits are wrong."""
 
 
 def plugin(text: str, rule: Rule) -> Sequence[Finding]:
@@ -39,7 +54,6 @@ def plugin(text: str, rule: Rule) -> Sequence[Finding]:
     found = []
     for match in _ANY.finditer(text):
         kind = match.lastgroup or ""
-        check = _CHECKS.get(kind)
-        if check is None or check(match.group()):
-            found.append(Finding(Span(*match.span()), kind))
+        if length := _LENGTHS.get(kind, _whole)(match.group()):
+            found.append(Finding(Span(match.start(), match.start() + length), kind))
     return found

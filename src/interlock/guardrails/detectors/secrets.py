@@ -19,7 +19,7 @@ _SHAPES = {
     "interlock_key": r"\bil_[a-z0-9]{8}_[A-Za-z0-9_-]{30,}\b",
     "private_key": r"-----BEGIN (?:[A-Z]{1,12} ){0,2}PRIVATE KEY-----"
     r"(?:\s*+[A-Za-z0-9+/=]{16,})*+(?:\s*+[A-Za-z0-9+/=]*+\s*+-----END (?:[A-Z]{1,12} ){0,2}PRIVATE KEY-----)?",
-    "jwt": r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    "jwt": r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
 }
 _ANY = re.compile("|".join(f"(?P<{name}>{shape})" for name, shape in _SHAPES.items()))
 
