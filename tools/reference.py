@@ -46,8 +46,9 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Made by `python tools/reference.py`. Set in `interlock.yaml`, in the environment as `INTERLOCK_SECTION__NAME`,",
-        "or by `interlock --set section.name=value`; later ones win. `interlock config show` shows their sources.",
+        "Made by `python tools/reference.py`. Set them in `interlock.yaml`, in the environment as",
+        "`INTERLOCK_SECTION__NAME`, or by `interlock --set section.name=value`; later ones win.",
+        "`interlock config show` says where each value came from.",
         "",
         "| Setting | Default | Meaning |",
         "|---|---|---|",

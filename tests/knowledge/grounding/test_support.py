@@ -94,7 +94,9 @@ def test_a_row_must_be_named() -> None:
 
 
 WORDS = st.lists(
-    st.sampled_from(["gateway", "sensor", "customer", "office", "delivery", "report", "engineer", "invoice", "battery"]),
+    st.sampled_from(
+        ["gateway", "sensor", "customer", "office", "delivery", "report", "engineer", "invoice", "battery"]
+    ),
     min_size=2,
     max_size=6,
     unique=True,
@@ -136,3 +138,10 @@ def test_any_text_gets_a_verdict_in_range(claim: str, fact: str) -> None:
     verdict = check(claim, fact)
     assert 0.0 <= verdict.score <= 1.0
     assert verdict.supported == (verdict.reason == "ok")
+
+
+def test_a_columns_value_is_told_even_when_a_heading_lends_the_columns_word() -> None:
+    custom = row(ITEMS, 2, title="What is returnable")
+    assert not check_evidence(
+        "The sensors with a custom certificate are returnable, note is made to order.", custom
+    ).supported

@@ -126,6 +126,8 @@ BOUND = {
     "only": "only", "solely": "only", "just": "only", "every": "every", "each": "every", "per": "every", "all": "all",
     "any": "any", "first": "#1", "later": "later", "earlier": "earlier", "between": "between", "from": "",
     "ago": "ago", "another": "another", "other": "other", "others": "other", "further": "another", "same": "same",
+    "those": "those",
+    "these": "those",
 }  # fmt: skip
 CONDITION = frozenset(
     [
@@ -154,8 +156,6 @@ FUNCTION = frozenset(
         "the",
         "this",
         "that",
-        "these",
-        "those",
         "it",
         "its",
         "he",

@@ -55,6 +55,7 @@ _RESTRICTING = frozenset(
         "despite",
     }
 )
+_LIMITING = frozenset({"only", "until", "after", "before", "within", "least", "most", "those"})
 _LEAD = re.compile(r"^\s*(?:according to [^,]{1,60},\s*)", re.IGNORECASE)
 _MARKERS = re.compile(r"\s*\[\d+\]")
 _KEPT_WORDS = 0.85
@@ -263,7 +264,7 @@ def _restricts(laid: _Laid, segment: Sequence[int]) -> Reason | None:
             return "condition"
         if token.kind == "negation":
             return "negation"
-        if token.kind == "bound" and token.key in {"only", "until"}:
+        if token.kind == "bound" and token.key in _LIMITING:
             return "bound"
     return None
 

@@ -72,8 +72,11 @@ def _row_reason(heading: str, cells: Sequence[Cell], spoken: Sequence[Token]) ->
     name, rest = cells[0], cells[1:]
     if not _touched(name, keys):
         return "name"
+    said = {t.key for t in spoken}
     marks = {i: _marks(heading, cells, i) for i in range(1, len(cells))}
-    told = [i for i, cell in enumerate(rest, start=1) if _touched(cell, keys) or marks[i] & {t.key for t in spoken}]
+    # A column's word may come from a heading as well; its value has to be told all the same.
+    named = {i: _marks("", cells, i) for i in marks}
+    told = [i for i, cell in enumerate(rest, start=1) if _touched(cell, keys) or named[i] & said]
     if not told:
         return "dropped"
     for i in (0, *told):
