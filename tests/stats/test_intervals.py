@@ -23,7 +23,7 @@ def test_published_intervals_are_met(successes, trials, score, exact):
 @pytest.mark.parametrize("interval", [wilson, clopper_pearson])
 @pytest.mark.parametrize("arguments", [(3, 2), (-1, 2), (0, 0), (1, 2, 0.0), (1, 2, 1.0)])
 def test_impossible_counts_are_refused(interval, arguments):
-    with pytest.raises(ValueError, match="of|between"):
+    with pytest.raises(ValueError, match=r"of|between"):
         interval(*arguments)
 
 
