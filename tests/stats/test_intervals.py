@@ -20,14 +20,10 @@ def test_published_intervals_are_met(successes, trials, score, exact):
     assert clopper_pearson(successes, trials) == pytest.approx(exact, abs=5e-5)
 
 
-def test_nothing_tried_says_nothing():
-    assert wilson(0, 0) == clopper_pearson(0, 0) == (0.0, 1.0)
-
-
 @pytest.mark.parametrize("interval", [wilson, clopper_pearson])
-@pytest.mark.parametrize("arguments", [(3, 2), (-1, 2), (1, 2, 0.0), (1, 2, 1.0)])
+@pytest.mark.parametrize("arguments", [(3, 2), (-1, 2), (0, 0), (1, 2, 0.0), (1, 2, 1.0)])
 def test_impossible_counts_are_refused(interval, arguments):
-    with pytest.raises(ValueError, match="must be in"):
+    with pytest.raises(ValueError, match=r"of|between"):
         interval(*arguments)
 
 
@@ -35,11 +31,12 @@ def test_impossible_counts_are_refused(interval, arguments):
 @given(st.integers(0, 90), st.integers(0, 90), st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_rate_lies_inside_and_mirrors(hits, misses, confidence):
     trials = hits + misses
+    if not trials:
+        return
     for interval in (wilson, clopper_pearson):
         low, high = interval(hits, trials, confidence)
         assert 0.0 <= low <= high <= 1.0
-        if trials:
-            assert low <= hits / trials <= high
+        assert low <= hits / trials <= high
         assert interval(misses, trials, confidence) == pytest.approx((1 - high, 1 - low), abs=1e-9)
 
 

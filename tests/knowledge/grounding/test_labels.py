@@ -28,8 +28,8 @@ def quotable(source: str) -> tuple[Evidence, ...]:
     chunks = StructuralChunker().chunk(document, count_tokens=lambda text: len(text.split()), max_tokens=250)
     passages = [
         Passage(
-            f"{source}#{i}", source, source, source, document.title, c.heading, document.text[c.span.start : c.span.end],
-            c.span,
+            f"{source}#{i}", source, source, source, document.title, c.heading,
+            document.text[c.span.start : c.span.end], c.span,
         )
         for i, c in enumerate(chunks)
     ]  # fmt: skip

@@ -80,7 +80,7 @@ ASKING_WORDS = frozenset(
         "how many much long often soon quickly fast far big high low tall large get gets got getting take takes took "
         "taken need needs want wants like think know say says said tell tells told let lets give gives go goes going "
         "gone come comes came put puts keep keeps kept use uses used make makes made show shows find found see "
-        "ask asks happen happens mean means thing things way ways kind sort type somebody someone anybody anyone people "
+        "ask asks happen happens mean means thing things way ways kind sort type somebody someone anybody people "
         "still now today yet already ever never always currently really actually exactly please remind hello may might "
         "must shall could would should able allowed possible maximum minimum highest lowest number amount list name "
         "names called call set time times something anything everything exist exists describe explain according main"
