@@ -122,16 +122,20 @@ async def ask(
             fusion=retrieval.fusion,
         )
         trusted = await parts.guardrails.check_passages(line.ctx, release, found)
-        merged = await parts.knowledge.evidence(line.ctx, trusted, budget_tokens=retrieval.context_tokens)
-        # Merging reads the documents again, so what was blanked is back and text between passages is new.
-        passages = await parts.guardrails.check_passages(line.ctx, release, merged)
+        tier = profile(Target.parse(route.targets[0]).model).tier
+        passages = trusted
+        if tier == "capable":
+            # One prompt holds all of it, so it must fit; claim by claim, each sentence is a prompt of its own.
+            merged = await parts.knowledge.evidence(line.ctx, trusted, budget_tokens=retrieval.context_tokens)
+            # Merging reads the documents again, so what was blanked is back and text between passages is new.
+            passages = await parts.guardrails.check_passages(line.ctx, release, merged)
         snapshot = await parts.knowledge.snapshot(line.ctx, retrieval.collection)
         events = answer(
             line.ctx,
             question=question,
             passages=passages,
             spec=spec,
-            tier=profile(Target.parse(route.targets[0]).model).tier,
+            tier=tier,
             model=metered(parts.gateway, line.bill, _generating(route)),
             system=system,
             grounding=parts.grounding,

@@ -80,6 +80,10 @@ def analyse(text: str) -> list[str]:
 
 
 def _bigrams(run: str) -> list[str]:
+    # The ranges of these scripts hold punctuation and vowel marks too; both sides of the index drop them alike.
+    run = "".join(c for c in run if c.isalnum())
+    if not run:
+        return []
     return [run] if len(run) == 1 else [run[i : i + 2] for i in range(len(run) - 1)]
 
 
