@@ -24,7 +24,7 @@ from interlock.access.tokens import Tokens
 from interlock.config import Workspace, find_workspace, load_settings
 from interlock.core.answers import Answer
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, ModelMissing, NotFound
+from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, NotFound, Unavailable
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.passages import Passage
 from interlock.core.release import Release
@@ -146,9 +146,11 @@ class App:
     async def warm(self) -> None:
         """Load the local models that apps use, so that the first question does not wait. Missing ones are left out."""
         try:
-            await self.parts.knowledge.embedder.embed(["warm"], "query")
-        except ModelMissing:
-            return
+            if any(self.workspace.path(self.workspace.settings.knowledge_dir).glob("*.yaml")):
+                await self.parts.knowledge.embedder.embed(["warm"], "query")
+        except Unavailable as error:
+            # A missing model or library: the first question says so, with the command that mends it.
+            _log.warning("not warmed: %s", error.code)
         wanted = {name for source in self.parts.releases.apps() for name in _targets(source)}
         for model in await self.parts.gateway.warm(sorted(wanted)):
             _log.info("loaded %s", model)

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 from interlock.knowledge.grounding.asks import asked_kind, holds
 from interlock.knowledge.grounding.questions import (
-    ASKING_WORDS,
     asking_clauses,
+    asking_words,
     clashes,
     kind_words,
     question_parts,
@@ -57,7 +57,7 @@ def features(question: str, selection: Selection) -> dict[str, float]:
     told = "\n".join(f"{e.heading} {e.readable}" for e in evidence)
     kind = asked_kind(question)
     held = holds(kind, told)
-    spared = ASKING_WORDS | (kind_words(kind) if held else frozenset())
+    spared = asking_words() | (kind_words(kind) if held else frozenset())
     subject = [t for t in selection.asked if t.term not in spared] or list(selection.asked)
     weigh = [t.weight if t.term in clause else _ASIDE * t.weight for t in subject]
     return {

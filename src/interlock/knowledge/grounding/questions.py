@@ -9,8 +9,8 @@ from interlock.knowledge.analysers import analyse
 from interlock.knowledge.grounding.asks import Kind
 
 __all__ = [
-    "ASKING_WORDS",
     "asking_clauses",
+    "asking_words",
     "clashes",
     "kind_words",
     "names_of",
@@ -75,32 +75,35 @@ def asking_clauses(question: str) -> tuple[str, ...]:
     return tuple(asked) or (question,)
 
 
-ASKING_WORDS = frozenset(
-    analyse(
-        "how many much long often soon quickly fast far big high low tall large get gets got getting take takes took "
-        "taken need needs want wants like think know say says said tell tells told let lets give gives go goes going "
-        "gone come comes came put puts keep keeps kept use uses used make makes made show shows find found see "
-        "ask asks happen happens mean means thing things way ways kind sort type somebody someone anybody people "
-        "still now today yet already ever never always currently really actually exactly please remind hello may might "
-        "must shall could would should able allowed possible maximum minimum highest lowest number amount list name "
-        "names called call set time times something anything everything exist exists describe explain according main"
-    )
+_ASKING_TEXT = (
+    "how many much long often soon quickly fast far big high low tall large get gets got getting take takes took "
+    "taken need needs want wants like think know say says said tell tells told let lets give gives go goes going "
+    "gone come comes came put puts keep keeps kept use uses used make makes made show shows find found see "
+    "ask asks happen happens mean means thing things way ways kind sort type somebody someone anybody people "
+    "still now today yet already ever never always currently really actually exactly please remind hello may might "
+    "must shall could would should able allowed possible maximum minimum highest lowest number amount list name "
+    "names called call set time times something anything everything exist exists describe explain according main"
 )
-"""Terms that carry the asking, not the subject: no document has to hold them."""
-
-_KIND_WORDS: dict[Kind, frozenset[str]] = {
-    "money": frozenset(analyse("cost costs price prices pay paid charge fee buy spend worth money offer budget back")),
-    "duration": frozenset(analyse("days hours minutes months years weeks time period day month year week")),
-    "date": frozenset(analyse("date day time weekday month year hours")),
-    "percent": frozenset(analyse("percentage percent rate share proportion")),
-    "number": frozenset(analyse("count total")),
-    "frequency": frozenset(analyse("often frequently times")),
+_KIND_WORDS: dict[Kind, str] = {
+    "money": "cost costs price prices pay paid charge fee buy spend worth money offer budget back",
+    "duration": "days hours minutes months years weeks time period day month year week",
+    "date": "date day time weekday month year hours",
+    "percent": "percentage percent rate share proportion",
+    "number": "count total",
+    "frequency": "often frequently times",
 }
 
 
+@lru_cache(maxsize=1)
+def asking_words() -> frozenset[str]:
+    """Terms that carry the asking, not the subject: no document has to hold them."""
+    return frozenset(analyse(_ASKING_TEXT))
+
+
+@lru_cache(maxsize=16)
 def kind_words(kind: Kind) -> frozenset[str]:
     """Terms that a value of `kind` itself answers: `cost` is met by an amount of money."""
-    return _KIND_WORDS.get(kind, frozenset())
+    return frozenset(analyse(_KIND_WORDS.get(kind, "")))
 
 
 _SIGNS = (
