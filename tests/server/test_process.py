@@ -8,12 +8,13 @@ import threading
 import time
 
 import httpx2
+import openai
 import pytest
 
 from interlock.app import open_app
 from interlock.testing.servers import run_server
 from interlock.testing.upstream import Reply, fake_upstream
-from interlock.testing.wires import OpenAIWire
+from interlock.testing.wires import OpenAIWire, ToolUse
 
 from .conftest import workspace_of
 
@@ -185,3 +186,54 @@ def test_streams_are_valid_events_to_the_last_byte(http):
     frames = body.split("\n\n")
     assert frames[-2:] == ["data: [DONE]", ""]
     assert all(json.loads(frame.removeprefix("data: "))["choices"] is not None for frame in frames[:-2])
+
+
+async def test_tool_calls_and_schemas_go_through_to_the_provider_and_back(tmp_path, models_dir):
+    tools = [ToolUse("call_1", "weather", ['{"city": ', '"Leeds"}']), ToolUse("call_2", "now", ["{}"])]
+    function = {"name": "weather", "description": "", "parameters": {"type": "object", "properties": {}}}
+    arguments = {
+        "model": "up/gpt-4.1-mini",
+        "messages": [{"role": "user", "content": "What is the weather?"}],
+        "tools": [{"type": "function", "function": function}],
+        "tool_choice": "required",
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+        "max_tokens": 60,
+        "stop": ["END"],
+    }
+    async with fake_upstream() as upstream:
+        upstream.will(Reply(OpenAIWire().answer([], tools=tools)))
+        gateway = {"providers": {"up": {"kind": "openai", "base_url": upstream.url}}}
+        workspace = workspace_of(tmp_path, models_dir, gateway=gateway)
+
+        def run():
+            with (
+                run_server(workspace) as server,
+                openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0) as client,
+            ):
+                whole = client.chat.completions.create(**arguments)
+                with client.chat.completions.stream(**arguments) as stream:
+                    for _ in stream:
+                        pass
+                    streamed = stream.get_final_completion()
+                history = [
+                    *arguments["messages"],
+                    whole.choices[0].message.model_dump(exclude_none=True),
+                    {"role": "tool", "tool_call_id": "call_1", "content": "rain"},
+                ]
+                client.chat.completions.create(**{**arguments, "messages": history})
+            return whole, streamed
+
+        for answer in await asyncio.to_thread(run):
+            calls = answer.choices[0].message.tool_calls
+            assert [(c.id, c.function.name, c.function.arguments) for c in calls] == [
+                ("call_1", "weather", '{"city": "Leeds"}'),
+                ("call_2", "now", "{}"),
+            ]
+            assert answer.choices[0].finish_reason == "tool_calls"
+            assert answer.choices[0].message.content is None
+        first, _, last = (request.body for request in upstream.requests)
+        assert first["tools"][0]["function"] == function
+        assert (first["tool_choice"], first["max_tokens"], first["stop"]) == ("required", 60, ["END"])
+        assert first["response_format"]["json_schema"]["schema"] == {"type": "object"}
+        assert [turn["role"] for turn in last["messages"]] == ["user", "assistant", "tool"]
+        assert last["messages"][2] == {"role": "tool", "tool_call_id": "call_1", "content": "rain"}

@@ -20,11 +20,14 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from interlock.core.clock import now
 from interlock.core.context import Context, Principal
 from interlock.core.errors import InterlockError, InvalidInput, LimitExceeded, Misconfigured, ProviderError
 from interlock.core.ids import PrincipalId, TenantId
@@ -323,6 +326,14 @@ class HttpProviderSuite(ProviderSuite):
         error = await self.failure(provider)
         assert isinstance(error, LimitExceeded)
         assert (error.code, error.retryable, error.retry_after_s) == ("provider_rate_limited", True, seconds)
+
+    async def test_a_rate_limit_may_give_a_date(self, provider: Provider, upstream: FakeUpstream) -> None:
+        soon = format_datetime(now() + timedelta(seconds=50), usegmt=True)
+        for header, least, most in ((soon, 1, 50), ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0)):
+            upstream.will(self.wire.error(429, "rate_limit_error", "slow down", {"retry-after": header}))
+            error = await self.failure(provider)
+            assert error.retry_after_s is not None
+            assert least <= error.retry_after_s <= most
 
     async def test_an_empty_account_is_not_tried_again(self, provider: Provider, upstream: FakeUpstream) -> None:
         upstream.will(self.wire.error(429, "insufficient_quota", "pay first"))
