@@ -20,12 +20,16 @@ _MOST_BYTES = 1_500_000
 _REGISTRIES = re.compile(
     r"(?:files\.pythonhosted|test\.pypi|pypi\.python|registry\.npm"
     + r"js|conda\.anaconda|proxy\.golang|index\.crates)\."
-    r"|artifactory|jfrog\.io|/simple/(?:\s|$)|--(?:extra-)?index-" + r"url[ =]\S+://|trusted-" + r"host"
+    r"|artifac" + r"tory|jfrog\.io|/simple/(?:\s|$)|--(?:extra-)?index-" + r"url[ =]\S+://|trusted-" + r"host"
 )
 _MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:home|Users|root|work" + r"space|mnt|tmp/wt|work/(?:main|shared))/[\w.-]+")
 
 
 def tracked():
+    if not (ROOT / ".git").exists():
+        # An archive of the sources: everything but what the tests and the build leave behind.
+        left = {".venv", ".interlock", "__pycache__", ".mypy_cache", ".ruff_cache", ".hypothesis", "dist", "build"}
+        return [path for path in ROOT.rglob("*") if path.is_file() and not left & set(path.relative_to(ROOT).parts)]
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode()
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 

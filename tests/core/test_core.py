@@ -18,8 +18,8 @@ from interlock.core.errors import (
     Forbidden,
     InterlockError,
     InvalidInput,
-    MissingExtra,
     Misconfigured,
+    MissingExtra,
     NotFound,
 )
 from interlock.core.ids import PrincipalId, TenantId, new_id, new_span_id, new_trace_id, ulid

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +57,8 @@ SEEN = {
     ],
 }
 PASSED = {
-    "secrets": ["AKIA is a prefix", "sk-learn is a library", "ghp_short", "il_abcd1234_", "a public key", "xox", "eyJ.eyJ.x",
+    "secrets": ["AKIA is a prefix", "sk-learn is a library", "ghp_short", "il_abcd1234_", "a public key", "xox",
+                "eyJ.eyJ.x",
                 "-----BEGIN PUBLIC KEY-----", "-----BEGIN CERTIFICATE-----"],
     "pii": ["order 4111 1111 1111 1112", "version 1.2.3", "2026-11-22", "call 1234", "a@b", "user at example.com",
             "000-12-3456", "666-12-3456", "900-12-3456", "GB00 WEST 1234 5698 7654 32", "1234567890123",
@@ -120,12 +123,13 @@ def test_an_account_number_is_found_whatever_capitals_follow_it():
 def test_findings_are_in_order_inside_the_text_and_apart(detector, text):
     found = detect(detector, text)
     assert all(0 <= f.span.start < f.span.end <= len(text) for f in found)
-    assert all(a.span.end <= b.span.start for a, b in zip(found, found[1:], strict=False))
+    assert all(a.span.end <= b.span.start for a, b in pairwise(found))
 
 
 @pytest.mark.parametrize("detector", ["secrets", "pii", "injection"])
 @pytest.mark.parametrize(
-    "unit", ["ignore ", "ignore" + " " * 9, " ", "sk-", "eyJ.", "eyJa-", "a@", "1 ", "1-", "AB12 ", "+1 ", "you are ", "-----BEGIN ",
+    "unit", ["ignore ", "ignore" + " " * 9, " ", "sk-", "eyJ.", "eyJa-", "a@", "1 ", "1-", "AB12 ", "+1 ", "you are ",
+             "-----BEGIN ",
              "-----BEGIN PRIVATE KEY-----", "A" * 17 + " ", "new instructions ", "ghp_"]
 )  # fmt: skip
 def test_a_long_hostile_text_is_read_to_its_end(detector, unit):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interlock.core.context import Context, EndUser, Principal
-from interlock.core.errors import InvalidInput, InterlockError, Misconfigured, NotFound
+from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, NotFound
 from interlock.core.ids import AppName, PrincipalId, ReleaseId, TenantId
 from interlock.core.release import Release
 from interlock.prompts.service import read_prompt, render
@@ -93,7 +93,8 @@ def test_front_matter_is_told_from_the_body(tmp_path, text, system, title):
 
 @pytest.mark.parametrize(
     "content",
-    [b"---\ntitle: [\n---\nx", b"---\n- a\n---\nx", b"---\nauthor: me\n---\nx", b"---\nsystem: mine\n---\nx", b"\xff\xfe",
+    [b"---\ntitle: [\n---\nx", b"---\n- a\n---\nx", b"---\nauthor: me\n---\nx", b"---\nsystem: mine\n---\nx",
+     b"\xff\xfe",
      b"---\n1: 2\n---\nx"],
 )  # fmt: skip
 def test_a_file_that_is_wrong_is_named(tmp_path, content):

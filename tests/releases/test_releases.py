@@ -238,7 +238,7 @@ def test_a_broken_app_does_not_keep_the_others_from_opening(tmp_path):
     sources = app_sources(tmp_path / "apps", pins=lambda *_: {})
     assert sorted(sources) == ["bad", "good", "odd"]
     assert sources["good"].load()
-    with pytest.raises(InvalidInput, match="bad/app.yaml is wrong at 'route.targets'"):
+    with pytest.raises(InvalidInput, match=r"bad/app\.yaml is wrong at 'route.targets'"):
         sources["bad"].load()
 
 

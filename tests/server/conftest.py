@@ -31,6 +31,7 @@ SCRIPT = [
     {"match": "UPSTREAM LIMIT", "fail_status": 429, "retry_after_s": 7, "reply": "x"},
     {"match": "UPSTREAM DIES", "fail_status": 503, "reply": "one two three four", "fail_after_chunks": 1},
     {"match": "SLOW START", "first_delay_s": 30, "reply": "late"},
+    {"match": "A MOMENT", "reply": "A word. " * 40, "chunk_chars": 8, "chunk_delay_s": 0.02},
     {"match": "LONG", "reply": "A word. " * 500, "chunk_chars": 8, "chunk_delay_s": 0.02},
     {"match": "hardware", "reply": "Customers may return hardware within 30 days of delivery [1]. "},
     {"reply": "You said: {question}"},

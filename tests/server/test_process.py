@@ -47,7 +47,8 @@ async def test_shutdown_lets_an_open_stream_finish_and_takes_no_more(tmp_path, m
 
     def run():
         with run_server(workspace) as server, client_of(server) as client:
-            with client.stream("POST", "/v1/chat/completions", json=LONG) as response:
+            body = {**LONG, "messages": [{"role": "user", "content": "A MOMENT"}]}
+            with client.stream("POST", "/v1/chat/completions", json=body) as response:
                 stream = events(response)
                 next(stream)
                 server.terminate()

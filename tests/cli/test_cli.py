@@ -1,0 +1,384 @@
+"""The command line as people and scripts meet it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from interlock.app import open_app
+from interlock.cli import main
+from interlock.cli.root import cli
+from interlock.stores.sql import open_sql
+from interlock.templates import templates
+from interlock.testing.workspaces import write_workspace
+
+DOCUMENTS = {
+    "returns.md": "# Returns\n\nCustomers may return hardware within 30 days of delivery. "
+    "The restocking fee is 10 percent of the price.\n",
+    "pay/bands.md": "# Salary bands\n\nThe salary band of a senior engineer in Leeds is 61,000 to 78,000 pounds.\n",
+}
+SCRIPT = [
+    {"match": "salary", "reply": "The salary band of a senior engineer in Leeds is 61,000 to 78,000 pounds [1]."},
+    {"reply": "Customers may return hardware within 30 days of delivery [1]."},
+]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, models_dir):
+    return make_workspace(tmp_path_factory.mktemp("cli") / "workspace", models_dir)
+
+
+def make_workspace(folder, models_dir):
+    return write_workspace(
+        folder,
+        settings={
+            "models_dir": str(models_dir),
+            "gateway": {
+                "providers": {
+                    "scripted": {"kind": "scripted", "script": SCRIPT},
+                    "extractive": {"kind": "extractive"},
+                }
+            },
+        },
+        apps={
+            "helper": {
+                "route": {"targets": ["scripted"]},
+                "knowledge": {"collection": "docs"},
+                "guardrails": {"rules": [{"id": "s", "detector": "secrets", "at": ["input"], "action": "block"}]},
+            }
+        },
+        documents=DOCUMENTS,
+        permissions=[{"match": "pay/**", "readers": ["group:finance"]}, {"match": "**", "readers": ["public"]}],
+        users={"ada": [], "fay": ["finance"]},
+    )  # fmt: skip
+
+
+class Result:
+    def __init__(self, code, out, err):
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def run(workspace, monkeypatch, capsys):
+    """Run a command in this process, as the console script does."""
+
+    def call(*arguments, at=None):
+        monkeypatch.setattr(sys, "argv", ["interlock", "-w", str(at or workspace), *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        out = capsys.readouterr()
+        return Result(code, out.out, out.err)
+
+    return call
+
+
+def leaves(command=cli, path=()):
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from leaves(found, (*path, name))
+    else:
+        yield path, command
+
+
+LEAVES = dict(leaves())
+
+
+def test_help_lists_every_command(run):
+    shown = run("--help")
+    assert shown.code == 0
+    for name in cli.list_commands(click.Context(cli)):
+        assert f"\n  {name} " in shown.out
+    assert "interlock init" in shown.out
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_every_command_explains_itself_and_speaks_json(run, path):
+    shown = run(*path, "--help")
+    assert shown.code == 0
+    assert LEAVES[path].help
+    assert shown.out.startswith("Usage:")
+    if path != ("completion",):
+        assert "--json" in shown.out
+
+
+@pytest.mark.model
+def test_a_workspace_from_ingest_to_audit(run, tmp_path, models_dir):
+    place = make_workspace(tmp_path / "w", models_dir)
+
+    def data(*arguments):
+        result = run(*arguments, "--json", at=place)
+        assert result.code == 0, result.err
+        return result.json
+
+    (report,) = data("ingest")
+    assert (report["added"], report["failed"]) == (2, [])
+    assert data("ingest", "docs")[0]["unchanged"] == 2
+    assert {row["source"] for row in data("documents")} == {"returns.md", "pay/bands.md"}
+    assert {row["source"] for row in data("documents", "--as", "ada")} == {"returns.md"}
+    answer = data("ask", "How long may customers return hardware?", "--as", "ada")
+    assert "30 days" in answer["answer"]
+    assert answer["citations"][0]["source"] == "returns.md"
+    assert data("ask", "What is the salary band of a senior engineer in Leeds?")["outcome"] == "declined"
+    assert "61,000" in data("ask", "What is the salary band of a senior engineer in Leeds?", "--as", "fay")["answer"]
+    assert data("apps")[0]["model"] == "app/helper"
+    built = data("release", "build", "--app", "helper", "--channel", "prod", "--note", "first")
+    assert data("release", "list", "--app", "helper")[0] | {"created_at": 0, "created_by": 0} == {
+        "id": built["id"], "created_at": 0, "created_by": 0, "note": "first", "channels": ["prod"],
+    }  # fmt: skip
+    assert data("release", "point", built["id"][7:20], "--app", "helper", "--channel", "stage")["channel"] == "stage"
+    traces = data("traces", "--app", "helper")
+    assert traces[0]["trace_id"]
+    assert data("traces", answer["trace_id"][:12])[0]["trace_id"] == answer["trace_id"]
+    for by in ("app", "model", "provider", "principal", "end_user"):
+        assert data("cost", "--by", by)
+    key = data("keys", "create", "shop", "--role", "viewer", "--days", "1")
+    assert data("keys", "list")[0]["prefix"] == key["prefix"]
+    assert data("keys", "revoke", key["prefix"])["state"] == "revoked"
+    assert data("token", "mint", "--user", "fay")["token"].count(".") == 2
+    assert data("accounts", "create", "olga", "--password", "a long enough word")["username"] == "olga"
+    assert data("accounts", "list")[0]["username"] == "olga"
+    assert data("accounts", "password", "olga", "--password", "another long word")["changed"]
+    lines = data("audit", "list", "--limit", "1000")
+    assert {"chat.answer", "key.create", "key.revoke", "release.freeze", "channel.point"} <= {
+        x["action"] for x in lines
+    }
+    head = data("audit", "head")
+    assert data("audit", "verify", "--head", f"{head['size']}:{head['root']}")["ok"]
+    assert data("audit", "prove", "0")["leaf"]
+    assert any(row["name"] == "server.port" for row in data("config", "show"))
+    assert {row["name"] for row in data("config", "show", "stores.")} == {
+        "stores.sql", "stores.index", "stores.kv", "stores.durable",
+    }  # fmt: skip
+    assert data("version")["schema"]
+    assert all(row["installed"] for row in data("models", "list"))
+    assert data("models", "verify", "minilm-l6-int8")["ok"]
+    assert not [row for row in data("doctor") if row["state"] == "fail"]
+
+
+@pytest.mark.model
+def test_what_people_read_is_no_json_and_no_traceback(run):
+    run("ingest")
+    for command in (
+        ("ask", "How long may customers return hardware?"),
+        ("ask", "How long may customers return hardware?", "--stream"),
+        ("apps",), ("documents",), ("traces",), ("cost",), ("audit", "list"), ("audit", "head"), ("audit", "verify"),
+        ("keys", "list"), ("accounts", "list"), ("config", "show"), ("version",), ("models", "list"), ("doctor",),
+        ("release", "list", "--app", "helper"),
+    ):  # fmt: skip
+        shown = run(*command)
+        assert shown.code == 0, (command, shown.err)
+        assert shown.out.strip()
+        assert "Traceback" not in shown.err
+    assert "characters" in run("ask", "How long may customers return hardware?").out
+
+
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("ask", "hi", "--app", "nobody"), 3, "helper"),
+        (("ask", "hi", "--as", "nobody"), 3, "ada, fay"),
+        (("ask", "My key is ghp_" + "a" * 40), 4, "rephrase"),
+        (("ask", "   "), 1, "no question"),
+        (("ingest", "nothing"), 3, "docs"),
+        (("traces", "0123456789"), 3, "interlock traces"),
+        (("keys", "revoke", "il_nothing"), 3, "interlock keys list"),
+        (("keys", "create", "x", "--days", "-1"), 1, "3,650"),
+        (("token", "mint", "--user", "x", "--minutes", "600"), 1, "900"),
+        (("accounts", "create", "bo", "--password", "short"), 1, "10 to 1,024"),
+        (("release", "build", "--app", "nobody"), 3, "helper"),
+        (("release", "point", "sha256:00000000", "--app", "helper", "--channel", "prod"), 3, "release list"),
+        (("models", "fetch", "minilm"), 3, "minilm-l6-int8"),
+        (("models", "verify", "nothing"), 3, "models list"),
+        (("audit", "prove", "999999"), 3, "999999"),
+        (("--set", "server.port=high", "config", "show"), 1, "server.port"),
+        (("--set", "sever.port=1", "config", "show"), 1, "sever"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+def test_a_failure_says_what_to_do_and_leaves_with_its_code(run, arguments, code, words, as_json):
+    run("keys", "create", "somebody")  # so that the audit log has a line
+    result = run(*arguments, *(["--json"] if as_json else []))
+    assert result.code == code, result.err
+    if as_json:
+        error = result.json["error"]
+        assert error["code"]
+        assert words in f"{error['message']} {error['hint']}"
+    else:
+        assert result.out == ""
+        assert result.err.lstrip().startswith("error: ")
+        assert words in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("nothing",), ("ask",), ("--set", "novalue", "version"), ("--set", "a=[", "version"),
+     ("--set", "a=1", "--set", "a.b=2", "version"), ("audit", "verify", "--head", "x"), ("cost", "--by", "secret"),
+     ("keys", "create", "x", "--role", "king"), ("traces", "--limit", "0"), ("up", "--port", "99999"),
+     ("release", "point", "x", "--app", "helper", "--channel", "dev")],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_usage_leaves_with_2(run, arguments):
+    result = run(*arguments)
+    assert result.code == 2
+    assert "Usage:" in result.err or "Error:" in result.err
+
+
+def test_outside_a_workspace_the_way_in_is_named(run, tmp_path):
+    for command in (("ask", "hi"), ("ingest",), ("up",), ("keys", "list"), ("config", "show")):
+        result = run(*command, at=tmp_path)
+        assert result.code == 3
+        assert "interlock init" in result.err
+    assert run("version", "--json", at=tmp_path).json["schema"] is None
+    assert run("doctor", "--json", at=tmp_path).code == 1
+    assert run("models", "list", "--json", at=tmp_path).code == 0
+
+
+@pytest.mark.model
+def test_doctor_leaves_with_1_when_something_is_broken_and_names_the_mend(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("INTERLOCK_MODELS_DIR", raising=False)
+    place = write_workspace(
+        tmp_path / "w",
+        settings={"models_dir": str(tmp_path / "no-models"), "gateway": {"providers": {
+            "openai": {"kind": "openai", "api_key_env": "NO_SUCH_KEY_ANYWHERE"}}}},
+        apps={"bad": {"route": {"targets": []}}, "lost": {"route": {"targets": ["nobody/x"]}}},
+        documents={"a.md": "# A\n\nText.\n"},
+    )  # fmt: skip
+    result = run("doctor", "--json", at=place)
+    assert result.code == 1
+    findings = {row["what"]: row for row in result.json}
+    assert findings["model minilm-l6-int8"]["fix"] == "interlock models fetch minilm-l6-int8"
+    assert findings["app bad"]["state"] == "fail"
+    assert "route.targets" in findings["app bad"]["cause"]
+    assert "nobody/x" in findings["app lost"]["cause"]
+    assert findings["provider openai"]["fix"] == "export NO_SUCH_KEY_ANYWHERE=…"
+    assert findings["collection docs"]["fix"] == "interlock ingest docs"
+    key = place / ".interlock" / "master.key"
+    run("token", "mint", "--user", "x", at=place)
+    key.chmod(0o644)
+    assert any(
+        row["what"] == "key files" and "chmod 600" in row["fix"] for row in run("doctor", "--json", at=place).json
+    )
+
+
+async def _spoil(workspace):
+    import sqlalchemy as sa
+
+    sql = open_sql(f"sqlite:///{workspace / '.interlock' / 'control.db'}")
+    await sql.write(lambda c: c.execute(sa.text("UPDATE audit_lines SET action = 'x' WHERE seq = 0")) and None)
+    await sql.close()
+
+
+def test_a_log_that_was_changed_makes_verify_leave_with_1(run, tmp_path):
+    import asyncio
+
+    place = write_workspace(tmp_path / "w")
+    run("keys", "create", "x", at=place)
+    assert run("audit", "verify", at=place).code == 0
+    asyncio.run(_spoil(place))
+    result = run("audit", "verify", at=place)
+    assert result.code == 1
+    assert "line 0" in result.out
+    assert run("audit", "verify", "--json", at=place).json["ok"] is False
+    assert run("doctor", at=place).code == 1
+
+
+def process(*arguments, **environ):
+    return subprocess.run(
+        [sys.executable, "-m", "interlock", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environ},
+    )
+
+
+def test_the_process_leaves_with_the_code_of_the_failure(tmp_path):
+    assert process("-w", str(tmp_path), "ask", "hi").returncode == 3
+    assert process("-w", str(tmp_path), "doctor").returncode == 1
+    assert process("nothing").returncode == 2
+    assert process("--version").stdout.startswith("interlock ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_completes_commands(run, shell, monkeypatch, capsys):
+    script = run("completion", shell)
+    assert script.code == 0
+    assert "_INTERLOCK_COMPLETE" in script.out
+    monkeypatch.setenv("_INTERLOCK_COMPLETE", f"{shell}_complete")
+    words = {"bash": "interlock k", "zsh": "interlock k", "fish": "interlock k"}[shell]
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", "k" if shell == "fish" else "1")
+    monkeypatch.setattr(sys, "argv", ["interlock"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "keys" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("template", [template.name for template in templates()])
+@pytest.mark.model
+def test_every_template_works_from_init_on(run, tmp_path, models_dir, monkeypatch, template):
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INTERLOCK_MODELS_DIR", str(models_dir))
+    place = tmp_path / "My new Workspace"
+    made = run("init", str(place), "--template", template, "--json")
+    assert made.code == 0
+    assert "interlock.yaml" in made.json["files"]
+    again = run("init", str(place), "--template", template)
+    assert again.code == 1
+    assert "new directory" in again.err
+    checked = run("doctor", "--json", at=place)
+    assert checked.code == 0, checked.out
+    apps = run("apps", "--json", at=place).json
+    if apps:
+        assert run("ingest", "--json", at=place).code == 0
+        answer = run("ask", "Who may read my files?", "--json", at=place)
+        assert answer.code == 0, answer.err
+        assert answer.json["citations"]
+        assert [row["state"] for row in run("doctor", "--json", at=place).json if row["what"].startswith("coll")] == [
+            "ok"
+        ]
+    else:
+        assert run("ingest", at=place).code == 3
+
+
+@pytest.mark.model
+async def test_the_gateway_template_answers_from_the_local_model_without_any_key(tmp_path, models_dir, monkeypatch):
+    from interlock.core.messages import ChatRequest, text_message
+    from interlock.templates import write_template
+
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("INTERLOCK_MODELS_DIR", str(models_dir))
+    write_template("gateway", tmp_path / "w")
+    async with open_app(tmp_path / "w") as app:
+        request = ChatRequest("route/answers", (text_message("user", "Say hi."),), max_output_tokens=8)
+        result = await app.parts.gateway.complete(app.owner(), request)
+        assert result.message.text
+
+
+def test_an_unknown_template_and_a_file_in_the_way_are_told(run, tmp_path):
+    assert "qa" in run("init", str(tmp_path / "x"), "--template", "nothing").err
+    (tmp_path / "file").write_text("x")
+    result = run("init", str(tmp_path / "file"))
+    assert result.code in {1, 2}
+    assert "Traceback" not in result.err
+    listed = run("init", "--list", "--json", str(tmp_path / "y"))
+    assert {row["name"] for row in listed.json} >= {"qa", "gateway"}
