@@ -288,8 +288,7 @@ async def test_processes_that_append_together_leave_no_gap(place, tmp_path):
 
     def run():
         writers = [
-            subprocess.Popen([*command, name, "40"], stderr=subprocess.PIPE, text=True)
-            for name in ("one", "two")
+            subprocess.Popen([*command, name, "40"], stderr=subprocess.PIPE, text=True) for name in ("one", "two")
         ]
         return [(writer.communicate()[1], writer.returncode) for writer in writers]
 
