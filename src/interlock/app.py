@@ -172,7 +172,14 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
     workspace = load_settings(find_workspace(root), flags)
     settings = workspace.settings
     data = workspace.data
-    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(
+            f"the data folder {str(data)!r} cannot be made: {error.strerror}",
+            param="data_dir",
+            hint="set data_dir in interlock.yaml to a folder you may write to",
+        ) from error
     async with AsyncExitStack() as stack:
         sql = open_sql(
             settings.stores.sql.replace("{data}", str(data)),
@@ -220,7 +227,7 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             tenant=settings.tenant,
             keys=Keys(sql),
             tokens=Tokens(sql, sealer, settings.access.token_max_age_s),
-            accounts=Accounts(sql, kv, settings.access),
+            accounts=Accounts(sql, kv, settings.access, governance),
             directory=directory,
             audit=governance,
             sink=observe,

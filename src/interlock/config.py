@@ -165,7 +165,9 @@ def load_settings(root: Path, flags: Mapping[str, Any] | None = None) -> Workspa
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(step) for step in first["loc"])
-        where = next((sources[known] for known in _prefixes(name) if known in sources), FILE)
+        where = next((sources[known] for known in _prefixes(name) if known in sources), None) or next(
+            (source for known, source in sources.items() if known.startswith(f"{name}.")), FILE
+        )
         raise Misconfigured(
             f"the setting {name!r} from {where} is wrong: {first['msg']}",
             param=name,

@@ -65,7 +65,7 @@ async def access(request, tmp_path):
         tenant=ACME,
         keys=Keys(sql),
         tokens=Tokens(sql, Sealer(tmp_path / "master.key"), 900),
-        accounts=Accounts(sql, SqlKv(sql), settings),
+        accounts=Accounts(sql, SqlKv(sql), settings, Lines()),
         directory={},
         audit=Lines(),
         sink=NullSink(),

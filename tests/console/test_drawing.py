@@ -13,9 +13,11 @@ from interlock.console.charts import HEIGHT, WIDTH, change, spark
 from interlock.console.documents import lay_out
 from interlock.console.settings import shown_settings
 from interlock.console.traces import waterfall
-from interlock.core.ids import DocumentId, PassageId, SpanId, TenantId, new_trace_id
+from interlock.core.context import Context, Principal, Role
+from interlock.core.ids import DocumentId, PassageId, PrincipalId, SpanId, TenantId, new_trace_id
 from interlock.core.passages import Passage, Span
 from interlock.core.trace import Span as Step
+from interlock.observe.service import Observe
 
 TEXT = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\r") | st.sampled_from("\n<>&|"), max_size=300
@@ -91,7 +93,7 @@ def test_settings_never_show_a_secret() -> None:
     assert shown["server.port"] == "8321"
 
 
-def test_a_waterfall_keeps_orphans_and_loops_and_hides_counts_of_documents() -> None:
+def test_a_waterfall_keeps_orphans_and_loops_and_strangers_see_no_counts_of_documents() -> None:
     trace = new_trace_id()
 
     def step(name: str, parent: str | None, start: int, end: int) -> Step:
@@ -105,7 +107,10 @@ def test_a_waterfall_keeps_orphans_and_loops_and_hides_counts_of_documents() -> 
         step("orphan", "lost", 20, 20),
         step("self", "self", 5, 6),
     ]
-    bars = list(waterfall(spans, whole=False))
+    stranger = Context(TenantId("a"), Principal(PrincipalId("viewer"), "user", frozenset({Role.VIEWER})))
+    overseer = Context(TenantId("a"), Principal(PrincipalId("operator"), "user", frozenset({Role.OPERATOR})))
+    assert Observe.visible(overseer, spans) == spans
+    bars = list(waterfall(Observe.visible(stranger, spans)))
     assert [(bar.span.name, bar.depth) for bar in bars] == [("root", 0), ("child", 1), ("self", 0), ("orphan", 0)]
     assert all(0 <= bar.start <= bar.start + bar.width <= 1000.1 for bar in bars)
     assert all(list(bar.attributes) == ["kept"] for bar in bars)

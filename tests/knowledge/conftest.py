@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import interlock.testing.postgres
+from interlock.core.clock import Deadline
 from interlock.core.context import Context, EndUser, Principal, Role
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.knowledge import KnowledgeService, KnowledgeSettings, parse_spec
@@ -27,7 +28,8 @@ def anyio_backend():
 
 def caller(*groups, tenant="acme", roles=(), user="ada"):
     principal = Principal(PrincipalId("svc"), "service", frozenset(roles))
-    return Context(TenantId(tenant), principal, EndUser(user, frozenset(groups)))
+    # OPERATOR lives as long as the run: its deadline must not end before.
+    return Context(TenantId(tenant), principal, EndUser(user, frozenset(groups)), deadline=Deadline.after(86_400))
 
 
 OPERATOR = caller(roles=(Role.OPERATOR,), user="olga")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import cache
 
 import sqlalchemy as sa
+from anyio import CapacityLimiter
 
 from interlock.access.settings import AccessSettings
 from interlock.access.store import account_of, accounts, sessions
 from interlock.access.types import Account, Session
+from interlock.core.audit import AuditEvent, AuditLog
 from interlock.core.clock import now
 from interlock.core.context import Role
 from interlock.core.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unauthenticated
@@ -23,18 +27,30 @@ __all__ = ["Accounts"]
 
 _WINDOW_S = 15 * 60
 _MIN_PASSWORD = 10
+_NAMES_AN_ADDRESS = 5
+"""How many names' worth of failures one address may use up: an office shares an address, a sprayer does not stop."""
+_HASHES_AT_ONCE = 2
+"""A password hash takes 64 MB and a core for a moment: a flood of sign-ins must queue, not fill the machine."""
 
 
 class Accounts:
     """People who sign in to the console."""
 
-    def __init__(self, sql: Sql, kv: Kv, settings: AccessSettings) -> None:
+    def __init__(self, sql: Sql, kv: Kv, settings: AccessSettings, audit: AuditLog) -> None:
         self._sql = sql
         self._kv = kv
         self._settings = settings
+        self._audit = audit
 
     async def create(
-        self, tenant: TenantId, username: str, password: str, *, roles: Sequence[Role], groups: Sequence[str] = ()
+        self,
+        tenant: TenantId,
+        username: str,
+        password: str,
+        *,
+        roles: Sequence[Role],
+        groups: Sequence[str] = (),
+        by: str = "local",
     ) -> Account:
         """A new account. Raises: InvalidInput: a weak password or a bad name. Conflict: the name is taken."""
         if not username or len(username) > 64 or not username.replace("-", "").replace(".", "").isalnum():
@@ -60,9 +76,13 @@ class Accounts:
             )
         except sa.exc.IntegrityError as error:
             raise Conflict(f"there is an account {username!r} already", param="username") from error
+        granted = ",".join(sorted(account.roles))
+        await self._audit.append(
+            AuditEvent(tenant, by, "account.create", "account", "ok", {"roles": granted}, end_user=username)
+        )
         return account
 
-    async def set_password(self, tenant: TenantId, username: str, password: str) -> None:
+    async def set_password(self, tenant: TenantId, username: str, password: str, *, by: str = "local") -> None:
         """Change a password and end the account's sessions. Raises: NotFound, InvalidInput."""
         _check_password(username, password)
         hashed = await _hash(password)
@@ -75,6 +95,7 @@ class Accounts:
 
         if await self._sql.write(change) == 0:
             raise NotFound(f"no account {username!r}", param="username")
+        await self._audit.append(AuditEvent(tenant, by, "account.password", "account", "ok", end_user=username))
 
     async def list(self, tenant: TenantId) -> Sequence[Account]:
         """All accounts by name."""
@@ -91,12 +112,15 @@ class Accounts:
         Raises: Unauthenticated, in the same words and time for an unknown name and a wrong password;
             LimitExceeded after too many failures from one address for one name.
         """
-        counter = f"sign-in:{hashlib.sha256(f'{username}|{address}'.encode()).hexdigest()[:32]}"
-        allowed = await self._kv.increment(tenant, counter, limit=self._settings.sign_in_attempts, ttl_s=_WINDOW_S)
-        if allowed is None:
-            raise LimitExceeded(
-                "too many failed sign-ins", hint="wait 15 minutes and try again", retry_after_s=_WINDOW_S
-            )
+        counter = f"sign-in:{_digest(f'{username}|{address}')[:32]}"
+        everyone = f"sign-in-from:{_digest(address)[:32]}"
+        most = self._settings.sign_in_attempts
+        for name, limit in ((counter, most), (everyone, _NAMES_AN_ADDRESS * most)):
+            if await self._kv.increment(tenant, name, limit=limit, ttl_s=_WINDOW_S) is None:
+                self._note(tenant, username, "rate_limit_exceeded")
+                raise LimitExceeded(
+                    "too many failed sign-ins", hint="wait 15 minutes and try again", retry_after_s=_WINDOW_S
+                )
         row = await self._sql.read(
             lambda conn: conn.execute(
                 sa.select(accounts).where(accounts.c.tenant == tenant, accounts.c.username == username)
@@ -104,9 +128,16 @@ class Accounts:
         )
         matches = await _verify(row.password_hash if row is not None else _NOBODY, password)
         if row is None or not matches or row.disabled:
+            self._note(tenant, username, "invalid_credentials")
             raise Unauthenticated("the name or the password is wrong", code="invalid_credentials")
         await self._kv.delete(tenant, counter)
+        self._note(tenant, username, "ok")
         return await self._open(account_of(row))
+
+    def _note(self, tenant: TenantId, username: str, outcome: str) -> None:
+        self._audit.append_soon(
+            AuditEvent(tenant, "console", "session.open", "account", outcome, end_user=username[:64])
+        )
 
     async def _open(self, account: Account) -> tuple[str, Session]:
         secret = secrets.token_urlsafe(32)
@@ -165,11 +196,21 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+@cache
+def _limiter_of(loop: int) -> CapacityLimiter:
+    del loop  # a limiter belongs to the loop it was made on
+    return CapacityLimiter(_HASHES_AT_ONCE)
+
+
+def _limiter() -> CapacityLimiter:
+    return _limiter_of(id(asyncio.get_running_loop()))
+
+
 async def _hash(password: str) -> str:
     from anyio.to_thread import run_sync
     from argon2 import PasswordHasher
 
-    return await run_sync(PasswordHasher().hash, password)
+    return await run_sync(PasswordHasher().hash, password, limiter=_limiter())
 
 
 async def _verify(hashed: str, password: str) -> bool:
@@ -183,4 +224,4 @@ async def _verify(hashed: str, password: str) -> bool:
         except (Argon2Error, InvalidHashError):
             return False
 
-    return await run_sync(check)
+    return await run_sync(check, limiter=_limiter())

@@ -68,6 +68,8 @@ async def _ask(
             elif not live:
                 click.echo("".join(texts))
             return
+        if answer.decline_reason == "no_passages" and not await app.parts.knowledge.documents(app.owner()):
+            click.secho("nothing was ingested yet: interlock ingest", fg="yellow", err=True)
         if as_json:
             emit({**_answer(answer), **_receipt(receipt)})
         else:
@@ -98,6 +100,10 @@ def print_answer(answer: Answer, receipt: Any, *, with_text: bool = True) -> Non
         click.secho(f"    “{citation.quote}”", italic=True)
     for conflict in answer.conflicts:
         click.secho(f"set aside: {conflict}", fg="yellow")
+    if answer.degraded:
+        click.secho(
+            f"the model could not be used ({answer.degraded}), so this is quoted; see: interlock doctor", fg="yellow"
+        )
     cost = "unpriced" if receipt.cost is None else str(receipt.cost)
     outcome = answer.outcome if answer.outcome != "declined" else f"declined ({answer.decline_reason})"
     click.secho(
@@ -114,8 +120,11 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "decline_reason": answer.decline_reason or None,
         "answerability": round(answer.answerability, 4),
         "citations": [asdict(citation) for citation in answer.citations],
-        "sentences": [{"text": s.text, "origin": s.origin} for s in answer.sentences],
+        "sentences": [
+            {"text": s.text, "origin": s.origin, "markers": [c.marker for c in s.citations]} for s in answer.sentences
+        ],
         "conflicts": list(answer.conflicts),
+        "degraded": answer.degraded or None,
         "snapshot": answer.snapshot,
     }
 

@@ -38,7 +38,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, int], None]]:
 @json_option
 @pass_session
 def backup(session: Session, file: Path | None, as_json: bool) -> None:
-    """Write everything (database, documents, index, traces, keys) to FILE while the server runs on."""
+    """Write everything Interlock wrote (database, documents, index, traces, keys) to FILE, while the server runs on."""
     target = file or Path(f"interlock-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar.gz")
 
     async def work() -> BackupReport:

@@ -40,7 +40,15 @@ def doctor(session: Session, as_json: bool) -> None:
         try:
             session.workspace()
         except InterlockError as error:
-            return [*findings, Finding("fail", "workspace", error.message, error.hint or "interlock init DIR")]
+            return [
+                *findings,
+                Finding(
+                    "fail",
+                    "workspace",
+                    error.message,
+                    error.hint or "edit interlock.yaml; see all settings with: interlock config show",
+                ),
+            ]
         try:
             async with session.open() as app:
                 findings += [finding async for finding in examine(app)]
@@ -114,8 +122,13 @@ def _key_files(app: App) -> Finding:
 async def _models(app: App) -> AsyncIterator[Finding]:
     here = {model.name: model for model in app.parts.models.installed()}
     for entry in app.parts.models.catalogue():
-        if entry.name in here:
-            yield Finding("ok", f"model {entry.name} ({entry.licence})")
+        folder = app.parts.models.folder / entry.name
+        bad = app.parts.models.verify(entry.name) if folder.exists() else []
+        again = f"interlock models remove {entry.name} && interlock models fetch {entry.name}"
+        if bad and (entry.default or entry.name in here):
+            yield Finding("fail", f"model {entry.name}", f"damaged or incomplete: {', '.join(bad)}", again)
+        elif entry.name in here:
+            yield Finding("ok", f"model {entry.name} ({entry.licence}), every byte checked")
         elif entry.default:
             yield Finding("fail", f"model {entry.name}", "not on this machine", f"interlock models fetch {entry.name}")
 
@@ -167,6 +180,10 @@ async def _collections(app: App) -> AsyncIterator[Finding]:
     documents = await app.parts.knowledge.documents(app.owner())
     for name in names:
         mine = [info for info in documents if info.collection == name]
+        lost = await _lost_passages(app, name, sum(info.passages for info in mine))
+        if lost:
+            yield Finding("fail", f"collection {name}", lost, f"interlock ingest {name}")
+            continue
         failed = [info for info in mine if info.state == "failed"]
         unreadable = [info for info in mine if not info.readers]
         if not mine:
@@ -187,6 +204,17 @@ async def _collections(app: App) -> AsyncIterator[Finding]:
             )
         else:
             yield Finding("ok", f"collection {name}: {len(mine)} documents")
+
+
+async def _lost_passages(app: App, collection: str, expected: int) -> str:
+    """Why the index is not whole; empty when it is."""
+    if expected == 0:
+        return ""
+    try:
+        held = (await app.parts.knowledge.stats(app.owner(), collection)).passages
+    except InterlockError as error:
+        return f"its index cannot be read ({error.code})"
+    return f"its index holds {held} of {expected} passages" if held < expected else ""
 
 
 async def _audit(app: App) -> Finding:

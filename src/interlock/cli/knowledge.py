@@ -56,10 +56,15 @@ async def ingest_collection(app: App, name: str, *, quiet: bool) -> IngestReport
     job = await enqueue_ingest(app.parts, ctx, name)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
+    if claimed is None and _is_dead(job.worker):
+        # Its process was killed on this machine: nobody will renew that lease.
+        await app.parts.jobs.fail(job, code="worker_lost", message="its process was killed", retry_in_s=None)
+        job = await enqueue_ingest(app.parts, ctx, name)
+        claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
     if claimed is None:
         raise Conflict(
             f"the collection {name!r} is being ingested by another process",
-            hint=f"watch it in the console, or try again later (job {job.id})",
+            hint=f"watch it in the console, or try again later ({job.id})",
         )
     with Bar(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), disable=quiet
@@ -72,12 +77,26 @@ async def ingest_collection(app: App, name: str, *, quiet: bool) -> IngestReport
         return await run_ingest(app.parts, ctx, claimed, spec, on_progress=show)
 
 
+def _is_dead(worker: str) -> bool:
+    """True when `worker` (``host:pid``) was a process of this machine that is no more."""
+    host, _, pid = worker.rpartition(":")
+    if host != socket.gethostname() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 def print_report(report: IngestReport) -> None:
     """What an ingest did, for people."""
     click.echo(
         f"{report.collection}: {report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
-        f"{report.deleted} deleted, {len(report.failed)} failed · {report.passages} passages, "
-        f"{report.embedding_tokens} tokens embedded in {report.seconds:.1f} s"
+        f"{report.deleted} deleted, {report.skipped} skipped, {len(report.failed)} failed · "
+        f"{report.passages} passages, {report.embedding_tokens} tokens embedded in {report.seconds:.1f} s"
     )
     for failure in report.failed:
         click.secho(f"  failed: {failure.source}: {failure.message}", fg="red")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from collections.abc import Mapping
 
@@ -35,7 +36,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "models": ("serving:models", "List, fetch and remove models."),
     "config": ("workspace:config", "Show settings and where they came from."),
     "doctor": ("doctor:doctor", "Find what is wrong and how to fix it."),
-    "backup": ("backup:backup", "Write everything to one archive."),
+    "backup": ("backup:backup", "Write all data to one archive."),
     "restore": ("backup:restore", "Load an archive into an empty workspace."),
     "upgrade": ("backup:upgrade", "Bring the database to this version's schema."),
     "verify-live": ("live:verify_live", "Run the golden set against a live endpoint."),
@@ -92,6 +93,8 @@ def _exit_code(error: InterlockError) -> int:
 def main() -> None:
     """Run the command line and exit."""
     wants_json = "--json" in sys.argv
+    # The database, the index and the traces are nobody else's to read.
+    os.umask(0o077)
     try:
         # Outside standalone mode click gives back the code of an Exit instead of leaving with it.
         code = cli.main(standalone_mode=False)
@@ -104,7 +107,10 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        if wants_json:
+            click.echo(json.dumps({"error": {"code": "usage", "message": error.format_message(), "hint": None}}))
+        else:
+            error.show()
         sys.exit(error.exit_code)
     except InterlockError as error:
         if wants_json:

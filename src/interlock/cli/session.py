@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -100,5 +101,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
         shown.add_column(column, justify="right" if column in right else "left", no_wrap=short, overflow="fold")
     for row in rows:
         # Text, not markup: a title with brackets must not be read as a style.
-        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    Console().print(shown)
+        shown.add_row(*(Text("" if cell is None else str(cell).replace("\n", " ")) for cell in row))
+    # A pipe or a file has no width to fit: rows stay whole there.
+    width = None if sys.stdout.isatty() else 10_000
+    Console(width=width).print(shown)

@@ -16,11 +16,11 @@ __all__ = ["completion", "config", "init", "version"]
 
 
 @click.command()
-@click.argument("directory", type=click.Path(file_okay=False))
+@click.argument("directory", type=click.Path(file_okay=False), required=False)
 @click.option("--template", default="qa", show_default=True, help="Which starting point; --list shows all.")
 @click.option("--list", "list_all", is_flag=True, help="List templates and stop.")
 @json_option
-def init(directory: str, template: str, list_all: bool, as_json: bool) -> None:
+def init(directory: str | None, template: str, list_all: bool, as_json: bool) -> None:
     """Make a workspace in DIRECTORY: an app, its prompt, a policy, a source of documents."""
     from interlock.templates import templates, write_template
 
@@ -31,6 +31,8 @@ def init(directory: str, template: str, list_all: bool, as_json: bool) -> None:
         else:
             table(["template", "what it is"], [(t.name, t.description) for t in found])
         return
+    if directory is None:
+        raise click.UsageError("name the directory to make: interlock init DIRECTORY")
     written = write_template(template, Path(directory))
     if as_json:
         emit({"workspace": directory, "template": template, "files": written})

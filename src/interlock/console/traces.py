@@ -14,7 +14,6 @@ from starlette.routing import Route
 from interlock.console.rendering import render
 from interlock.console.session import ANY_ROLE, Caller, page
 from interlock.core.clock import now
-from interlock.core.context import Role
 from interlock.core.errors import InvalidInput
 from interlock.core.trace import AttributeValue, Span
 from interlock.http.callers import app_of
@@ -26,16 +25,6 @@ _PAGE = 50
 _WIDTH = 1000
 _PERIODS = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 _STATES = ("ok", "error", "cancelled")
-_OVERSIGHT = (Role.DEVELOPER, Role.OPERATOR)
-_OF_DOCUMENTS = frozenset(
-    {
-        "passages", "dense_hits", "lexical_hits", "added", "changed", "unchanged", "deleted", "failed",
-        "embedding_tokens", "interlock.passages", "interlock.evidence", "interlock.conflicts", "interlock.checked",
-        "interlock.refused", "interlock.sentences", "interlock.answer.citations", "interlock.answer.sentences",
-        "interlock.answer.answerability", "interlock.answerability", "interlock.answer.decline_reason",
-    }
-)  # fmt: skip
-"""Attributes that count what another person may read: only their asker and overseers see them."""
 
 
 class Bar(NamedTuple):
@@ -98,8 +87,7 @@ async def show(request: Request, caller: Caller) -> Response:
     parts = app_of(request).parts
     spans = await parts.observe.trace(caller.ctx, request.path_params["id"])
     root = next((span for span in spans if span.parent_id is None), spans[0])
-    mine = root.attributes.get("interlock.principal") == caller.ctx.principal.id
-    bars = list(waterfall(spans, whole=mine or caller.has(*_OVERSIGHT)))
+    bars = list(waterfall(parts.observe.visible(caller.ctx, spans)))
     total_ms = max(bar.offset_ms + bar.duration_ms for bar in bars)
     return render(
         request,
@@ -113,12 +101,11 @@ async def show(request: Request, caller: Caller) -> Response:
     )
 
 
-def waterfall(spans: Sequence[Span], *, whole: bool) -> Iterator[Bar]:
+def waterfall(spans: Sequence[Span]) -> Iterator[Bar]:
     """Spans in the order of a tree, each with its place on the time axis.
 
     Args:
-        spans: of one trace.
-        whole: False leaves out what counts documents.
+        spans: of one trace, as the caller may see them.
     """
     first = min(span.start_ns for span in spans)
     length = max(1, max(span.end_ns for span in spans) - first)
@@ -139,13 +126,9 @@ def waterfall(spans: Sequence[Span], *, whole: bool) -> Iterator[Bar]:
             round(width, 1),
             (span.end_ns - span.start_ns) / 1e6,
             (span.start_ns - first) / 1e6,
-            {n: span.attributes[n] for n in sorted(span.attributes) if whole or not _counts_documents(n)},
+            {n: span.attributes[n] for n in sorted(span.attributes)},
         )
         waiting += [(child, depth + 1) for child in reversed(children.get(span.span_id, []))]
-
-
-def _counts_documents(name: str) -> bool:
-    return name in _OF_DOCUMENTS or name.startswith("interlock.refused.")
 
 
 routes = [Route("/traces", page(list_traces)), Route("/traces/{id}", page(show))]

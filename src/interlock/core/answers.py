@@ -50,6 +50,8 @@ class Answer:
     """Knowledge snapshot that answered."""
     conflicts: tuple[str, ...] = ()
     """Sources that say otherwise and were set aside, e.g. a withdrawn version."""
+    degraded: str = ""
+    """Why the model wrote less than it should, as an error code such as ``model_missing``; empty when all was well."""
 
 
 AnswerEvent = Quote | AnswerSentence | Answer

@@ -4,7 +4,8 @@
 
     InterlockError                 500  internal_error
     ├── InvalidInput               400  invalid_request        names the field
-    │   └── TooLarge               413  request_too_large
+    │   ├── TooLarge               413  request_too_large
+    │   └── UnsupportedMediaType   415  unsupported_media_type
     ├── Unauthenticated            401  invalid_api_key
     ├── Forbidden                  403  permission_denied
     ├── NotFound                   404  not_found
@@ -41,6 +42,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "UnsupportedMediaType",
 ]
 
 
@@ -96,6 +98,13 @@ class TooLarge(InvalidInput):
 
     code = "request_too_large"
     status = 413
+
+
+class UnsupportedMediaType(InvalidInput):
+    """The body is of a type that is not read here."""
+
+    code = "unsupported_media_type"
+    status = 415
 
 
 class Unauthenticated(InterlockError):

@@ -159,6 +159,7 @@ async def answer(
         passages=tuple(passages),
         snapshot=snapshot,
         conflicts=selection.conflicts,
+        degraded=tally.failed,
     )
 
 

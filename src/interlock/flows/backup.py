@@ -6,6 +6,7 @@ without which sealed values and signed heads are worth nothing. It is as secret 
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tarfile
@@ -63,6 +64,7 @@ async def back_up(site: Site, target: Path, progress: Progress) -> BackupReport:
     with tempfile.TemporaryDirectory(prefix=".interlock-backup-", dir=target.resolve().parent) as folder:
         root = Path(folder)
         manifest = await backup.dump(site.sql, root / "store", progress, blobs=site.blobs, tenants=site.tenants)
+        (root / "site.json").write_text(json.dumps({"tenants": list(site.tenants)}), "utf-8")
         progress("index", 0)
         copied = await anyio.to_thread.run_sync(_copy_files, site.data, root, site.embedded_index)
         progress("archive", 0)
@@ -132,9 +134,11 @@ async def restore(site: Site, source: Path, progress: Progress, *, replace: bool
         root = Path(folder)
         progress("archive", 0)
         await anyio.to_thread.run_sync(_unpack, source, root)
+        _check_tenants(site, root)
         # Every byte is checked before anything of the installation is touched.
         manifest = await anyio.to_thread.run_sync(backup.verify, root / "store")
         await backup.load(site.sql, root / "store", progress, blobs=site.blobs, replace=replace)
+        await site.sql.write(_end_sessions)
         progress("index", 0)
         indexed = await anyio.to_thread.run_sync(_put_files, root, site.data, site.embedded_index)
         if not indexed:
@@ -147,6 +151,23 @@ async def restore(site: Site, source: Path, progress: Progress, *, replace: bool
         source.stat().st_size,
         not indexed,
     )
+
+
+def _check_tenants(site: Site, root: Path) -> None:
+    """Rows belong to a tenant: restored under another name they would be there and seen by nobody."""
+    try:
+        tenants = json.loads((root / "site.json").read_text("utf-8"))["tenants"]
+    except FileNotFoundError:
+        return  # an archive of before this was written down
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput("the archive's site.json is damaged", param="file") from error
+    foreign = [name for name in tenants if name not in site.tenants]
+    if foreign:
+        raise Conflict(
+            f"the archive belongs to the tenant {foreign[0]!r}, this workspace to {site.tenants[0]!r}",
+            param="tenant",
+            hint=f"set 'tenant: {foreign[0]}' in interlock.yaml, then restore again",
+        )
 
 
 def _unpack(source: Path, root: Path) -> None:
@@ -174,6 +195,15 @@ def _put_files(root: Path, data: Path, embedded_index: bool) -> int:
         return 0
     shutil.copytree(root / "index", data / "index")
     return sum(1 for _ in (data / "index").rglob("*.sqlite"))
+
+
+def _end_sessions(conn: sa.Connection) -> None:
+    """Who was signed in, and who held what, at the time of the backup says nothing about now."""
+    from interlock.access.store import sessions
+    from interlock.stores.kv.sql import kv_leases
+
+    conn.execute(sessions.delete())
+    conn.execute(kv_leases.delete())
 
 
 async def _forget_index(sql: Sql) -> None:

@@ -60,12 +60,15 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    providers: dict[str, ProviderSettings] = Field(
-        default_factory=lambda: {
-            "local": ProviderSettings(kind="local"),
-            "extractive": ProviderSettings(kind="extractive"),
-        }
-    )
+    providers: dict[str, ProviderSettings] = Field(default_factory=dict, validate_default=True)
+
+    @field_validator("providers")
+    @classmethod
+    def _with_built_in(cls, providers: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+        """What works without a key is always there; naming it configures it."""
+        built_in = {name: ProviderSettings(kind=name) for name in ("local", "extractive") if name not in providers}
+        return {**providers, **built_in}
+
     routes: dict[str, RouteSpec] = Field(default_factory=dict)
     detect: bool = Field(
         default=False, description="look for a provider key in the environment and for Ollama or vLLM on this machine"

@@ -11,11 +11,23 @@ from starlette.requests import Request
 
 from interlock.app import App
 from interlock.core.context import Context
-from interlock.core.errors import Forbidden, InvalidInput, TooLarge, Unauthenticated
+from interlock.core.errors import InvalidInput, TooLarge, Unauthenticated, UnsupportedMediaType
 
 __all__ = ["app_of", "context_of", "is_loopback", "read_json"]
 
-_PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_PROXY_HEADERS = (
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-real-ip",
+    "x-client-ip",
+    "cf-connecting-ip",
+    "true-client-ip",
+    "fly-client-ip",
+)
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -47,7 +59,8 @@ def is_loopback(request: Request) -> bool:
     except ValueError:
         # "[": no address at all.
         return False
-    return same_origin and host in _LOOPBACK_NAMES | set(app_of(request).workspace.settings.server.hosts)
+    # `server.hosts` names a machine to others, so a call under such a name is not a local one.
+    return same_origin and host in _LOOPBACK_NAMES
 
 
 async def context_of(request: Request) -> Context:
@@ -71,14 +84,14 @@ async def context_of(request: Request) -> Context:
 
 # Any: JSON before validation.
 async def read_json(request: Request) -> Any:
-    """The body as JSON. Raises: InvalidInput, TooLarge, Forbidden (a form posted by a web page)."""
+    """The body as JSON. Raises: InvalidInput, TooLarge, UnsupportedMediaType (a form of a web page)."""
     limit = app_of(request).workspace.settings.server.max_body_bytes
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         # Browsers send form types across origins without asking first; JSON they must ask for.
-        raise Forbidden("send the body as application/json", param="Content-Type", code="unsupported_media_type")
+        raise UnsupportedMediaType("send the body as application/json", param="Content-Type")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isascii() and declared.isdecimal() and int(declared) > limit:
         raise _too_large(limit)
     body = bytearray()
     async for piece in request.stream():

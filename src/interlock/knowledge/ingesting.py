@@ -16,7 +16,7 @@ from anyio import to_thread
 from interlock.core.canonical import digest_bytes, digest_json
 from interlock.core.clock import now
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError, InvalidInput, MissingExtra
+from interlock.core.errors import InterlockError, InvalidInput, MissingExtra, Unavailable
 from interlock.core.ids import DocumentId, SnapshotId
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import VERSION as ANALYSER
@@ -95,6 +95,7 @@ class IngestRun:
         self._started = now()
         self._recorder = Recorder(ctx, spec, self._started)
         self._total = 0
+        self._rebuild = False
 
     async def run(self, parser: Parser) -> SnapshotId | None:
         """Do it. Gives the collection's snapshot id when nothing changed and one was recorded, else None."""
@@ -106,12 +107,24 @@ class IngestRun:
         self._known = {
             d.info.source: d for d in await self._p.documents.documents(self._ctx.tenant, self._spec.collection)
         }
+        await self._check_index()
         await self._apply_facts()
         await self._remove_missing({file.source for file, _ in wanted})
         await self._take_content(wanted, parser)
         await self._p.documents.mark_checked(self._ctx.tenant, self._checked, self._started)
         state = await self._p.documents.collection(self._ctx.tenant, self._spec.collection)
         return state.snapshot_id if state else None
+
+    async def _check_index(self) -> None:
+        """Read everything again when the index lost passages that the registry knows: it is derived data."""
+        expected = sum(stored.info.passages for stored in self._known.values())
+        try:
+            held = (await self._p.index.stats(self._scope)).passages
+        except Unavailable:
+            # A file that is no database any more is of use to nobody.
+            await self._p.index.drop(self._ctx.tenant)
+            held = 0
+        self._rebuild = held < expected
 
     def report(self, snapshot: SnapshotId, seconds: float) -> IngestReport:
         """What was done."""
@@ -183,7 +196,12 @@ class IngestRun:
             raw = await to_thread.run_sync(lambda: read_file(file, max_bytes=self._p.settings.max_file_bytes))
             seen, fingerprint = digest_bytes(raw), self._fingerprint(loader)
             known = self._known.get(file.source)
-            if known is not None and known.info.seen_digest == seen and known.info.fingerprint == fingerprint:
+            if (
+                known is not None
+                and known.info.seen_digest == seen
+                and known.info.fingerprint == fingerprint
+                and not self._rebuild
+            ):
                 self._note_unchanged(known.info)
                 return None
             document = await parser.load(loader, raw, file.source)

@@ -43,5 +43,5 @@ class KnowledgeSettings(BaseModel):
     """Time for one file in the parser process."""
     parse_memory_bytes: int = Field(default=2048 * MiB, ge=256 * MiB)
     """Address space of the parser process."""
-    batch_passages: int = Field(default=256, ge=1)
+    batch_passages: int = Field(default=48, ge=1)
     """Passages collected before one index transaction; bounds memory and what a crash can lose."""

@@ -112,7 +112,9 @@ def parse_spec(values: object, *, base: Path, name: str) -> SourceSpec:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise InvalidInput(
-            f"{name}: {field}: {first['msg']}", param=field, hint="see docs/knowledge.md for the fields"
+            f"{name}: {field}: {first['msg']}",
+            param=field,
+            hint="see docs/how-to/document-permissions.md for the fields",
         ) from error
     folders = tuple(f.model_copy(update={"path": os.path.normpath(base.absolute() / f.path)}) for f in spec.sources)
     return spec.model_copy(update={"sources": folders})

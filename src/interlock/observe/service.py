@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
-from interlock.core.context import Context, OpenSpan
+from interlock.core.context import Context, OpenSpan, Role
 from interlock.core.errors import NotFound
 from interlock.core.release import Release
 from interlock.core.trace import Span, SpanSink
 from interlock.stores.events.base import Events, SeriesPoint, TraceFilter, TraceRow
 
-__all__ = ["Observe"]
+__all__ = ["OF_DOCUMENTS", "OVERSIGHT", "Observe"]
+
+OVERSIGHT = (Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
+
+
+OF_DOCUMENTS = frozenset(
+    {
+        "passages", "dense_hits", "lexical_hits", "added", "changed", "unchanged", "deleted", "failed",
+        "embedding_tokens", "interlock.passages", "interlock.evidence", "interlock.conflicts", "interlock.checked",
+        "interlock.refused", "interlock.sentences", "interlock.answer.citations", "interlock.answer.sentences",
+        "interlock.answer.answerability", "interlock.answerability", "interlock.answer.decline_reason",
+    }
+)  # fmt: skip
+"""Attributes that count what another person may read: only their asker and overseers see them."""
 
 
 class Observe:
@@ -61,6 +75,17 @@ class Observe:
             raise NotFound(f"no trace {trace_id[:32]!r}", param="trace", hint="interlock traces")
         return spans
 
+    @staticmethod
+    def visible(ctx: Context, spans: Sequence[Span]) -> list[Span]:
+        """The spans as this caller may see them: what counts documents is kept from all but the asker and overseers."""
+        root = next((span for span in spans if span.parent_id is None), spans[0])
+        if root.attributes.get("interlock.principal") == ctx.principal.id or ctx.principal.has(*OVERSIGHT):
+            return list(spans)
+        return [
+            replace(span, attributes={name: v for name, v in span.attributes.items() if not _counts_documents(name)})
+            for span in spans
+        ]
+
     async def series(
         self,
         ctx: Context,
@@ -78,3 +103,7 @@ class Observe:
         """
         await self._events.flush()
         return await self._events.series(ctx.tenant, since=since, until=until, buckets=buckets, app=app, name=name)
+
+
+def _counts_documents(name: str) -> bool:
+    return name in OF_DOCUMENTS or name.startswith("interlock.refused.")

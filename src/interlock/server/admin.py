@@ -32,7 +32,7 @@ _SEES_TRACES = (Role.VIEWER, Role.REVIEWER, Role.DEVELOPER, Role.OPERATOR, Role.
 
 def _limit(request: Request, most: int = 500) -> int:
     raw = request.query_params.get("limit", "50")
-    if not raw.isdigit() or not 1 <= int(raw) <= most:
+    if not (raw.isascii() and raw.isdecimal()) or not 1 <= int(raw) <= most:
         raise InvalidInput(f"limit is a number from 1 to {most}", param="limit")
     return int(raw)
 
@@ -45,7 +45,10 @@ def _time(request: Request, name: str) -> datetime | None:
         value = datetime.fromisoformat(raw)
     except ValueError as error:
         raise InvalidInput(f"{name} is an ISO 8601 time, e.g. 2026-11-22T10:00:00Z", param=name) from error
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    value = value if value.tzinfo else value.replace(tzinfo=UTC)
+    if not 1970 <= value.year <= 2200:
+        raise InvalidInput(f"{name} lies outside 1970 to 2200", param=name)
+    return value
 
 
 async def traces(request: Request) -> Response:
@@ -71,7 +74,7 @@ async def trace(request: Request) -> Response:
     ctx = await context_of(request)
     ctx.require(*_SEES_TRACES)
     parts = app_of(request).parts
-    spans = await parts.observe.trace(ctx, request.path_params["id"])
+    spans = parts.observe.visible(ctx, await parts.observe.trace(ctx, request.path_params["id"]))
     ledger = await parts.cost.ledger(ctx, trace_id=spans[0].trace_id)
     return JSONResponse(
         {
@@ -252,6 +255,9 @@ async def spend(request: Request) -> Response:
     by = request.query_params.get("by", "app")
     if by not in {"app", "model", "provider", "principal", "end_user"}:
         raise InvalidInput("by is app, model, provider, principal or end_user", param="by")
+    if by == "end_user":
+        # Who asks how often is personal: the audit log seals these ids, and this must not tell them either.
+        ctx.require(Role.AUDITOR, Role.RISK, Role.OPERATOR)
     until = _time(request, "until") or now()
     since = _time(request, "since") or until - timedelta(days=30)
     # The set above is the type's; mypy cannot narrow a str to it.

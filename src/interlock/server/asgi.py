@@ -107,9 +107,21 @@ class _Observed:
 
 
 def _family(path: str) -> str:
-    """A few names instead of one series a path."""
-    if path.startswith("/v1/"):
-        return "/".join(path.split("/")[:4])
-    if path.startswith("/api/v1/"):
-        return "/".join(path.split("/")[:4])
-    return "health" if path in {"/healthz", "/readyz", "/metrics"} else "console"
+    """One of a fixed set of names: a stranger's paths must not become series."""
+    for family in _FAMILIES:
+        if path == family or path.startswith(family + "/"):
+            return family
+    if path in {"/healthz", "/readyz", "/metrics"}:
+        return "health"
+    return "other" if path.startswith(("/v1/", "/api/")) else "console"
+
+
+_FAMILIES = (
+    "/v1/chat/completions",
+    "/v1/models",
+    "/v1/embeddings",
+    *(
+        f"/api/v1/{n}"
+        for n in ("traces", "apps", "documents", "keys", "collections", "jobs", "spend", "audit", "version")
+    ),
+)

@@ -67,6 +67,7 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         ],
         "passages": [passage_view(passage) for passage in answer.passages],
         "conflicts": list(answer.conflicts),
+        "degraded": answer.degraded or None,
         "snapshot": answer.snapshot or None,
     }
 

@@ -8,11 +8,12 @@ import secrets
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, MissingExtra, ModelMissing, NotFound, ProviderError
-from interlock.core.messages import ChatEvent, ChatRequest
+from interlock.core.messages import ChatEvent, ChatRequest, FilePart, Finish, ImagePart
 from interlock.gateway.ports import Provider, ProviderDeps
 from interlock.gateway.profiles import profile
 from interlock.gateway.settings import ProviderSettings
@@ -52,6 +53,7 @@ class LocalProvider:
 
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
+        self._check(request, model)
         engine = await self._engine(model)
         body = wire.encode_request(request, model, profile(model))
         async with (
@@ -59,7 +61,27 @@ class LocalProvider:
             aclosing(wire.decode_stream(data, provider=self._name, model=model)) as events,
         ):
             async for event in events:
-                yield event
+                # The engine calls the model by its path, which is nobody's business.
+                yield replace(event, model=model) if isinstance(event, Finish) else event
+
+    def _check(self, request: ChatRequest, model: str) -> None:
+        """Refuse what the model cannot do, before it is loaded or anything is tokenised. Raises: InvalidInput."""
+        facts = profile(model)
+        characters = sum(len(message.text) for message in request.messages)
+        # No tokeniser packs more than a dozen characters into a token on the average.
+        if characters > 12 * self._settings.context_tokens:
+            raise InvalidInput(
+                f"the prompt has {characters:,} characters; this model reads {self._settings.context_tokens:,} tokens",
+                param="messages",
+                code="context_length_exceeded",
+                hint=f"shorten it, or raise gateway.providers.{self._name}.context_tokens",
+            )
+        if request.tools and not facts.tools:
+            raise InvalidInput(f"the model {model!r} has no tools", param="tools", hint="choose a capable model")
+        if not facts.images and any(
+            isinstance(part, (ImagePart, FilePart)) for message in request.messages for part in message.parts
+        ):
+            raise InvalidInput(f"the model {model!r} reads only text", param="messages", hint="choose another model")
 
     async def embed(self, ctx: Context, texts: Sequence[str], model: str) -> tuple[list[list[float]], int]:
         """See :class:`interlock.gateway.ports.Provider`."""

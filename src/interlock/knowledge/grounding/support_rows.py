@@ -81,7 +81,8 @@ def _row_reason(heading: str, cells: Sequence[Cell], spoken: Sequence[Token]) ->
         return "dropped"
     for i in (0, *told):
         missing = [t for t in tokens(cells[i].text) if t.kind != "function" and (_plain(t.kind), t.key) not in keys]
-        missing = [t for t in missing if i or t.kind not in {"word", "name"}]
+        # The row's own name may lose plain words ("gateway"), never what tells it from the next row ("H3").
+        missing = [t for t in missing if i or t.kind != "word"]
         if missing:
             return "dropped" if missing[0].kind == "word" else _REASONS[missing[0].kind]
     if any(not _together(cells[i], spoken) for i in (0, *told)):

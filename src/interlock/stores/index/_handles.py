@@ -198,6 +198,6 @@ def converted() -> Iterator[None]:
                 "the index file is damaged",
                 code="corrupt_index",
                 retryable=False,
-                hint="drop the tenant's index and ingest again: it is derived data",
+                hint="it is derived data; build it again with: interlock ingest",
             ) from error
         raise
