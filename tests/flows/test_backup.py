@@ -94,3 +94,28 @@ async def test_a_backup_never_overwrites_a_file(workspace: Path, tmp_path: Path)
         with pytest.raises(Conflict):
             await back_up(site(app), target, quiet)
     assert target.read_text() == "precious"
+
+
+async def test_an_archive_of_another_tenant_is_refused_before_anything_changes(workspace: Path, tmp_path: Path) -> None:
+    async with open_app(workspace) as app:
+        await app.parts.access.create_key(app.owner(), name="mine", roles=[], days=None)
+        await back_up(site(app), tmp_path / "one.tar.gz", quiet)
+    write_template("qa", tmp_path / "other")
+    async with open_app(tmp_path / "other") as app:
+        with pytest.raises(Conflict) as caught:
+            await restore(site(app), tmp_path / "one.tar.gz", quiet, replace=False)
+        assert "tenant: smp" in (caught.value.hint or "")
+        assert await app.parts.access.keys(app.owner()) == []
+
+
+async def test_nobody_stays_signed_in_through_a_restore(workspace: Path, tmp_path: Path) -> None:
+    async with open_app(workspace) as app:
+        accounts, tenant = app.parts.access.accounts, app.workspace.settings.tenant
+        await accounts.create(tenant, "ana", "correct horse battery", roles=[])
+        cookie, _ = await accounts.sign_in(tenant, "ana", "correct horse battery", "127.0.0.1")
+        await back_up(site(app), tmp_path / "signed-in.tar.gz", quiet)
+        assert await accounts.session(cookie) is not None
+    write_template("qa", tmp_path / "again" / "smp")
+    async with open_app(tmp_path / "again" / "smp") as app:
+        await restore(site(app), tmp_path / "signed-in.tar.gz", quiet, replace=False)
+        assert await app.parts.access.accounts.session(cookie) is None

@@ -298,3 +298,14 @@ async def test_evidence_merges_neighbours_exactly(house):
     text = (await house.knowledge.document_text(caller(), found[0].document_id)).text
     assert all(text[p.span.start : p.span.end] == p.text for p in merged)
     assert await house.knowledge.evidence(caller(), found, budget_tokens=0) == []
+
+
+async def test_an_index_that_was_lost_is_built_again_by_the_next_ingest(house):
+    house.write("pay.md", "# Pay\n\nThe pay review is in April.")
+    await house.ingest()
+    await house.index.drop(caller().tenant)
+    assert await house.search("pay review", caller()) == []
+    report = await house.ingest()
+    assert (report.changed, report.unchanged) == (1, 0)
+    assert await house.search("pay review", caller())
+    assert (await house.ingest()).unchanged == 1

@@ -103,11 +103,13 @@ class IngestRun:
         wanted = [(file, loader) for file in files if (loader := find_loader(file.source)) is not None]
         self._tally.skipped = len(files) - len(wanted)
         self._total = len(wanted)
+        held = await self._passages_held()
         await self._leave_other_embedder()
         self._known = {
             d.info.source: d for d in await self._p.documents.documents(self._ctx.tenant, self._spec.collection)
         }
-        await self._check_index()
+        # Derived data that was lost is made again: everything the registry knows is read as if it were new.
+        self._rebuild = held < sum(stored.info.passages for stored in self._known.values())
         await self._apply_facts()
         await self._remove_missing({file.source for file, _ in wanted})
         await self._take_content(wanted, parser)
@@ -115,16 +117,15 @@ class IngestRun:
         state = await self._p.documents.collection(self._ctx.tenant, self._spec.collection)
         return state.snapshot_id if state else None
 
-    async def _check_index(self) -> None:
-        """Read everything again when the index lost passages that the registry knows: it is derived data."""
-        expected = sum(stored.info.passages for stored in self._known.values())
+    async def _passages_held(self) -> int:
+        """Passages in the index. A file that is no database any more is removed: it is of use to nobody."""
         try:
-            held = (await self._p.index.stats(self._scope)).passages
-        except Unavailable:
-            # A file that is no database any more is of use to nobody.
+            return (await self._p.index.stats(self._scope)).passages
+        except Unavailable as error:
+            if error.code != "corrupt_index":
+                raise
             await self._p.index.drop(self._ctx.tenant)
-            held = 0
-        self._rebuild = held < expected
+            return 0
 
     def report(self, snapshot: SnapshotId, seconds: float) -> IngestReport:
         """What was done."""

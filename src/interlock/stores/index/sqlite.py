@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, Unavailable
 from interlock.core.ids import DocumentId, PassageId, TenantId
 from interlock.stores._folders import tenant_folder
 from interlock.stores._threads import Threads
@@ -205,8 +205,7 @@ class SqliteIndex:
     async def drop(self, tenant: TenantId, collection: str | None = None) -> None:
         """See `Index.drop`. Without `collection` the tenant's file is removed."""
 
-        def write() -> None:
-            path = self._path(tenant)
+        def empty(path: Path) -> None:
             with self._handles.use(path, create=False) as handle:
                 if handle is None:
                     return
@@ -215,6 +214,15 @@ class SqliteIndex:
                     for (name,) in connection.execute("SELECT name FROM collection").fetchall():
                         if collection in (None, name):
                             _drop(connection, name)
+
+        def write() -> None:
+            path = self._path(tenant)
+            try:
+                empty(path)
+            except Unavailable as error:
+                # A damaged file cannot be emptied, but it can go.
+                if error.code != "corrupt_index" or collection is not None:
+                    raise
             if collection is None:
                 self._handles.forget(path)
 
