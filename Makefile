@@ -25,7 +25,7 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	@$(PIP) --require-hashes -r requirements/test.txt
 	@touch $@
 
-demo: $(VENV)/.run ## Install, fetch models, ingest the handbook, ask it three questions, serve (SERVE=0 stops before)
+demo: $(VENV)/.run ## Install, fetch models, ingest the handbook, ask it four questions, serve (SERVE=0 stops before)
 	@$(BIN)/interlock --workspace examples/handbook demo $(if $(filter 0,$(SERVE)),--no-serve,--serve)
 
 models: $(VENV)/.run ## Fetch the default models
