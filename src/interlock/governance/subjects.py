@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 
 import sqlalchemy as sa
@@ -33,13 +32,13 @@ class Subjects:
         key = await self._key(tenant, person)
         nonce = os.urandom(12)
         sealed = base64.b64encode(nonce + AESGCM(key).encrypt(nonce, person.encode(), None)).decode()
-        return f"{_subject(tenant, person)}:{sealed}"
+        return f"{self._subject(tenant, person)}:{sealed}"
 
     async def _key(self, tenant: TenantId, person: str) -> bytes:
         known = self._known.get((tenant, person))
         if known is not None:
             return known
-        subject = _subject(tenant, person)
+        subject = self._subject(tenant, person)
         fresh = self._sealer.seal(base64.b64encode(os.urandom(32)).decode(), f"subject:{tenant}:{subject}")
 
         def find_or_make(conn: sa.Connection) -> str:
@@ -91,7 +90,7 @@ class Subjects:
     async def erase(self, tenant: TenantId, person: str) -> bool:
         """Forget a person; True when a key was there."""
         self._known.pop((tenant, person), None)
-        subject = _subject(tenant, person)
+        subject = self._subject(tenant, person)
         gone = await self._sql.write(
             lambda conn: (
                 conn.execute(
@@ -101,6 +100,6 @@ class Subjects:
         )
         return gone > 0
 
-
-def _subject(tenant: TenantId, person: str) -> str:
-    return hashlib.sha256(f"{tenant}\0{person}".encode()).hexdigest()[:32]
+    def _subject(self, tenant: TenantId, person: str) -> str:
+        # Keyed: whoever has only the database must not be able to test a guess against it.
+        return self._sealer.pseudonym(f"{tenant}\0{person}", "subject")

@@ -53,9 +53,6 @@ class AnswerSpec(BaseModel):
         default=0.4, ge=0, le=1, description="decline below this probability that the passages hold the answer"
     )
     min_support: float = Field(default=0.6, ge=0, le=1, description="support score a written sentence must reach")
-    min_complement: float = Field(
-        default=0.45, ge=0, le=1, description="share of the best evidence's score that further evidence must reach"
-    )
     max_seconds: float = Field(default=6.0, gt=0, le=600, description="write until here, then quote")
     decline_text: str = Field(
         default="I could not find an answer to this in the documents you may read.",
