@@ -112,7 +112,7 @@ async def answer(
         ctx.with_deadline(Deadline.after(spec.max_seconds)).deadline,
     )
     if not passages:
-        for event in _declined(job, "no_passages", 0.0, snapshot, ()):
+        for event in _declined(job, "no_passages", 0.0, snapshot):
             yield event
         return
     with ctx.span("answer select", **{"interlock.passages": len(passages)}) as (span, inner):
@@ -122,7 +122,7 @@ async def answer(
         probability = grounding.assess(question, selection).probability
         span.set({"interlock.answerability": round(probability, 4)})
     if not selection.evidence or probability < spec.min_answerability:
-        for event in _declined(job, "weak_evidence", probability, snapshot, selection.conflicts):
+        for event in _declined(job, "weak_evidence", probability, snapshot):
             yield event
         return
     yield Quote(cite(selection.evidence[0], 1, _QUOTED))
@@ -146,7 +146,7 @@ async def answer(
             }
         )
     if not written:
-        for event in _declined(job, "unsupported", probability, snapshot, selection.conflicts):
+        for event in _declined(job, "unsupported", probability, snapshot):
             yield event
         return
     yield Answer(
@@ -176,9 +176,7 @@ def _outcome(written: Sequence[AnswerSentence]) -> Outcome:
     return next((outcome for outcome in reversed(_ORDER) if outcome in origins), "extracted")
 
 
-def _declined(
-    job: _Job, reason: DeclineReason, probability: float, snapshot: str, conflicts: tuple[str, ...]
-) -> tuple[AnswerEvent, ...]:
+def _declined(job: _Job, reason: DeclineReason, probability: float, snapshot: str) -> tuple[AnswerEvent, ...]:
     notice = AnswerSentence(job.spec.decline_text, (), "notice")
     done = Answer(
         text=notice.text,
@@ -189,7 +187,8 @@ def _declined(
         answerability=probability,
         passages=tuple(job.passages),
         snapshot=snapshot,
-        conflicts=conflicts,
+        # What was set aside matters to an answer; beside "I do not know" it would only puzzle.
+        conflicts=(),
     )
     return notice, done
 
