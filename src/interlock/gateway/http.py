@@ -79,6 +79,14 @@ class HttpApi:
         async with self._request("GET", path, headers, None) as response:
             return _decoded(await response.aread(), self._name)
 
+    async def list_models(self, path: str, headers: Mapping[str, str]) -> list[str]:
+        """Sorted ids of a model list, which OpenAI and Anthropic shape alike. Raises: ProviderError."""
+        answer = await self.get_json(path, headers)
+        try:
+            return sorted(str(row["id"]) for row in answer["data"])
+        except (KeyError, TypeError) as error:
+            raise ProviderError(f"provider {self._name!r} lists no models", provider=self._name) from error
+
     async def post_json(self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
         """Decoded JSON of a POST."""
         async with self._request("POST", path, headers, body) as response:

@@ -82,7 +82,7 @@ class LoaderConformance:
 
     def sample(self) -> bytes:
         """A well-formed file."""
-        raise NotImplementedError
+        raise AssertionError(f"{type(self).__name__} must give a sample of its format")
 
     @property
     def loader(self) -> Loader:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from interlock.core.context import Context
-from interlock.core.errors import InvalidInput, ProviderError
+from interlock.core.errors import InvalidInput
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi, read_secret
 from interlock.gateway.ports import Provider, ProviderDeps
@@ -48,11 +48,7 @@ class AnthropicProvider:
         """Configured models, else what ``GET /models`` lists."""
         if self._settings.models:
             return self._settings.models
-        answer = await self._api.get_json("/models?limit=1000", self._headers())
-        try:
-            return sorted(str(row["id"]) for row in answer["data"])
-        except (KeyError, TypeError) as error:
-            raise ProviderError(f"provider {self._name!r} lists no models", provider=self._name) from error
+        return await self._api.list_models("/models?limit=1000", self._headers())
 
     async def close(self) -> None:
         """Close pooled connections."""

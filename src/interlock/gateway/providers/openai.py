@@ -70,11 +70,7 @@ class OpenAIProvider:
         """Configured models, else what ``GET /models`` lists."""
         if self._settings.models:
             return self._settings.models
-        answer = await self._api.get_json("/models", self._headers())
-        try:
-            return sorted(str(row["id"]) for row in answer["data"])
-        except (KeyError, TypeError) as error:
-            raise ProviderError(f"provider {self._name!r} lists no models", provider=self._name) from error
+        return await self._api.list_models("/models", self._headers())
 
     async def close(self) -> None:
         """Close pooled connections."""
