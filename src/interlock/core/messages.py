@@ -9,6 +9,7 @@ from typing import Literal
 from interlock.core.passages import Passage
 
 __all__ = [
+    "CacheTtl",
     "ChatEvent",
     "ChatRequest",
     "ChatResult",
@@ -17,7 +18,11 @@ __all__ = [
     "FinishReason",
     "ImagePart",
     "Message",
+    "Native",
     "Part",
+    "Reasoning",
+    "ReasoningDelta",
+    "ReasoningPart",
     "Role",
     "TextDelta",
     "TextPart",
@@ -32,6 +37,8 @@ __all__ = [
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"]
+CacheTtl = Literal["5m", "1h"]
+"""How long a provider keeps the prompt up to and including the part that carries the mark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class TextPart:
     """Plain text."""
 
     text: str
+    cache: CacheTtl | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +56,35 @@ class ImagePart:
     media_type: str
     url: str | None = None
     data: bytes | None = None
+    detail: str | None = None
+    """OpenAI's resolution hint: `low`, `high`, `auto`."""
+    cache: CacheTtl | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A file, by bytes or by a provider's file id (exactly one is set)."""
+    """A file (also audio and video), by bytes, by a provider's file id, or by URL (exactly one is set)."""
 
     name: str
     media_type: str
     data: bytes | None = None
     file_id: str | None = None
+    url: str | None = None
+    cache: CacheTtl | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPart:
+    """What a model thought before it answered. Goes back unchanged to the API it came from, and to no other."""
+
+    text: str
+    origin: str
+    """Wire family that made it: `openai`, `anthropic`, `google`, `bedrock`."""
+    signature: str | None = None
+    """The provider's proof or encrypted form of the thought, opaque to us."""
+    redacted: bool = False
+    """True when the provider withholds the text: `signature` is then all there is."""
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +94,9 @@ class ToolCallPart:
     id: str
     name: str
     arguments: str
+    signature: str | None = None
+    """Google's proof of the thought behind the call; opaque, sent back unchanged."""
+    cache: CacheTtl | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +104,12 @@ class ToolResultPart:
     """What a tool answered to the call `call_id`."""
 
     call_id: str
-    content: tuple[TextPart | ImagePart, ...]
+    content: tuple[TextPart | ImagePart | FilePart, ...]
     is_error: bool = False
+    cache: CacheTtl | None = None
 
 
-Part = TextPart | ImagePart | FilePart | ToolCallPart | ToolResultPart
+Part = TextPart | ImagePart | FilePart | ReasoningPart | ToolCallPart | ToolResultPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +133,11 @@ def text_message(role: Role, text: str) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. `input_tokens` includes `cached_tokens`; `output_tokens` includes `reasoning_tokens`."""
+    """Tokens of one call.
+
+    `input_tokens` includes `cached_tokens` (read from the provider's prompt cache) and `cache_write_tokens` (written to
+    it); `output_tokens` includes `reasoning_tokens`.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -110,6 +145,7 @@ class Usage:
     reasoning_tokens: int = 0
     estimated: bool = False
     """True when the provider gave no figures and we counted ourselves."""
+    cache_write_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -118,6 +154,7 @@ class Usage:
             self.cached_tokens + other.cached_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
             self.estimated or other.estimated,
+            self.cache_write_tokens + other.cache_write_tokens,
         )
 
     @property
@@ -134,6 +171,7 @@ class ToolSpec:
     description: str
     parameters: Mapping[str, object]
     strict: bool = False
+    cache: CacheTtl | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +180,28 @@ class ToolChoice:
 
     mode: Literal["auto", "none", "required", "named"] = "auto"
     name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """How much a model may think before it answers; a wire that knows only one of the two derives it from the other."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
+    budget_tokens: int | None = None
+    summary: str | None = None
+    """OpenAI's `auto`, `concise` or `detailed`: asks for the thoughts to be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """The request as the caller wrote it, for fields that only one API knows.
+
+    An encoder of the same wire passes on those of its own list of known extra fields, and nothing else.
+    """
+
+    wire: str
+    """`openai.chat`, `openai.responses`, `anthropic.messages` or `google.generate`."""
+    body: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +225,18 @@ class ChatRequest:
     """Evidence already in the prompt, best first, for models that quote instead of generating."""
     user_hint: str | None = None
     """OpenAI's `user`: kept for abuse tracing, never authority."""
+    schema_name: str | None = None
+    """What the caller calls `response_schema`."""
+    schema_strict: bool = True
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    parallel_tool_calls: bool | None = None
+    """None leaves it to the provider; False allows at most one call a turn."""
+    reasoning: Reasoning | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """The caller's labels (OpenAI's and Anthropic's `metadata`): limits, budgets and spend may be split by them."""
+    native: Native | None = None
 
     def with_model(self, model: str) -> ChatRequest:
         """The same call to another model."""
@@ -184,6 +256,22 @@ class TextDelta:
     """More text of the answer."""
 
     text: str
+    logprobs: Mapping[str, object] | None = None
+    """OpenAI's `logprobs` object of this piece, when it was asked for and given."""
+    refusal: bool = False
+    """True for the text of a refusal, which some wires keep apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of what the model thinks. Pieces of one thought share `index`; its `signature` comes with the last."""
+
+    text: str
+    origin: str
+    index: int = 0
+    signature: str | None = None
+    redacted: bool = False
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +282,7 @@ class ToolCallDelta:
     id: str | None = None
     name: str | None = None
     arguments: str = ""
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +293,15 @@ class Finish:
     usage: Usage
     model: str
     """The provider's own name of the model that answered."""
+    stop_sequence: str | None = None
+    """Which of the caller's stop sequences ended the answer, when the provider says so."""
+    response_id: str | None = None
+    """The provider's id of its answer."""
+    extra: Mapping[str, object] = field(default_factory=dict)
+    """Further facts of the provider about its answer (`system_fingerprint`, `service_tier`, safety ratings)."""
 
 
-ChatEvent = TextDelta | ToolCallDelta | Finish
+ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | Finish
 
 
 @dataclass(frozen=True, slots=True)

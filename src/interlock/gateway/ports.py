@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from interlock.core.context import Context
-from interlock.core.messages import ChatEvent, ChatRequest
+from interlock.core.messages import ChatEvent, ChatRequest, Usage
 from interlock.core.ports import Embedder, Quoter
 from interlock.gateway.settings import ProviderSettings
 
-__all__ = ["ModelFiles", "Provider", "ProviderDeps", "ProviderFactory", "Warmable"]
+__all__ = [
+    "CountsTokens",
+    "ModelFiles",
+    "Moderated",
+    "Moderates",
+    "Provider",
+    "ProviderDeps",
+    "ProviderFactory",
+    "Ranked",
+    "RelayAnswer",
+    "RelayCall",
+    "Relays",
+    "Reranked",
+    "Reranks",
+    "Warmable",
+]
 
 
 class ModelFiles(Protocol):
@@ -61,6 +76,87 @@ class Warmable(Protocol):
 
     async def warm(self, model: str) -> None:
         """Load `model` now. Raises: ModelMissing."""
+
+
+class Ranked(NamedTuple):
+    """One document of a rerank call."""
+
+    index: int
+    """Position in the call's documents."""
+    score: float
+    """The provider's relevance, larger is better; scales of two models do not compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reranked:
+    """Answer of a rerank call, best first."""
+
+    rows: Sequence[Ranked]
+    usage: Usage
+    searches: int = 0
+    """Search units that some providers bill instead of tokens."""
+
+
+@runtime_checkable
+class Reranks(Protocol):
+    """A provider with a reranking endpoint."""
+
+    async def rerank(
+        self, ctx: Context, query: str, documents: Sequence[str], model: str, *, limit: int | None
+    ) -> Reranked:
+        """The best `limit` documents (all when None). Raises: ProviderError and its kin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moderated:
+    """Verdict on one input."""
+
+    flagged: bool
+    categories: Mapping[str, bool]
+    scores: Mapping[str, float]
+
+
+@runtime_checkable
+class Moderates(Protocol):
+    """A provider with a moderation endpoint."""
+
+    async def moderate(self, ctx: Context, inputs: Sequence[str], model: str) -> Sequence[Moderated]:
+        """One verdict an input, in input order. Raises: ProviderError and its kin."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayCall:
+    """A call passed through as it is: audio and images. Bodies may be large, so both directions stream."""
+
+    operation: Literal["transcription", "translation", "speech", "image_generation", "image_edit", "image_variation"]
+    content_type: str
+    body: bytes
+    accept: str = "*/*"
+
+
+@dataclass(frozen=True, slots=True)
+class RelayAnswer:
+    """Head of a relayed answer, and its body as it arrives. The iterator must be closed."""
+
+    status: int
+    content_type: str
+    body: AsyncIterator[bytes]
+
+
+@runtime_checkable
+class Relays(Protocol):
+    """A provider that takes audio and image calls in OpenAI's form."""
+
+    async def relay(self, ctx: Context, call: RelayCall, model: str) -> RelayAnswer:
+        """Send once; a failure status raises ProviderError or LimitExceeded before any body is given."""
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A provider that counts a prompt's tokens itself."""
+
+    async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
+        """Input tokens of `request`. Raises: ProviderError and its kin."""
 
 
 ProviderFactory = Callable[[str, ProviderSettings, ProviderDeps], Provider]
