@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from interlock.core.context import Context
 from interlock.core.messages import ChatEvent, ChatRequest, Usage
@@ -78,7 +78,8 @@ class Warmable(Protocol):
         """Load `model` now. Raises: ModelMissing."""
 
 
-class Ranked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Ranked:
     """One document of a rerank call."""
 
     index: int
