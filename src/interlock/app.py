@@ -40,7 +40,7 @@ from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.gateway.detect import Detected, detect
 from interlock.gateway.ports import ProviderDeps
-from interlock.gateway.service import Gateway
+from interlock.gateway.service import Gateway, Served
 from interlock.gateway.settings import GatewaySettings
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.service import Governance
@@ -158,11 +158,17 @@ class App:
         for model in await self.parts.gateway.warm(sorted(wanted)):
             _log.info("loaded %s", model)
 
-    def chat(self, ctx: Context, request: ChatRequest, release: Release | None) -> AsyncGenerator[Any, None]:
-        """The right flow for a call: events of `flows.chat.ask` or of `flows.chat.chat`."""
+    def chat(
+        self, ctx: Context, request: ChatRequest, release: Release | None, *, served: Served | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """The right flow for a call: events of `flows.chat.ask` or of `flows.chat.chat`.
+
+        Args:
+            served: filled with the model's target and the routing decision as the call proceeds.
+        """
         if release is not None and has_knowledge(release):
-            return ask(self.parts, ctx, request, release)
-        return chat(self.parts, ctx, request, release)
+            return ask(self.parts, ctx, request, release, served=served)
+        return chat(self.parts, ctx, request, release, served=served)
 
 
 @asynccontextmanager

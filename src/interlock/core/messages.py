@@ -237,6 +237,8 @@ class ChatRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     """The caller's labels (OpenAI's and Anthropic's `metadata`): limits, budgets and spend may be split by them."""
     native: Native | None = None
+    regions: tuple[str, ...] = ()
+    """Where this request may be processed, when the caller restricts it; a route's own restriction holds as well."""
 
     def with_model(self, model: str) -> ChatRequest:
         """The same call to another model."""

@@ -80,6 +80,9 @@ class Admitted(Protocol):
 class Meter(Protocol):
     """Admits the tries of one request and charges those that served."""
 
+    def pressure(self) -> float:
+        """How far the fullest money budget of the caller is used, as far as this worker knows: 0 to 1, or above."""
+
     async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
         """Reserve for a try under every limit and budget.
 

@@ -150,6 +150,15 @@ class Admission:
         counted.update(counter.name for counter, _, _ in taken if counter.measure == "requests")
         return Reservation(taken, tuple(dict.fromkeys(near)))
 
+    def pressure(self, subject: Subject) -> float:
+        """Share used of the fullest money budget that is about a caller, whatever the target."""
+        shares = [0.0]
+        for rule in self.rules(subject.tenant):
+            if "money" in rule.measures and not rule.by_target and rule.match.holds(subject):
+                known = self._counters.get((subject.tenant, rule.name, "money", rule.scope(subject)))
+                shares.append(known.share if known is not None else 0.0)
+        return max(shares)
+
     def settle(self, reservation: Reservation, actual: Demand) -> None:
         """Replace the reservation by what was used."""
         for counter, slot, amount in reservation.taken:

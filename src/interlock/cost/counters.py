@@ -86,9 +86,14 @@ class Counter:
         self._lock = asyncio.Lock()
 
     @property
+    def share(self) -> float:
+        """Used part of the limit that this worker knows of: leased by anybody and not free here."""
+        return (self.limit - self._left - max(0, self.free)) / self.limit if self.limit else 1.0
+
+    @property
     def is_near(self) -> bool:
         """True when the use that this worker knows of is past the rule's warning line."""
-        return self.limit - self._left - max(0, self.free) >= self.rule.warn_at * self.limit
+        return self.share >= self.rule.warn_at
 
     def try_take(self, amount: int, at: float) -> bool:
         """Reserve `amount` from what is leased already; False when the store must be asked first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -67,7 +67,7 @@ class Bill:
     ctx: Context = field(repr=False)
     release: Release | None = None
     app: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
     entries: list[LedgerEntry] = field(default_factory=list)
     """One row a served call, in order."""
     near: dict[str, None] = field(default_factory=dict)
@@ -80,6 +80,24 @@ class Bill:
         admitted = await self.costs._admit(self, provider, model, estimate)
         self._tries.append(admitted)
         return admitted
+
+    def pressure(self) -> float:
+        """See `Meter.pressure`."""
+        return self.costs.admission.pressure(self.subject())
+
+    def subject(self, provider: str = "", model: str = "") -> Subject:
+        """Who pays, for limits."""
+        ctx = self.ctx
+        return Subject(
+            tenant=ctx.tenant,
+            key=ctx.principal.key_id or ctx.principal.id,
+            user=ctx.end_user.id if ctx.end_user else "",
+            groups=ctx.end_user.groups if ctx.end_user else frozenset(),
+            app=self.app,
+            tags=self.tags,
+            provider=provider,
+            model=model,
+        )
 
     async def add(self, provider: str, model: str, usage: Usage) -> None:
         """Admit and charge a call whose usage is known."""
@@ -179,7 +197,7 @@ class Costs:
 
     @asynccontextmanager
     async def reserve(
-        self, ctx: Context, release: Release | None, *, app: str = "", tags: dict[str, str] | None = None
+        self, ctx: Context, release: Release | None, *, app: str = "", tags: Mapping[str, str] | None = None
     ) -> AsyncIterator[Bill]:
         """Open a bill; on every exit its open try is released and its rows go to the ledger.
 
@@ -217,16 +235,7 @@ class Costs:
             )
         ctx = bill.ctx
         money = self.prices.price(provider, model, estimate)
-        subject = Subject(
-            ctx.tenant,
-            ctx.principal.key_id or ctx.principal.id,
-            ctx.end_user.id if ctx.end_user else "",
-            ctx.end_user.groups if ctx.end_user else frozenset(),
-            bill.app,
-            bill.tags,
-            provider,
-            model,
-        )
+        subject = bill.subject(provider, model)
         reservation = await self.admission.reserve(subject, Demand(estimate.total_tokens, money), counted=bill._counted)
         for name in reservation.near:
             bill.near[name] = None
@@ -244,7 +253,7 @@ class Costs:
             input_tokens=estimate.input_tokens,
             output_tokens=estimate.output_tokens,
             held=reservation.held(),
-            tags=bill.tags,
+            tags=dict(bill.tags),
         )
         try:
             self._journal.append(record)

@@ -34,6 +34,10 @@ class _Free:
 class FreeMeter:
     """Admits everything: for calls that nobody pays for (tests, probes)."""
 
+    def pressure(self) -> float:
+        """See `Meter.pressure`."""
+        return 0.0
+
     async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
         """See `Meter.admit`."""
         return _Free()

@@ -38,11 +38,10 @@ class Served:
         self.usage: Usage | None = None
         self.attempts = 0
         self.fallbacks = 0
-        self.decision = Decision(considered=[])
+        self.decision = Decision()
 
     def note(self, row: Considered) -> None:
         """Say what became of a target."""
-        assert self.decision.considered is not None
         self.decision.considered.append(row)
 
 
@@ -88,7 +87,9 @@ class Call:
             try:
                 async with aclosing(events or self._target(ctx, target)) as stream:
                     async for event in stream:
-                        self.began = True
+                        if not self.began:
+                            self.began = True
+                            self._served.note(Considered(str(target), "served"))
                         yield event
             except _NotGoodEnough as error:
                 self._served.note(Considered(str(target), "failed", "escalated", error.why))
@@ -100,7 +101,6 @@ class Call:
                 if self.began or ctx.deadline.remaining_s() <= 0:
                     raise
                 continue
-            self._served.note(Considered(str(target), "served"))
             return
         assert last is not None, "the last target of a cascade is not judged"
         raise last

@@ -43,10 +43,10 @@ class Need:
 class Conditions:
     """What the caller adds to a route's own requirements. It can only make them stricter."""
 
-    regions: tuple[str, ...] = ()
-    """Allowed for this request; empty leaves it to the route."""
-    near_budget: bool = False
-    """A money budget of the caller is past the route's `downgrade_at`."""
+    regions: tuple[tuple[str, ...], ...] = ()
+    """Each a set of allowed regions; all of them hold."""
+    pressure: float = 0.0
+    """How far the caller's fullest money budget is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def plan(
             continue
         fit.append(target)
     order = _ordered(route, fit, need, health, facts, unit=unit, at=at)
-    if conditions.near_budget and route.downgrade_at is not None:
+    if route.downgrade_at is not None and conditions.pressure >= route.downgrade_at:
         order = sorted(order, key=lambda target: _price(target, need, facts))
     # A provider that asked to wait is asked last: its limit may be another tenant's, so it is not refused.
     order = sorted(order, key=lambda target: health.of(str(target)).is_cooling(at))
@@ -170,7 +170,7 @@ def _unapproved(approval: Approval | None, require: Requirements, conditions: Co
     known = approval or Approval(uses=[])
     if require.use is not None and require.use not in known.uses and "*" not in known.uses:
         return "use", f"it is not approved for the use {require.use!r}"
-    for regions in (require.regions, conditions.regions):
+    for regions in (require.regions, *conditions.regions):
         if regions and not (known.regions and set(known.regions) <= set(regions)):
             # All of its regions must be allowed: a provider that may process elsewhere is no guarantee.
             return "region", f"it may process outside {', '.join(regions)}"

@@ -144,18 +144,19 @@ class Gateway:
         request: ChatRequest,
         route: RouteSpec,
         *,
-        ctx: Context | None = None,
-        conditions: Conditions = Conditions(),  # noqa: B008 (frozen)
+        ctx: Context,
+        pressure: float = 0.0,
         last_resort: bool = False,
     ) -> Plan:
         """Which targets would be tried for a request now, and why not the others."""
-        unit = "" if ctx is None or route.sticky == "none" else _sticky_unit(ctx, route.sticky)
+        unit = "" if route.sticky == "none" else _sticky_unit(ctx, route.sticky)
+        residency = (tuple(self._settings.residency.get(ctx.tenant, ())), request.regions)
         return plan(
             route,
             need_of(request, route),
             self.health,
             self._facts,
-            conditions=conditions,
+            conditions=Conditions(residency, pressure),
             unit=unit,
             targets=route.smaller if last_resort else None,
         )
@@ -168,7 +169,6 @@ class Gateway:
         route: RouteSpec | None = None,
         served: Served | None = None,
         meter: Meter | None = None,
-        conditions: Conditions = Conditions(),  # noqa: B008 (frozen)
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer `request` from the first target that can, falling back until a first token was sent.
 
@@ -176,19 +176,19 @@ class Gateway:
             route: overrides the route that `request.model` names.
             served: filled in as the call proceeds.
             meter: admits each try under the caller's limits and is charged for the one that serves.
-            conditions: the caller's own, besides the route's.
 
         Yields deltas and one Finish. Raises: the last target's error when every target failed; Unavailable
         (`no_target`) when none may be tried.
         """
         route = route or self.route(request.model)
         served = served or Served()
+        meter = meter or FreeMeter()
         request = _with_defaults(request, route)
         ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
         served.decision.strategy = route.strategy
-        call = Call(self._attempts, request, route, served=served, meter=meter or FreeMeter(), sleep=self._sleep)
+        call = Call(self._attempts, request, route, served=served, meter=meter, sleep=self._sleep)
         try:
-            planned = self.plan(request, route, ctx=ctx, conditions=conditions)
+            planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure())
             async with aclosing(call.run(ctx, planned)) as events:
                 async for event in events:
                     yield event
@@ -197,7 +197,7 @@ class Gateway:
             if call.began or "smaller" not in route.degrade or ctx.deadline.remaining_s() <= 0:
                 raise
             failed = error
-        smaller = self.plan(request, route, ctx=ctx, conditions=conditions, last_resort=True)
+        smaller = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=True)
         if not smaller.order:
             raise failed
         async with aclosing(call.run(ctx, smaller)) as events:

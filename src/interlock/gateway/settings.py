@@ -93,6 +93,9 @@ class GatewaySettings(BaseModel):
         default_factory=dict,
         description="the provider register: 'provider/model' or a pattern, to what it is approved for",
     )
+    residency: dict[str, list[str]] = Field(
+        default_factory=dict, description="tenant to the regions in which its requests may be processed"
+    )
     must_be_approved: bool = Field(default=False, description="refuse targets that the register does not name")
     detect: bool = Field(
         default=False, description="look for a provider key in the environment and for Ollama or vLLM on this machine"

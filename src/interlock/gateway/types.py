@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
@@ -206,11 +206,11 @@ class Decision:
     """How a request was routed: the order that was planned, and what happened to each target."""
 
     strategy: Strategy = "fallback"
-    considered: list[Considered] | None = None
+    considered: list[Considered] = field(default_factory=list)
+    """In the order in which it was decided."""
 
     def header(self) -> str:
-        """For ``X-Interlock-Route``: the target that served, then the others with their reason."""
-        rows = self.considered or []
-        served = [row.target for row in rows if row.verdict == "served"]
-        others = [f"{row.target}={row.code or row.verdict}" for row in rows if row.verdict != "served"]
+        """For ``X-Interlock-Route``: the target that serves, then why each of the others does not."""
+        served = [row.target for row in self.considered if row.verdict == "served"]
+        others = [f"{row.target}={row.code}" for row in self.considered if row.verdict in {"failed", "refused"}]
         return "; ".join([*(served[-1:] or ["none"]), *others])
