@@ -234,6 +234,27 @@ class Gateway:
             span.set({"gen_ai.usage.input_tokens": tokens})
         return Embeddings(vectors, target, Usage(input_tokens=tokens))
 
+    def provider_of(self, model: str) -> tuple[Target, Provider]:
+        """The provider behind ``provider/model``, for the endpoints beyond chat and embeddings. Raises: NotFound."""
+        target = self._target(model)
+        return target, self._provider(target.provider)
+
+    async def require_listed(self, model: str) -> None:
+        """Raise NotFound when the provider of ``provider/model`` lists models and this one is not among them."""
+        target, provider = self.provider_of(model)
+        try:
+            listed = await provider.models()
+        except InterlockError:
+            # Whether it exists cannot be known now; asking it will tell.
+            return
+        if listed and target.model not in listed:
+            raise NotFound(
+                f"no model {model!r}: {target.provider!r} does not list it",
+                param="model",
+                code="model_not_found",
+                hint=_near(target.model, list(listed), "models"),
+            )
+
     async def models(self) -> list[str]:
         """Everything that can be asked for: routes, then ``provider/model`` of each provider that answers."""
         names = [f"route/{name}" for name in self._settings.routes]
