@@ -30,12 +30,16 @@ from interlock.core.passages import Passage
 from interlock.core.release import Release
 from interlock.core.sealing import Sealer
 from interlock.core.trace import SpanSink
+from interlock.cost.admission import Admission
+from interlock.cost.journal import Journal
 from interlock.cost.prices import Prices
+from interlock.cost.recovery import recover
 from interlock.cost.service import Costs
 from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.gateway.detect import Detected, detect
+from interlock.gateway.kept import Kept
 from interlock.gateway.ports import ProviderDeps
 from interlock.gateway.service import Gateway
 from interlock.gateway.settings import GatewaySettings
@@ -209,9 +213,12 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         grounding = Grounding(knowledge.embedder, read_text=_reader(knowledge))
         detected = tuple(await detect(os.environ)) if settings.gateway.detect else ()
         gateway_settings = _with_detected(settings.gateway, detected)
+        kinds = {name: provider.kind for name, provider in gateway_settings.providers.items()}
+        prices = Prices(settings.cost.prices, kinds)
         gateway = Gateway(
             gateway_settings,
             ProviderDeps(models, grounding.quoter, {"minilm-l6-int8": knowledge.embedder}, os.environ),
+            prices=prices,
         )
         stack.push_async_callback(gateway.close)
 
@@ -232,7 +239,13 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             audit=governance,
             sink=observe,
         )
-        kinds = {name: provider.kind for name, provider in gateway_settings.providers.items()}
+        await recover(data / "journal", sql, kv, prices)
+        journal = Journal(data / "journal", fsync=settings.cost.journal_fsync)
+        admission = Admission(kv, journal, tenant=settings.tenant, rules=settings.cost.limits)
+        costs = Costs(sql, prices, admission, journal, wait_for_ledger=settings.cost.wait_for_ledger)
+        stack.push_async_callback(costs.close)
+        await costs.load_rules(settings.tenant)
+        costs.start()
         parts = Parts(
             access=access,
             gateway=gateway,
@@ -241,10 +254,17 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             releases=Releases(sql, blobs, governance, sources),
             guardrails=Guardrails(),
             observe=observe,
-            cost=Costs(sql, Prices(settings.cost.prices, kinds)),
+            cost=costs,
             governance=governance,
             models=models,
             jobs=SqlJobs(sql),
+            kept=Kept(
+                sql,
+                blobs,
+                sealer,
+                response_days=gateway_settings.response_max_age_days,
+                file_days=gateway_settings.file_max_age_days,
+            ),
         )
         yield App(workspace, parts, sql, blobs, kv, isinstance(index, SqliteIndex), detected)
 

@@ -92,7 +92,7 @@ class House:
 
     @property
     def scripted(self):
-        return self.app.parts.gateway._provider("scripted")
+        return self.app.parts.gateway.provider("scripted")
 
     def caller(self, user="ada", groups=()):
         return self.app.owner().on_behalf_of(EndUser(user, frozenset(groups)))

@@ -56,7 +56,7 @@ def scripted(*rules, **first):
         ProviderDeps(None, None, {}, {}),
     )
     route = RouteSpec(targets=["s/scripted"], retries=0)
-    return functools.partial(gateway.stream, route=route), gateway._provider("s")
+    return functools.partial(gateway.stream, route=route), gateway.provider("s")
 
 
 async def events(model, *, tier="small", spec=OPEN, question=QUESTION, passages=PASSAGES, ctx=None, used=None):

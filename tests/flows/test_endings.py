@@ -137,7 +137,7 @@ async def test_a_settlement_survives_a_task_that_is_cancelled_twice(house):
 
     async def pay():
         async with house.app.parts.cost.reserve(ctx, None, app="x") as bill:
-            bill.add("scripted", "m", Usage(10, 5))
+            await bill.add("scripted", "m", Usage(10, 5))
             await asyncio.Event().wait()
 
     task = asyncio.ensure_future(pay())

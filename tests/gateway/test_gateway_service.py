@@ -64,7 +64,7 @@ class House:
             return [event async for event in events]
 
     def open_streams(self):
-        return sum(provider.open_streams for provider in self.gateway._providers.values())
+        return sum(provider.open_streams for provider in self.gateway.opened.values())
 
 
 def question(text, model="route/answers"):

@@ -84,6 +84,7 @@ def workspace_of(folder, models_dir, **settings):
         settings={
             "models_dir": str(models_dir),
             "gateway": {
+                "breaker": {"failures": 1000},
                 "providers": {
                     "scripted": {"kind": "scripted", "script": SCRIPT},
                     "local": {"kind": "local"},

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ChatModel", "Embedder", "PriceBook", "Quoter", "Retriever"]
+__all__ = ["Admitted", "ChatModel", "Embedder", "Meter", "PriceBook", "Quoter", "Retriever"]
 
 
 class ChatModel(Protocol):
@@ -65,6 +65,26 @@ class Quoter(Protocol):
 
     async def quote(self, question: str, passages: Sequence[Passage], *, limit: int) -> Sequence[str]:
         """At most `limit` verbatim sentences, best first, each followed by its ``[n]`` passage marker (1-based)."""
+
+
+class Admitted(Protocol):
+    """A reservation for one try. Whoever gets it charges or drops it on every exit."""
+
+    def charge(self, usage: Usage) -> None:
+        """The try served: settle it at `usage`. Once only."""
+
+    def drop(self) -> None:
+        """The try did not serve: release it. Does nothing after `charge` or `drop`."""
+
+
+class Meter(Protocol):
+    """Admits the tries of one request and charges those that served."""
+
+    async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
+        """Reserve for a try under every limit and budget.
+
+        Raises: LimitExceeded, BudgetExceeded: nothing is held, and another target may still be admitted.
+        """
 
 
 class PriceBook(Protocol):

@@ -1,58 +1,119 @@
-"""The cost part's door: open a bill before the call, settle it on every exit, exactly once."""
+"""The cost part's door: reserve before a call, settle it on every exit, exactly once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import anyio
 
 from interlock.core.clock import now
 from interlock.core.context import Context
-from interlock.core.errors import Blocked
-from interlock.core.ids import new_id
+from interlock.core.errors import Blocked, Unavailable
+from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
 from interlock.core.money import Money
+from interlock.core.ports import Admitted
 from interlock.core.release import Release
 from interlock.cost import store
+from interlock.cost.admission import Admission, Demand, LimitUse, Reservation
+from interlock.cost.journal import Dropped, Journal, Reserved, Settled
+from interlock.cost.limits import LimitRule, Subject
 from interlock.cost.prices import Prices
 from interlock.cost.types import LedgerEntry, Outcome, Spend
 from interlock.stores.sql.base import Sql
 
 __all__ = ["Bill", "Costs"]
 
+_log = logging.getLogger("interlock.cost")
+_COMMIT_EVERY_S = 0.02
+_RETRY_S = 0.5
+_MAX_WAITING = 100_000
+_TIDY_EVERY_S = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class _Try:
+    """One admitted try. Implements :class:`interlock.core.ports.Admitted`."""
+
+    bill: Bill
+    record: Reserved
+    reservation: Reservation
+    is_open: bool = True
+
+    def charge(self, usage: Usage) -> None:
+        """See `Admitted.charge`."""
+        assert self.is_open, "a try is charged or dropped once"
+        self.bill.entries.append(self.bill.costs._settle(self, usage))
+        self.is_open = False
+
+    def drop(self) -> None:
+        """See `Admitted.drop`."""
+        if self.is_open:
+            self.bill.costs._drop(self)
+            self.is_open = False
+
 
 @dataclass(slots=True)
 class Bill:
-    """What one request has used so far, per model. Rows are written when it is settled."""
+    """What one request has used so far. Implements :class:`interlock.core.ports.Meter`."""
 
-    lines: dict[tuple[str, str], Usage] = field(default_factory=dict)
+    costs: Costs = field(repr=False)
+    ctx: Context = field(repr=False)
+    release: Release | None = None
+    app: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
     entries: list[LedgerEntry] = field(default_factory=list)
-    """Filled by the settlement."""
+    """One row a served call, in order."""
+    near: dict[str, None] = field(default_factory=dict)
+    """Names of limits that are past their warning line."""
+    _tries: list[_Try] = field(default_factory=list, repr=False)
+    _counted: set[str] = field(default_factory=set, repr=False)
 
-    def add(self, provider: str, model: str, usage: Usage) -> None:
-        """Charge `usage` of one call."""
-        self.lines[provider, model] = self.lines.get((provider, model), Usage()) + usage
+    async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
+        """See `Meter.admit`."""
+        admitted = await self.costs._admit(self, provider, model, estimate)
+        self._tries.append(admitted)
+        return admitted
+
+    async def add(self, provider: str, model: str, usage: Usage) -> None:
+        """Admit and charge a call whose usage is known."""
+        (await self.admit(provider, model, usage)).charge(usage)
+
+    def drop(self) -> None:
+        """Release every try that is still open."""
+        for one in self._tries:
+            one.drop()
+
+    @property
+    def lines(self) -> dict[tuple[str, str], Usage]:
+        """Usage by provider and model."""
+        found: dict[tuple[str, str], Usage] = {}
+        for entry in self.entries:
+            key = (entry.provider, entry.model)
+            found[key] = found.get(key, Usage()) + entry.usage
+        return found
 
     @property
     def usage(self) -> Usage:
-        """Sum over models."""
-        return sum(self.lines.values(), Usage())
+        """Sum over calls."""
+        return sum((entry.usage for entry in self.entries), Usage())
 
     @property
     def cost(self) -> Money | None:
-        """Settled cost; None when any line is unpriced, or before the settlement."""
+        """Sum over calls; None when any is unpriced, or when nothing was served."""
         costs = [entry.cost for entry in self.entries]
         if not costs or any(cost is None for cost in costs):
             return None
         return sum((cost for cost in costs if cost is not None), Money.zero())
 
 
-async def _settled(work: Coroutine[None, None, None]) -> None:
+async def _finished(work: Coroutine[Any, Any, None]) -> None:
     """Wait for the settlement however often the caller is cancelled meanwhile, then let the cancellation go on."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
@@ -69,26 +130,62 @@ async def _settled(work: Coroutine[None, None, None]) -> None:
 
 
 class Costs:
-    """The ledger of all tenants."""
+    """Prices, limits and the ledger of all tenants.
 
-    def __init__(self, sql: Sql, prices: Prices) -> None:
+    What "acknowledged" means: before a call is sent, its reservation is in this worker's journal; when it was served,
+    its settlement is, before the caller's last byte. The ledger row follows in a group commit within 20 ms. A killed
+    worker's journal is settled by the next one (`cost.recovery`); with `wait_for_ledger` the row is committed before
+    the last byte as well.
+    """
+
+    def __init__(
+        self,
+        sql: Sql,
+        prices: Prices,
+        admission: Admission,
+        journal: Journal,
+        *,
+        wait_for_ledger: bool = False,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
         self._sql = sql
+        self._journal = journal
+        self._clock = clock
+        self._wait = wait_for_ledger
+        self._pending: list[LedgerEntry] = []
+        self._open: dict[str, _Try] = {}
+        self._commit: asyncio.Task[None] | None = None
+        self._tidier: asyncio.Task[None] | None = None
         self.prices = prices
+        self.admission = admission
+
+    def start(self) -> None:
+        """Begin returning idle leases and rotating the journal. Needs a running loop."""
+        self._tidier = asyncio.ensure_future(self._tidy_now_and_then())
+
+    @property
+    def waiting(self) -> int:
+        """Ledger rows not yet committed."""
+        return len(self._pending)
+
+    @property
+    def open_calls(self) -> int:
+        """Reservations not yet settled."""
+        return len(self._open)
 
     def quote(self, bill: Bill) -> Money | None:
-        """What the bill would cost if it were settled now; None when any line is unpriced."""
-        costs = [self.prices.price(provider, model, usage) for (provider, model), usage in bill.lines.items()]
-        if any(cost is None for cost in costs):
-            return None
-        return sum((cost for cost in costs if cost is not None), Money.zero())
+        """Cost of the bill so far; None when any call is unpriced."""
+        return bill.cost if bill.entries else Money.zero()
 
     @asynccontextmanager
-    async def reserve(self, ctx: Context, release: Release | None, *, app: str = "") -> AsyncIterator[Bill]:
-        """Open a bill; on every exit its lines go to the ledger in one transaction.
+    async def reserve(
+        self, ctx: Context, release: Release | None, *, app: str = "", tags: dict[str, str] | None = None
+    ) -> AsyncIterator[Bill]:
+        """Open a bill; on every exit its open try is released and its rows go to the ledger.
 
         A client that leaves cancels the task, not the settlement.
         """
-        bill = Bill()
+        bill = Bill(self, ctx, release, release.app if release else app, tags or {})
         outcome: Outcome = "ok"
         try:
             yield bill
@@ -102,37 +199,144 @@ class Costs:
             outcome = "error"
             raise
         finally:
-            self._price(ctx, release, app, bill, outcome)
-            await _settled(self._store(tuple(bill.entries)))
+            bill.drop()
+            if bill.entries:
+                if outcome != "ok":
+                    bill.entries[:] = [replace(entry, outcome=outcome) for entry in bill.entries]
+                self._pending.extend(bill.entries)
+                self._commit_soon()
+                if self._wait:
+                    await _finished(self.flush())
 
-    def _price(self, ctx: Context, release: Release | None, app: str, bill: Bill, outcome: Outcome) -> None:
-        for (provider, model), usage in bill.lines.items():
-            price = self.prices.lookup(provider, model, usage)
-            bill.entries.append(
-                LedgerEntry(
-                    id=new_id("led"),
-                    tenant=ctx.tenant,
-                    at=now(),
-                    principal=ctx.principal.id,
-                    end_user=ctx.end_user.id if ctx.end_user else "",
-                    app=release.app if release else app,
-                    release=release.id if release else None,
-                    trace_id=ctx.trace_id,
-                    provider=provider,
-                    model=model,
-                    usage=usage,
-                    cost=price.cost,
-                    price=price.source,
-                    outcome=outcome,
-                )
+    async def _admit(self, bill: Bill, provider: str, model: str, estimate: Usage) -> _Try:
+        if len(self._pending) > _MAX_WAITING:
+            raise Unavailable(
+                "the ledger cannot be written, so no call that costs something is made",
+                hint="see the log of the database: interlock doctor",
+                code="ledger_unavailable",
             )
+        ctx = bill.ctx
+        money = self.prices.price(provider, model, estimate)
+        subject = Subject(
+            ctx.tenant,
+            ctx.principal.key_id or ctx.principal.id,
+            ctx.end_user.id if ctx.end_user else "",
+            ctx.end_user.groups if ctx.end_user else frozenset(),
+            bill.app,
+            bill.tags,
+            provider,
+            model,
+        )
+        reservation = await self.admission.reserve(subject, Demand(estimate.total_tokens, money), counted=bill._counted)
+        for name in reservation.near:
+            bill.near[name] = None
+        record = Reserved(
+            id=new_id("led"),
+            at_ns=int(self._clock().timestamp() * 1e9),
+            tenant=ctx.tenant,
+            principal=ctx.principal.id,
+            end_user=subject.user,
+            app=bill.app,
+            release=bill.release.id if bill.release else None,
+            trace_id=ctx.trace_id,
+            provider=provider,
+            model=model,
+            input_tokens=estimate.input_tokens,
+            output_tokens=estimate.output_tokens,
+            held=reservation.held(),
+            tags=bill.tags,
+        )
+        try:
+            self._journal.append(record)
+        except BaseException:
+            self.admission.release(reservation.taken)
+            raise
+        opened = self._open[record.id] = _Try(bill, record, reservation)
+        return opened
 
-    async def _store(self, entries: tuple[LedgerEntry, ...]) -> None:
-        if entries:
-            await self._sql.write(lambda conn: store.insert_all(conn, entries))
+    def _settle(self, opened: _Try, usage: Usage) -> LedgerEntry:
+        record = opened.record
+        price = self.prices.lookup(record.provider, record.model, usage)
+        self._journal.append(
+            Settled(
+                record.id,
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cached_tokens,
+                usage.cache_write_tokens,
+                usage.reasoning_tokens,
+                usage.estimated,
+                None if price.cost is None else price.cost.nano,
+                price.source,
+            )
+        )
+        del self._open[record.id]
+        self.admission.settle(opened.reservation, Demand(usage.total_tokens, price.cost))
+        return entry_of(record, usage, price.cost, price.source, "ok")
+
+    def _drop(self, opened: _Try) -> None:
+        self._journal.append(Dropped(opened.record.id))
+        del self._open[opened.record.id]
+        self.admission.release(opened.reservation.taken)
+
+    def _commit_soon(self) -> None:
+        if self._commit is None or self._commit.done():
+            self._commit = asyncio.ensure_future(self._commit_all())
+
+    async def _commit_all(self) -> None:
+        await asyncio.sleep(_COMMIT_EVERY_S)
+        while self._pending:
+            try:
+                await self._store_pending()
+            except Exception as error:  # noqa: BLE001 - a border: the rows stay, and are tried again
+                _log.error("ledger rows wait for the database: %s", type(error).__name__, exc_info=error)
+                await asyncio.sleep(_RETRY_S)
+
+    async def _store_pending(self) -> None:
+        rows = self._pending[:2000]
+        await self._sql.write(lambda conn: store.insert_all(conn, rows))
+        del self._pending[: len(rows)]
+
+    async def flush(self) -> None:
+        """Commit every settled call now. Raises: what the database raises."""
+        if self._commit is not None and not self._commit.done():
+            self._commit.cancel()
+            await asyncio.wait([self._commit])
+        while self._pending:
+            await self._store_pending()
+
+    async def _tidy_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(_TIDY_EVERY_S)
+            try:
+                await self.tidy()
+            except Exception as error:  # noqa: BLE001 - a border: the next round tries again
+                _log.warning("idle leases of limits were not returned: %s", type(error).__name__)
+
+    async def tidy(self) -> None:
+        """Return idle leases; begin a new journal file when the present one has grown."""
+        await self.admission.tidy()
+        if self._journal.is_long:
+            old = self._journal.rotate([*self.admission.leases(), *(opened.record for opened in self._open.values())])
+            await self.flush()
+            old.unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        """Commit the ledger, return all leases, and remove the journal when nothing is open in it."""
+        if self._tidier is not None:
+            self._tidier.cancel()
+            await asyncio.wait([self._tidier])
+        stored = False
+        try:
+            await self.flush()
+            await self.admission.tidy(all_of_it=True)
+            stored = not self._open
+        finally:
+            self._journal.close(remove=stored)
 
     async def ledger(self, ctx: Context, *, trace_id: str | None = None, limit: int = 100) -> Sequence[LedgerEntry]:
         """Ledger rows of the tenant, newest first."""
+        await self.flush()
         return await self._sql.read(lambda conn: store.entries(conn, ctx.tenant, trace_id=trace_id, limit=limit))
 
     async def spend(
@@ -144,4 +348,35 @@ class Costs:
         until: datetime,
     ) -> Sequence[Spend]:
         """Sums over a period, largest cost first."""
+        await self.flush()
         return await self._sql.read(lambda conn: store.spend(conn, ctx.tenant, by=by, since=since, until=until))
+
+    async def limit_use(self, ctx: Context) -> Sequence[LimitUse]:
+        """How far each limit of the tenant is used now."""
+        return await self.admission.use(ctx.tenant)
+
+    async def load_rules(self, tenant: TenantId) -> None:
+        """Read the run-time rules of a tenant."""
+        specs = await self._sql.read(lambda conn: store.rules(conn, tenant))
+        self.admission.use_rules(tenant, [LimitRule.model_validate(spec) for spec in specs])
+
+
+def entry_of(record: Reserved, usage: Usage, cost: Money | None, price: str, outcome: Outcome) -> LedgerEntry:
+    """The ledger row of a journalled call."""
+    return LedgerEntry(
+        id=record.id,
+        tenant=TenantId(record.tenant),
+        at=datetime.fromtimestamp(record.at_ns / 1e9, UTC),
+        principal=record.principal,
+        end_user=record.end_user,
+        app=record.app,
+        release=None if record.release is None else ReleaseId(record.release),
+        trace_id=TraceId(record.trace_id),
+        provider=record.provider,
+        model=record.model,
+        usage=usage,
+        cost=cost,
+        price=price,
+        outcome=outcome,
+        tags=record.tags,
+    )

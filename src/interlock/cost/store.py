@@ -7,14 +7,15 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.dialects import postgresql, sqlite
 
 from interlock.core.ids import ReleaseId, TenantId, TraceId
 from interlock.core.messages import Usage
 from interlock.core.money import Money
 from interlock.cost.types import LedgerEntry, Spend
-from interlock.stores.sql.base import UtcDateTime, metadata
+from interlock.stores.sql.base import Json, UtcDateTime, metadata
 
-__all__ = ["entries", "insert_all", "spend"]
+__all__ = ["delete_rule", "entries", "insert_all", "put_rule", "rules", "spend"]
 
 ledger = sa.Table(
     "ledger",
@@ -37,40 +38,52 @@ ledger = sa.Table(
     sa.Column("cost_nano", sa.BigInteger),
     sa.Column("price", sa.String(256), nullable=False),
     sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("cache_write_tokens", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("tags", Json),
     sa.Index("ix_ledger_tenant_at", "tenant", "at"),
     sa.Index("ix_ledger_tenant_trace_id", "tenant", "trace_id"),
 )
 
+limit_rules = sa.Table(
+    "limit_rules",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("spec", Json, nullable=False),
+    sa.Column("created_by", sa.String(128), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
 
-def _insert(conn: Connection, entry: LedgerEntry) -> None:
-    conn.execute(
-        ledger.insert().values(
-            id=entry.id,
-            tenant=entry.tenant,
-            at=entry.at,
-            principal=entry.principal,
-            end_user=entry.end_user,
-            app=entry.app,
-            release=entry.release,
-            trace_id=entry.trace_id,
-            provider=entry.provider,
-            model=entry.model,
-            input_tokens=entry.usage.input_tokens,
-            output_tokens=entry.usage.output_tokens,
-            cached_tokens=entry.usage.cached_tokens,
-            reasoning_tokens=entry.usage.reasoning_tokens,
-            estimated=entry.usage.estimated,
-            cost_nano=None if entry.cost is None else entry.cost.nano,
-            price=entry.price,
-            outcome=entry.outcome,
-        )
-    )
+
+def _values(entry: LedgerEntry) -> dict[str, object]:
+    return {
+        "id": entry.id,
+        "tenant": entry.tenant,
+        "at": entry.at,
+        "principal": entry.principal,
+        "end_user": entry.end_user,
+        "app": entry.app,
+        "release": entry.release,
+        "trace_id": entry.trace_id,
+        "provider": entry.provider,
+        "model": entry.model,
+        "input_tokens": entry.usage.input_tokens,
+        "output_tokens": entry.usage.output_tokens,
+        "cached_tokens": entry.usage.cached_tokens,
+        "cache_write_tokens": entry.usage.cache_write_tokens,
+        "reasoning_tokens": entry.usage.reasoning_tokens,
+        "estimated": entry.usage.estimated,
+        "cost_nano": None if entry.cost is None else entry.cost.nano,
+        "price": entry.price,
+        "outcome": entry.outcome,
+        "tags": dict(entry.tags) or None,
+    }
 
 
 def insert_all(conn: Connection, rows: Sequence[LedgerEntry]) -> None:
-    """Add rows; all or none. A second row of an id is refused by the key, so a call is never charged twice."""
-    for row in rows:
-        _insert(conn, row)
+    """Add rows; all or none. A second row of an id is left out, so a call is never charged twice."""
+    insert = postgresql.insert(ledger) if conn.dialect.name == "postgresql" else sqlite.insert(ledger)
+    conn.execute(insert.on_conflict_do_nothing(index_elements=["id"]), [_values(row) for row in rows])
 
 
 def entries(conn: Connection, tenant: TenantId, *, trace_id: str | None, limit: int) -> list[LedgerEntry]:
@@ -93,10 +106,18 @@ def _entry(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
         trace_id=TraceId(row.trace_id),
         provider=row.provider,
         model=row.model,
-        usage=Usage(row.input_tokens, row.output_tokens, row.cached_tokens, row.reasoning_tokens, row.estimated),
+        usage=Usage(
+            row.input_tokens,
+            row.output_tokens,
+            row.cached_tokens,
+            row.reasoning_tokens,
+            row.estimated,
+            row.cache_write_tokens,
+        ),
         cost=None if row.cost_nano is None else Money(row.cost_nano),
         price=row.price,
         outcome=row.outcome,
+        tags=row.tags or {},
     )
 
 
@@ -124,3 +145,21 @@ def spend(conn: Connection, tenant: TenantId, *, by: str, since: datetime, until
         .order_by(total.desc(), column)
     )
     return [Spend(r.key, r.calls, int(r.unpriced), int(r.inputs), int(r.outputs), Money(int(r.cost))) for r in rows]
+
+
+def rules(conn: Connection, tenant: TenantId) -> list[dict[str, object]]:
+    """Specs of a tenant's run-time limit rules, by name."""
+    query = sa.select(limit_rules.c.spec).where(limit_rules.c.tenant == tenant).order_by(limit_rules.c.name)
+    return list(conn.execute(query).scalars())
+
+
+def put_rule(conn: Connection, tenant: TenantId, name: str, spec: dict[str, object], *, by: str, at: datetime) -> None:
+    """Store a rule, replacing the tenant's rule of that name."""
+    delete_rule(conn, tenant, name)
+    conn.execute(limit_rules.insert().values(tenant=tenant, name=name, spec=spec, created_by=by, created_at=at))
+
+
+def delete_rule(conn: Connection, tenant: TenantId, name: str) -> bool:
+    """Remove a rule; True when it was there."""
+    where = sa.and_(limit_rules.c.tenant == tenant, limit_rules.c.name == name)
+    return conn.execute(sa.delete(limit_rules).where(where)).rowcount > 0

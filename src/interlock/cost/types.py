@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from interlock.core.ids import ReleaseId, TenantId, TraceId
 from interlock.core.messages import Usage
 from interlock.core.money import Money
+from interlock.cost.limits import LimitRule
 
 __all__ = ["CostSettings", "LedgerEntry", "Outcome", "PriceOverride", "Spend"]
 
-Outcome = Literal["ok", "error", "blocked", "cancelled"]
+Outcome = Literal["ok", "error", "blocked", "cancelled", "orphaned", "shadow"]
+"""How the request ended. `orphaned`: its worker died in mid-call, and the reservation's estimate stands until it is
+reconciled. `shadow`: a copy of a request, sent to a second target, whose answer nobody got."""
 
 
 class PriceOverride(BaseModel):
@@ -31,6 +35,23 @@ class CostSettings(BaseModel):
     """Section `cost`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limits: list[LimitRule] = Field(default_factory=list, description="limits and budgets; see docs/how-to/limits.md")
+    wait_for_ledger: bool = Field(
+        default=False, description="commit the ledger row before the last byte of an answer, not just after"
+    )
+    journal_fsync: bool = Field(
+        default=False, description="the spending journal also survives loss of power; milliseconds a call"
+    )
+
+    @field_validator("limits")
+    @classmethod
+    def _named_once(cls, limits: list[LimitRule]) -> list[LimitRule]:
+        names = [rule.name for rule in limits]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two rules are named {twice!r}")
+        return limits
 
     prices: dict[str, PriceOverride] = Field(
         default_factory=dict, description="'provider/model' or 'provider/*' to its price"
@@ -57,6 +78,8 @@ class LedgerEntry:
     price: str
     """Which price applied: ``genai-prices:openai/gpt-4o``, ``override:local/*``, or ``unpriced``."""
     outcome: Outcome
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Labels that the caller sent."""
 
 
 class Spend(NamedTuple):

@@ -7,7 +7,7 @@ by context managers, so blocking, a provider that dies and a client that leaves 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from interlock.flows.answer import answer
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
 from interlock.gateway.profiles import profile
+from interlock.gateway.service import Served
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.service import Record
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -60,13 +61,15 @@ def has_knowledge(release: Release) -> bool:
 
 
 @asynccontextmanager
-async def _open(parts: Parts, ctx: Context, release: Release | None, action: str) -> AsyncIterator[_Line]:
+async def _open(
+    parts: Parts, ctx: Context, release: Release | None, action: str, tags: Mapping[str, str]
+) -> AsyncIterator[_Line]:
     """Span, audit line and bill around one request. The bill is settled first, so the other two can state the cost."""
     with parts.observe.span(ctx, "chat", release) as (span, inner):
         async with parts.governance.record(inner, release, action=action) as record:
             bill: Bill | None = None
             try:
-                async with parts.cost.reserve(inner, release) as bill:
+                async with parts.cost.reserve(inner, release, tags=dict(tags)) as bill:
                     yield _Line(inner, span, record, bill)
             finally:
                 if bill is not None:
@@ -95,9 +98,12 @@ def _receipt(line: _Line, parts: Parts, release: Release | None) -> Receipt:
 
 
 async def ask(
-    parts: Parts, ctx: Context, request: ChatRequest, release: Release
+    parts: Parts, ctx: Context, request: ChatRequest, release: Release, *, served: Served | None = None
 ) -> AsyncGenerator[AnswerEvent | Receipt, None]:
     """Answer the last user message from the app's documents.
+
+    Args:
+        served: filled in by the model's calls, by the last of several.
 
     Yields a Quote early, each sentence after its checks, the Answer, and last a Receipt.
     Raises: InvalidInput, Blocked, TooLarge, ModelMissing, and the gateway's errors when not even a quote can be given.
@@ -110,7 +116,7 @@ async def ask(
         raise InvalidInput("there is no question: the last user message is empty", param="messages")
     ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
 
-    async with _open(parts, ctx, release, "chat.answer") as line:
+    async with _open(parts, ctx, release, "chat.answer", request.tags) as line:
         system = render(line.ctx, release)
         await parts.guardrails.check_input(line.ctx, release, question)
         found = await parts.knowledge.search(
@@ -136,7 +142,7 @@ async def ask(
             passages=passages,
             spec=spec,
             tier=tier,
-            model=metered(parts.gateway, line.bill, _generating(route)),
+            model=metered(parts.gateway, line.bill, _generating(route), served),
             system=system,
             grounding=parts.grounding,
             on_usage=lambda _: None,  # `metered` puts usage on the bill, broken-off calls included
@@ -216,7 +222,7 @@ def _describe(line: _Line, finished: Answer) -> None:
 
 
 async def chat(
-    parts: Parts, ctx: Context, request: ChatRequest, release: Release | None
+    parts: Parts, ctx: Context, request: ChatRequest, release: Release | None, *, served: Served | None = None
 ) -> AsyncGenerator[ChatEvent | Receipt, None]:
     """A model's answer, passed on as it comes; an app without documents adds its prompt and its guardrails.
 
@@ -226,7 +232,7 @@ async def chat(
         route = parts.gateway.route(request.model)
     else:
         route = RouteSpec.model_validate(release.components["route"], extra="ignore")
-    async with _open(parts, ctx, release, "chat.model") as line:
+    async with _open(parts, ctx, release, "chat.model", request.tags) as line:
         if release is None:
             line.span.set({"gen_ai.request.model": request.model})
             line.record.subject = request.model
@@ -234,7 +240,7 @@ async def chat(
             await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
             turns = tuple(message for message in request.messages if message.role != "system")
             request = replace(request, messages=(text_message("system", render(line.ctx, release)), *turns))
-        events = metered(parts.gateway, line.bill, route)(line.ctx, request)
+        events = metered(parts.gateway, line.bill, route, served)(line.ctx, request)
         if release is not None:
             events = _watched(parts, release, events)
         async with aclosing(events):

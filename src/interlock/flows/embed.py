@@ -19,8 +19,7 @@ async def embed(parts: Parts, ctx: Context, model: str, texts: Sequence[str]) ->
             parts.cost.reserve(inner, None) as bill,
         ):
             record.subject = model
-            result = await parts.gateway.embed(inner, model, texts)
-            bill.add(result.target.provider, result.target.model, result.usage)
+            result = await parts.gateway.embed(inner, model, texts, meter=bill)
             record.set(texts=len(texts), input_tokens=result.usage.input_tokens)
             cost = parts.cost.quote(bill)
             span.set(

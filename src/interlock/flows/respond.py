@@ -20,6 +20,7 @@ from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.flows.views import answer_view, citation_view, receipt_view
 from interlock.gateway.ports import Asked, Frame, Inbound
+from interlock.gateway.service import Served
 
 __all__ = ["Keep", "Responding", "codec"]
 
@@ -43,14 +44,14 @@ class _Step(NamedTuple):
 
 
 async def _steps(
-    parts: Parts, ctx: Context, request: ChatRequest, release: Release | None
+    parts: Parts, ctx: Context, request: ChatRequest, release: Release | None, served: Served
 ) -> AsyncGenerator[_Step, None]:
-    """Events of the canonical answer, with what each says beyond it; the last one is a Finish with the whole receipt."""
+    """Events of the canonical answer, with what each says beyond it; the last is a Finish with the whole receipt."""
     knowledge = release is not None and has_knowledge(release)
     if release is not None and knowledge:
-        events: AsyncGenerator[Any, None] = ask(parts, ctx, request, release)
+        events: AsyncGenerator[Any, None] = ask(parts, ctx, request, release, served=served)
     else:
-        events = chat(parts, ctx, request, release)
+        events = chat(parts, ctx, request, release, served=served)
     sentences = 0
     finish: Finish | None = None
     facts: dict[str, Any] = {}
@@ -100,12 +101,14 @@ class Responding:
         self._release = release
         self._reply = wire.reply(asked)
         self._keep = keep
+        self.served = Served()
+        """Which targets were tried and why, once an answer began."""
 
     async def whole(self) -> dict[str, Any]:
         """The answer as one object. Raises: what the flows raise."""
         events: list[ChatEvent] = []
         extension: Mapping[str, object] = {}
-        async with aclosing(_steps(self._parts, self._ctx, self._request, self._release)) as steps:
+        async with aclosing(_steps(self._parts, self._ctx, self._request, self._release, self.served)) as steps:
             async for step in steps:
                 if step.text is not None:
                     events = [TextDelta(step.text)]
@@ -120,7 +123,7 @@ class Responding:
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """The answer as server-sent events. An error before the first one is raised, a later one is told."""
         begun = False
-        async with aclosing(_steps(self._parts, self._ctx, self._request, self._release)) as steps:
+        async with aclosing(_steps(self._parts, self._ctx, self._request, self._release, self.served)) as steps:
             try:
                 async for step in steps:
                     frames = self._reply.frames(step.event, step.extension)

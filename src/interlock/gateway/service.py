@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from typing import NamedTuple
 
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
-from interlock.core.errors import DeadlineExceeded, InterlockError, InvalidInput, NotFound, ProviderError, Unavailable
+from interlock.core.errors import InterlockError, InvalidInput, NotFound
 from interlock.core.messages import (
     ChatEvent,
     ChatRequest,
@@ -29,27 +29,19 @@ from interlock.core.messages import (
     Usage,
 )
 from interlock.core.plugins import Registry
-from interlock.core.trace import Span
+from interlock.core.ports import Meter, PriceBook
+from interlock.gateway.attempt import Attempt, Attempts, FreeMeter
+from interlock.gateway.call import Call, Served
+from interlock.gateway.health import Health
 from interlock.gateway.ports import Provider, ProviderDeps, ProviderFactory, Warmable
 from interlock.gateway.profiles import profile
-from interlock.gateway.retry import backoff_s, worth_retrying
+from interlock.gateway.routing import Conditions, Facts, Plan, need_of, plan
 from interlock.gateway.settings import GatewaySettings
 from interlock.gateway.types import ModelProfile, RouteSpec, Target
 
 __all__ = ["Embeddings", "Gateway", "Served", "collect"]
 
-_log = logging.getLogger("interlock.gateway")
 PROVIDERS: Registry[ProviderFactory] = Registry("provider", "interlock.gateway.providers")
-
-
-@dataclass(slots=True)
-class Served:
-    """Filled while a stream runs: which target answered, and what it used. What the bill and the span read."""
-
-    target: Target | None = None
-    usage: Usage | None = None
-    attempts: int = 0
-    fallbacks: int = 0
 
 
 class Embeddings(NamedTuple):
@@ -64,6 +56,7 @@ class Gateway:
     """All configured providers behind one `stream`.
 
     Args:
+        prices: for routes that order by cost.
         sleep: waits before another try, in seconds.
     """
 
@@ -72,12 +65,14 @@ class Gateway:
         settings: GatewaySettings,
         deps: ProviderDeps,
         *,
+        prices: PriceBook | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._sleep = sleep
         self._settings = settings
         self._deps = deps
-        self._providers: dict[str, Provider] = {}
+        self._facts = Facts(settings.approvals, settings.must_be_approved, prices)
+        self._attempts = Attempts(settings, self._open, time.monotonic)
 
     @property
     def provider_names(self) -> list[str]:
@@ -104,14 +99,15 @@ class Gateway:
                     hint=_near(name, list(self._settings.routes), "routes"),
                 )
             return self._settings.routes[name]
-        target = self._target(model)
+        target = self.target(model)
         return RouteSpec(targets=[str(target)], max_output_tokens=profile(target.model).max_output_tokens)
 
     def profile_of(self, route: RouteSpec) -> ModelProfile:
         """Facts about the route's first target."""
         return profile(Target.parse(route.targets[0]).model)
 
-    def _target(self, name: str) -> Target:
+    def target(self, name: str) -> Target:
+        """The target of a name. Raises: InvalidInput, NotFound: there is no such provider."""
         try:
             target = Target.parse(name)
         except ValueError as error:
@@ -125,125 +121,139 @@ class Gateway:
             )
         return target
 
-    def _provider(self, name: str) -> Provider:
-        if name not in self._providers:
-            settings = self._settings.providers[name]
-            self._providers[name] = PROVIDERS.get(settings.kind)(name, settings, self._deps)
-        return self._providers[name]
+    def provider(self, name: str) -> Provider:
+        """A configured provider, opened on first use."""
+        return self._attempts.provider(name)
+
+    @property
+    def opened(self) -> Mapping[str, Provider]:
+        """Providers that are in use."""
+        return self._attempts.opened
+
+    def _open(self, name: str) -> Provider:
+        settings = self._settings.providers[name]
+        return PROVIDERS.get(settings.kind)(name, settings, self._deps)
+
+    @property
+    def health(self) -> Health:
+        """How the targets are doing, as this worker sees it."""
+        return self._attempts.health
+
+    def plan(
+        self,
+        request: ChatRequest,
+        route: RouteSpec,
+        *,
+        ctx: Context | None = None,
+        conditions: Conditions = Conditions(),  # noqa: B008 (frozen)
+        last_resort: bool = False,
+    ) -> Plan:
+        """Which targets would be tried for a request now, and why not the others."""
+        unit = "" if ctx is None or route.sticky == "none" else _sticky_unit(ctx, route.sticky)
+        return plan(
+            route,
+            need_of(request, route),
+            self.health,
+            self._facts,
+            conditions=conditions,
+            unit=unit,
+            targets=route.smaller if last_resort else None,
+        )
 
     async def stream(
-        self, ctx: Context, request: ChatRequest, *, route: RouteSpec | None = None, served: Served | None = None
+        self,
+        ctx: Context,
+        request: ChatRequest,
+        *,
+        route: RouteSpec | None = None,
+        served: Served | None = None,
+        meter: Meter | None = None,
+        conditions: Conditions = Conditions(),  # noqa: B008 (frozen)
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer `request` from the first target that can, falling back until a first token was sent.
 
         Args:
             route: overrides the route that `request.model` names.
             served: filled in as the call proceeds.
+            meter: admits each try under the caller's limits and is charged for the one that serves.
+            conditions: the caller's own, besides the route's.
 
-        Yields deltas and one Finish. Raises: the last target's error when every target failed.
+        Yields deltas and one Finish. Raises: the last target's error when every target failed; Unavailable
+        (`no_target`) when none may be tried.
         """
         route = route or self.route(request.model)
         served = served or Served()
         request = _with_defaults(request, route)
         ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
-        last: InterlockError | None = None
-        for position, name in enumerate(route.targets):
-            target = self._target(name)
-            served.fallbacks = position
-            for attempt in range(1, route.retries + 2):
-                served.attempts += 1
-                began = False
-                try:
-                    async with aclosing(self._try(ctx, request, target, route, served)) as events:
-                        async for event in events:
-                            began = True
-                            yield event
-                    return
-                except InterlockError as error:
-                    last = error
-                    # A token already sent cannot be taken back, and a deadline is the caller's: neither falls back.
-                    if began or ctx.deadline.remaining_s() <= 0:
-                        raise
-                    if attempt > route.retries or not worth_retrying(error):
-                        break
-                    wait = backoff_s(attempt, error)
-                    if wait >= ctx.deadline.remaining_s():
-                        break
-                    await self._sleep(wait)
-        assert last is not None
-        raise last
-
-    async def _try(
-        self, ctx: Context, request: ChatRequest, target: Target, route: RouteSpec, served: Served
-    ) -> AsyncGenerator[ChatEvent, None]:
-        with ctx.span(f"chat {target.model}") as (span, ctx):
-            span.set(_request_attributes(request, target, served))
-            events = self._provider(target.provider).stream(ctx, request, target.model)
-            async with aclosing(events):
-                first = True
-                while True:
-                    limit = ctx.deadline.remaining_s()
-                    if first:
-                        limit = min(limit, route.first_token_timeout_s)
-                    try:
-                        async with asyncio.timeout(limit):
-                            event = await anext(events)
-                    except StopAsyncIteration:
-                        if served.usage is None:
-                            raise Unavailable(
-                                f"provider {target.provider!r} ended its answer without finishing it",
-                                code="provider_incomplete",
-                            ) from None
-                        return
-                    except TimeoutError as error:
-                        what = "sending a first token" if first else "answering"
-                        raise DeadlineExceeded(
-                            f"{target} took more than {limit:.1f} s {what}",
-                            hint="raise the route's first_token_timeout_s or total_timeout_s",
-                        ) from error
-                    except InterlockError:
-                        raise
-                    except Exception as error:
-                        _log.error("provider %s failed: %s", target.provider, type(error).__name__, exc_info=error)
-                        raise ProviderError(
-                            f"provider {target.provider!r} failed: {type(error).__name__}",
-                            provider=target.provider,
-                            code="provider_failed",
-                            hint="the log has the details",
-                        ) from error
-                    if first:
-                        served.target = target
-                        first = False
-                    if isinstance(event, Finish):
-                        served.usage = event.usage
-                        _finish_attributes(span, event)
+        served.decision.strategy = route.strategy
+        call = Call(self._attempts, request, route, served=served, meter=meter or FreeMeter(), sleep=self._sleep)
+        try:
+            planned = self.plan(request, route, ctx=ctx, conditions=conditions)
+            async with aclosing(call.run(ctx, planned)) as events:
+                async for event in events:
                     yield event
+            return
+        except InterlockError as error:
+            if call.began or "smaller" not in route.degrade or ctx.deadline.remaining_s() <= 0:
+                raise
+            failed = error
+        smaller = self.plan(request, route, ctx=ctx, conditions=conditions, last_resort=True)
+        if not smaller.order:
+            raise failed
+        async with aclosing(call.run(ctx, smaller)) as events:
+            async for event in events:
+                yield event
 
     async def complete(
-        self, ctx: Context, request: ChatRequest, *, route: RouteSpec | None = None, served: Served | None = None
+        self,
+        ctx: Context,
+        request: ChatRequest,
+        *,
+        route: RouteSpec | None = None,
+        served: Served | None = None,
+        meter: Meter | None = None,
     ) -> ChatResult:
         """The whole answer at once."""
-        return await collect(self.stream(ctx, request, route=route, served=served))
+        return await collect(self.stream(ctx, request, route=route, served=served, meter=meter))
 
-    async def embed(self, ctx: Context, model: str, texts: Sequence[str]) -> Embeddings:
-        """Vectors of `texts` by the embedding model ``provider/model``."""
-        target = self._target(model)
-        with ctx.span(f"embeddings {target.model}") as (span, inner):
-            span.set({"gen_ai.operation.name": "embeddings", "gen_ai.request.model": str(target)})
-            vectors, tokens = await self._provider(target.provider).embed(inner, texts, target.model)
-            span.set({"gen_ai.usage.input_tokens": tokens})
-        return Embeddings(vectors, target, Usage(input_tokens=tokens))
+    async def embed(self, ctx: Context, model: str, texts: Sequence[str], *, meter: Meter | None = None) -> Embeddings:
+        """Vectors of `texts` by the embedding model ``provider/model`` or by the targets of ``route/NAME``, in order.
 
-    def provider_of(self, model: str) -> tuple[Target, Provider]:
-        """The provider behind ``provider/model``, for the endpoints beyond chat and embeddings. Raises: NotFound."""
-        target = self._target(model)
-        return target, self._provider(target.provider)
+        The space of a vector belongs to its model, so a route of several models is for mirrors of one model.
+        """
+        route = self.route(model)
+        last: InterlockError | None = None
+        for name in route.targets:
+            target = self.target(name)
+            estimate = Usage(-(-sum(len(text.encode()) for text in texts) // 3) + 2 * len(texts), estimated=True)
+            try:
+                opened = self._attempts.attempt(
+                    ctx, target, meter or FreeMeter(), estimate, what="embeddings", priority=route.priority
+                )
+                async with opened as attempt:
+                    vectors, tokens = await self.provider(target.provider).embed(attempt.ctx, texts, target.model)
+                    usage = Usage(input_tokens=tokens) if tokens else estimate
+                    attempt.span.set({"gen_ai.usage.input_tokens": usage.input_tokens})
+                    attempt.charge(usage)
+                return Embeddings(vectors, target, usage)
+            except InterlockError as error:
+                if isinstance(error, InvalidInput):
+                    raise
+                last = error
+        assert last is not None, "a route has a target"
+        raise last
+
+    def attempt(
+        self, ctx: Context, target: Target, meter: Meter, estimate: Usage, *, what: str
+    ) -> AbstractAsyncContextManager[Attempt]:
+        """Admission, a turn, health and a span around one call beyond chat and embeddings (rerank, audio, images)."""
+        return self._attempts.attempt(ctx, target, meter, estimate, what=what, priority="normal")
 
     async def require_listed(self, model: str) -> None:
         """Raise NotFound when the provider of ``provider/model`` lists models and this one is not among them."""
-        target, provider = self.provider_of(model)
+        target = self.target(model)
         try:
-            listed = await provider.models()
+            listed = await self.provider(target.provider).models()
         except InterlockError:
             # Whether it exists cannot be known now; asking it will tell.
             return
@@ -260,7 +270,7 @@ class Gateway:
         names = [f"route/{name}" for name in self._settings.routes]
         for provider in self._settings.providers:
             try:
-                names += [str(Target(provider, model)) for model in await self._provider(provider).models()]
+                names += [str(Target(provider, model)) for model in await self.provider(provider).models()]
             except InterlockError:
                 # A provider that is down lists nothing; `doctor` and the console say why.
                 continue
@@ -273,7 +283,7 @@ class Gateway:
             target = Target.parse(name)
             if target.provider not in self._settings.providers:
                 continue
-            provider = self._provider(target.provider)
+            provider = self.provider(target.provider)
             if isinstance(provider, Warmable):
                 try:
                     await provider.warm(target.model)
@@ -287,13 +297,11 @@ class Gateway:
         """Models of one provider. Raises whatever it raises: for `doctor` and the console."""
         if provider not in self._settings.providers:
             raise NotFound(f"no provider named {provider!r}", hint=_near(provider, self.provider_names, "providers"))
-        return await self._provider(provider).models()
+        return await self.provider(provider).models()
 
     async def close(self) -> None:
         """Close every provider that was used."""
-        for provider in self._providers.values():
-            await provider.close()
-        self._providers.clear()
+        await self._attempts.close()
 
 
 async def collect(events: AsyncGenerator[ChatEvent, None]) -> ChatResult:
@@ -351,27 +359,8 @@ def _with_defaults(request: ChatRequest, route: RouteSpec) -> ChatRequest:
     )
 
 
-def _request_attributes(request: ChatRequest, target: Target, served: Served) -> dict[str, str | int | float]:
-    attributes: dict[str, str | int | float] = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": target.provider,
-        "gen_ai.request.model": target.model,
-        "interlock.attempt": served.attempts,
-        "interlock.fallbacks": served.fallbacks,
-    }
-    if request.max_output_tokens is not None:
-        attributes["gen_ai.request.max_tokens"] = request.max_output_tokens
-    if request.temperature is not None:
-        attributes["gen_ai.request.temperature"] = request.temperature
-    return attributes
-
-
-def _finish_attributes(span: Span, finish: Finish) -> None:
-    span.set(
-        {
-            "gen_ai.response.model": finish.model,
-            "gen_ai.response.finish_reasons": finish.reason,
-            "gen_ai.usage.input_tokens": finish.usage.input_tokens,
-            "gen_ai.usage.output_tokens": finish.usage.output_tokens,
-        }
-    )
+def _sticky_unit(ctx: Context, sticky: str) -> str:
+    """What sticky routing hashes; falls back to the calling key, so that it stays put all the same."""
+    if sticky == "user" and ctx.end_user is not None:
+        return f"user:{ctx.end_user.id}"
+    return f"conversation:{ctx.conversation}" if ctx.conversation else ctx.assignment_unit

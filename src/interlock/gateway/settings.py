@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from interlock.gateway.types import RouteSpec
+from interlock.gateway.types import Approval, RouteSpec
 
-__all__ = ["GatewaySettings", "ProviderSettings", "ScriptRule"]
+__all__ = ["BreakerSettings", "GatewaySettings", "ProviderSettings", "ScriptRule"]
 
 
 class ScriptRule(BaseModel):
@@ -42,6 +42,9 @@ class ProviderSettings(BaseModel):
     idle_timeout_s: float = Field(default=60.0, gt=0, description="longest silence inside an answer")
     threads: int = Field(default=1, ge=1, le=64, description="CPU threads of a local model")
     context_tokens: int = Field(default=4096, ge=512, description="context window of a local model")
+    max_concurrency: int = Field(default=0, ge=0, description="calls at once; further ones queue; 0 sets no limit")
+    queue: int = Field(default=64, ge=0, description="calls that may wait for a turn; further ones are shed")
+    queue_timeout_s: float = Field(default=10.0, gt=0, description="longest wait for a turn")
     script: list[ScriptRule] = Field(default_factory=list)
 
     @field_validator("base_url")
@@ -53,6 +56,18 @@ class ProviderSettings(BaseModel):
             if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
                 raise ValueError("an address looks like https://host/v1")
         return value
+
+
+class BreakerSettings(BaseModel):
+    """When a failing target is given a rest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    failures: int = Field(default=5, ge=1, description="failures in a row that open it")
+    failure_rate: float = Field(default=0.5, gt=0, le=1, description="or this share of at least twice as many calls")
+    window_s: float = Field(default=30.0, gt=0)
+    pause_s: float = Field(default=5.0, gt=0, description="first rest; doubles while probes fail")
+    max_pause_s: float = Field(default=60.0, gt=0)
 
 
 class GatewaySettings(BaseModel):
@@ -79,6 +94,15 @@ class GatewaySettings(BaseModel):
     )
     batch_concurrency: int = Field(default=4, ge=1, le=256, description="lines of a batch that run at a time")
     batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
+    breaker: BreakerSettings = BreakerSettings()
+    retry_ratio: float = Field(
+        default=0.2, ge=0, le=10, description="retries may be this share of a provider's calls, besides a few a second"
+    )
+    approvals: dict[str, Approval] = Field(
+        default_factory=dict,
+        description="the provider register: 'provider/model' or a pattern, to what it is approved for",
+    )
+    must_be_approved: bool = Field(default=False, description="refuse targets that the register does not name")
     detect: bool = Field(
         default=False, description="look for a provider key in the environment and for Ollama or vLLM on this machine"
     )

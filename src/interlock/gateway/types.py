@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import date
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-__all__ = ["ModelProfile", "RouteSpec", "Target", "Tier"]
+__all__ = [
+    "Approval",
+    "Cascade",
+    "Considered",
+    "Decision",
+    "Degradation",
+    "ModelProfile",
+    "Requirements",
+    "RouteSpec",
+    "Shadow",
+    "Strategy",
+    "Target",
+    "Tier",
+]
 
 Tier = Literal["none", "small", "capable"]
 """Capability tier: `none` quotes, `small` follows one simple instruction, `capable` follows a whole answer prompt."""
+Strategy = Literal["fallback", "weighted", "cost", "latency", "cascade"]
+Degradation = Literal["smaller", "cache", "extractive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +69,148 @@ class ModelProfile:
     """True when the model refuses temperature and top_p (reasoning models)."""
 
 
+class Approval(BaseModel):
+    """What the provider register says about a target: a fact of contracts and law, not of the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uses: list[str] = Field(
+        default_factory=lambda: ["*"],
+        description="risk classes it is approved for, as 'public', 'internal'; '*' is all",
+    )
+    regions: list[str] = Field(default_factory=list, description="where it processes data, as 'eu', 'us-east'")
+    retention_days: int | None = Field(default=None, ge=0, description="how long the provider keeps content")
+    trains_on_data: bool | None = Field(default=None, description="whether the provider may train on content")
+    deprecated_on: date | None = Field(default=None, description="from this day on it is not used any more")
+    note: str = ""
+
+
+class Requirements(BaseModel):
+    """What every target of a route must meet; one that does not is passed over, however cheap or fast it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    regions: list[str] = Field(default_factory=list, description="the target must process in one of these, only")
+    use: str | None = Field(default=None, description="risk class of the app: the target must be approved for it")
+    max_retention_days: int | None = Field(default=None, ge=0)
+    no_training: bool = Field(default=False, description="the provider must not train on content")
+    tools: bool = False
+    images: bool = False
+    json_schema: bool = False
+    min_context_tokens: int = Field(default=0, ge=0)
+    max_price_per_million: str | None = Field(
+        default=None, pattern=r"^\d+(\.\d+)?$", description="US dollars for a million input and a million output tokens"
+    )
+
+
+class Shadow(BaseModel):
+    """A second target that gets a copy of some requests; its answers are measured and thrown away."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    target: str
+    share: float = Field(default=1.0, gt=0, le=1)
+
+
+class Cascade(BaseModel):
+    """When an earlier target's answer is good enough; otherwise the next one answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_chars: int = Field(default=1, ge=0)
+    finished: bool = Field(default=True, description="the answer must not have been cut off or filtered")
+    satisfies_schema: bool = Field(default=True, description="a requested JSON Schema must hold")
+    reject: list[str] = Field(default_factory=list, description="regular expressions that must not be found in it")
+
+    @field_validator("reject")
+    @classmethod
+    def _patterns(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+        return patterns
+
+
 class RouteSpec(BaseModel):
-    """Component `route` of a release: which models may answer, in order."""
+    """Component `route` of a release: which models may answer, in which order, under which conditions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     targets: list[str] = Field(min_length=1, description="'provider/model', best first; later ones are fallbacks")
+    strategy: Strategy = Field(
+        default="fallback",
+        description="fallback: in order; weighted: by share; cost: cheapest first; latency: the faster of two drawn;"
+        " cascade: in order until an answer passes `cascade`",
+    )
+    weights: dict[str, float] = Field(default_factory=dict, description="share of each target for `weighted`")
+    require: Requirements = Requirements()
+    sticky: Literal["none", "conversation", "user"] = Field(
+        default="none", description="what keeps its target under `weighted` and `latency`"
+    )
+    cascade: Cascade = Cascade()
+    shadow: Shadow | None = None
+    downgrade_at: float | None = Field(
+        default=None, gt=0, le=1, description="share of a money budget from which the cheapest target goes first"
+    )
+    degrade: list[Degradation] = Field(
+        default_factory=list, description="what to do when no target can answer, in order"
+    )
+    smaller: list[str] = Field(default_factory=list, description="targets of last resort, for `degrade: [smaller]`")
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
     max_output_tokens: int = Field(default=512, ge=1, le=1_000_000)
     total_timeout_s: float = Field(default=60.0, gt=0, le=3600)
+    try_timeout_s: float | None = Field(default=None, gt=0, le=3600, description="longest time of one try")
     first_token_timeout_s: float = Field(default=30.0, gt=0, le=3600)
     retries: int = Field(default=2, ge=0, le=10, description="tries after the first, per target, before a first token")
+    priority: Literal["low", "normal", "high"] = "normal"
 
-    @field_validator("targets")
+    @field_validator("targets", "smaller")
     @classmethod
     def _parse_targets(cls, targets: list[str]) -> list[str]:
         for name in targets:
             Target.parse(name)
         return targets
+
+    @model_validator(mode="after")
+    def _fits(self) -> RouteSpec:
+        unknown = [name for name in self.weights if name not in self.targets]
+        if unknown:
+            raise ValueError(f"weights names {unknown[0]!r}, which is no target of the route")
+        if any(weight < 0 for weight in self.weights.values()):
+            raise ValueError("a weight is not negative")
+        if self.weights and not any(self.weights.get(name, 1.0) > 0 for name in self.targets):
+            raise ValueError("at least one target needs a weight above 0")
+        if "smaller" in self.degrade and not self.smaller:
+            raise ValueError("degrade: [smaller] needs targets under `smaller`")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One target of a route and what became of it."""
+
+    target: str
+    verdict: Literal["planned", "served", "failed", "refused"]
+    code: str = ""
+    """Why not, for machines: ``region``, ``use``, ``breaker_open``, ``rate_limit_exceeded`` …"""
+    reason: str = ""
+    """Why not, for people."""
+
+
+@dataclass(slots=True)
+class Decision:
+    """How a request was routed: the order that was planned, and what happened to each target."""
+
+    strategy: Strategy = "fallback"
+    considered: list[Considered] | None = None
+
+    def header(self) -> str:
+        """For ``X-Interlock-Route``: the target that served, then the others with their reason."""
+        rows = self.considered or []
+        served = [row.target for row in rows if row.verdict == "served"]
+        others = [f"{row.target}={row.code or row.verdict}" for row in rows if row.verdict != "served"]
+        return "; ".join([*(served[-1:] or ["none"]), *others])

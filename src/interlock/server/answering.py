@@ -6,9 +6,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from interlock.core.context import Context
+from interlock.core.errors import InterlockError
 from interlock.core.release import Release
 from interlock.flows.respond import Keep, Responding, codec
 from interlock.gateway.ports import Asked
+from interlock.gateway.service import Served
 from interlock.http.callers import app_of, context_of, identity_of, read_json
 from interlock.http.streaming import ArrayStream, ClientLeft, FrameStream, after_first, while_connected
 
@@ -18,7 +20,9 @@ CLIENT_LEFT = 499
 """Nobody reads it; the access log and the metrics do (nginx's number)."""
 
 
-async def chat_endpoint(request: Request, wire: str, *, model: str | None = None, stream: bool | None = None) -> Response:
+async def chat_endpoint(
+    request: Request, wire: str, *, model: str | None = None, stream: bool | None = None
+) -> Response:
     """Authenticate, read, decode, answer."""
     ctx = await context_of(request)
     asked = codec(wire).decode(await read_json(request), model=model, stream=stream)
@@ -30,21 +34,28 @@ async def answer(request: Request, ctx: Context, wire: str, asked: Asked, *, kee
     app = app_of(request)
     release = await app.resolve(ctx, asked.request.model)
     call = Responding(app.parts, ctx, codec(wire), asked, release, keep=keep)
-    headers = headers_of(request, release)
+    headers_of(request, release)
     try:
         if not asked.request.stream:
-            return JSONResponse(await while_connected(request.receive, call.whole()), headers=headers)
+            body = await while_connected(request.receive, call.whole())
+            return JSONResponse(body, headers=headers_of(request, served=call.served))
         # The first event decides the status: an error before it is an HTTP error, one after it is an event.
         frames = await after_first(request.receive, call.frames())
     except ClientLeft:
         return Response(status_code=CLIENT_LEFT)
+    except InterlockError:
+        headers_of(request, served=call.served)
+        raise
+    headers = headers_of(request, served=call.served)
     if wire == "google.generate" and request.query_params.get("alt") != "sse":
         return ArrayStream(frames, headers)
     return FrameStream(frames, headers)
 
 
-def headers_of(request: Request, release: Release | None = None) -> dict[str, str]:
+def headers_of(request: Request, release: Release | None = None, served: Served | None = None) -> dict[str, str]:
     """What every answer of the gateway says in its head; errors repeat it."""
+    if served is not None and served.decision.considered:
+        request.state.identity["x-interlock-route"] = served.decision.header()[:2000]
     if release is not None:
         request.state.identity["x-interlock-release"] = release.id
     return identity_of(request)

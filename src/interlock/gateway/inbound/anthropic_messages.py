@@ -400,9 +400,7 @@ class _Reply:
             blocks.append({"type": "text", "text": text, "citations": None})
         for index in sorted(answer.calls):
             call = answer.calls[index]
-            blocks.append(
-                {"type": "tool_use", "id": call.id, "name": call.name, "input": as_object(call.arguments)}
-            )
+            blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": as_object(call.arguments)})
         message = self._message(blocks, answer.ended)
         self.document = {**message, **({"interlock": dict(extension)} if extension else {})}
         return dict(self.document)

@@ -1,7 +1,7 @@
 """Gemini's generateContent as a server sees it: decode requests, encode answers and chunks.
 
-Source: the Gemini API reference for `models.generateContent` and `models.streamGenerateContent`. Names are read in camel
-case and in snake case, as Google's servers do. Ours alone: the field `interlock` on answers and chunks.
+Source: the Gemini API reference for `models.generateContent` and `models.streamGenerateContent`. Names are read in
+camel case and in snake case, as Google's servers do. Ours alone: the field `interlock` on answers and chunks.
 """
 
 from __future__ import annotations
@@ -238,8 +238,7 @@ def _turns(given: _Request) -> list[Message]:
     contents = given.contents if isinstance(given.contents, list) else [given.contents]
     for index, content in enumerate(contents):
         parts = [
-            _part(part, f"contents[{index}].parts[{at}]", (index, at), waiting)
-            for at, part in enumerate(content.parts)
+            _part(part, f"contents[{index}].parts[{at}]", (index, at), waiting) for at, part in enumerate(content.parts)
         ]
         results = tuple(part for part in parts if isinstance(part, ToolResultPart))
         rest = tuple(part for part in parts if not isinstance(part, ToolResultPart))
@@ -286,7 +285,9 @@ def _part(part: _Part, param: str, at: tuple[int, int], waiting: list[tuple[str,
 
 
 def _result(result: _CallResult, param: str, waiting: list[tuple[str, str]]) -> ToolResultPart:
-    matching = [pair for pair in waiting if pair[1] == result.id] or [pair for pair in waiting if pair[0] == result.name]
+    matching = [pair for pair in waiting if pair[1] == result.id] or [
+        pair for pair in waiting if pair[0] == result.name
+    ]
     if not matching and not result.id:
         raise InvalidInput(f"{param} answers a function that was not called", param=f"{param}.functionResponse.name")
     if matching:
@@ -370,7 +371,7 @@ def _reasoning(thinking: _Thinking | None) -> Reasoning | None:
     effort: Literal["none", "minimal", "low", "medium", "high"] | None
     match level:
         case "minimal" | "low" | "medium" | "high":
-            effort = level  # type: ignore[assignment]  # narrowed by the case; mypy keeps str
+            effort = level
         case _:
             effort = "none" if thinking.thinking_budget == 0 else None
     budget = thinking.thinking_budget if (thinking.thinking_budget or 0) > 0 else None

@@ -40,7 +40,7 @@ from interlock.gateway.fields import Loose, file_from, image_at, parsed
 from interlock.gateway.inbound._openai import fault, tags_of
 from interlock.gateway.ports import Asked, Fault, Frame, Inbound, Replier
 
-__all__ = ["input_items", "plugin"]
+__all__ = ["input_items", "plugin", "turns_of"]
 
 # Any in this module: JSON objects, narrowed field by field on their way in.
 _ORIGIN = "openai"
@@ -177,7 +177,9 @@ class _Responses:
 
 def _refuse_unsupported(given: _Request) -> None:
     if given.background:
-        raise InvalidInput("background answers are not offered", param="background", hint="use a batch: POST /v1/batches")
+        raise InvalidInput(
+            "background answers are not offered", param="background", hint="use a batch: POST /v1/batches"
+        )
     if given.conversation is not None:
         raise InvalidInput(
             "conversations are not kept here", param="conversation", hint="continue one with previous_response_id"
@@ -239,6 +241,11 @@ def input_items(raw: object) -> list[dict[str, Any]]:
 _PREFIX = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 
 
+def turns_of(items: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Messages of items that were decoded or written here before."""
+    return _turns([_Item.model_validate(item) for item in items])
+
+
 def _turns(given: str | Sequence[_Item]) -> list[Message]:
     """Messages of the items; consecutive items of the assistant are one turn, as are consecutive tool results."""
     if isinstance(given, str):
@@ -294,9 +301,7 @@ def _contents(content: str | Sequence[_Content], where: str) -> list[Part]:
             parts.append(image_at(part.image_url, param, part.detail))
         elif part.type == "input_file":
             name = part.filename or "file"
-            parts.append(
-                file_from(name, data=part.file_data, url=part.file_url, file_id=part.file_id, param=param)
-            )
+            parts.append(file_from(name, data=part.file_data, url=part.file_url, file_id=part.file_id, param=param))
         else:
             parts.append(TextPart(part.text or part.refusal or ""))
     return parts
@@ -412,7 +417,10 @@ class _Reply:
 
     def _begin(self) -> list[Frame]:
         started = self._response("in_progress", None)
-        return [self._frame("response.created", response=started), self._frame("response.in_progress", response=started)]
+        return [
+            self._frame("response.created", response=started),
+            self._frame("response.in_progress", response=started),
+        ]
 
     def _frame(self, kind: str, **data: object) -> Frame:
         frame = Frame({"type": kind, "sequence_number": self._number, **data}, kind)
@@ -512,9 +520,7 @@ class _Reply:
             if item["summary"]:
                 text = item["summary"][0]["text"]
                 frames.append(self._frame("response.reasoning_summary_text.done", text=text, **at))
-                frames.append(
-                    self._frame("response.reasoning_summary_part.done", part=dict(item["summary"][0]), **at)
-                )
+                frames.append(self._frame("response.reasoning_summary_part.done", part=dict(item["summary"][0]), **at))
             frames += self._item_done(position)
         return frames
 

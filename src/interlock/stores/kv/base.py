@@ -6,11 +6,20 @@ or one script.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from interlock.core.ids import TenantId
 
-__all__ = ["Kv", "Lease"]
+__all__ = ["Granted", "Kv", "Lease"]
+
+
+class Granted(NamedTuple):
+    """What `Kv.grant` gave."""
+
+    amount: int
+    """Units that are now the caller's; 0 when less than asked for was left."""
+    left: int
+    """Units that remain for others."""
 
 
 class Lease(Protocol):
@@ -56,6 +65,34 @@ class Kv(Protocol):
 
         `ttl_s` sets the expiry when this call creates the counter and is ignored later, which makes a fixed window.
         """
+
+    async def grant(
+        self,
+        tenant: TenantId,
+        counter: str,
+        amount: int,
+        *,
+        limit: int,
+        slot: int = 0,
+        span: int = 1,
+        at_least: int | None = None,
+        ttl_s: float | None = None,
+    ) -> Granted:
+        """Hand out units of a quota so that the sum over slots ``slot - span + 1 .. slot`` never passes `limit`.
+
+        Gives as much of `amount` as is left, and nothing when that is less than `at_least` (default: all of it).
+        Slots number stretches of time, so that a sliding window is the sum of its last `span` slots; a calendar
+        period is one slot. `ttl_s` bounds how long a slot is kept after its first grant.
+        """
+
+    async def give_back(self, tenant: TenantId, counter: str, amount: int, *, slot: int = 0) -> None:
+        """Return units of a slot; more than it holds empties it, and an expired slot stays gone."""
+
+    async def granted(self, tenant: TenantId, counter: str, *, slot: int = 0, span: int = 1) -> int:
+        """Units handed out in the last `span` slots up to `slot`."""
+
+    async def counters(self, tenant: TenantId, prefix: str) -> list[str]:
+        """Names of at most 1,000 counters that begin with `prefix` and hold a slot, sorted."""
 
     async def acquire(self, tenant: TenantId, name: str, *, holder: str, ttl_s: float) -> Lease | None:
         """Take the lease `name`, or None while another holder has it."""

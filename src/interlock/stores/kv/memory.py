@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from interlock.core.errors import Conflict
 from interlock.core.ids import TenantId
+from interlock.stores.kv.base import Granted
 
 __all__ = ["MemoryKv", "MemoryLease"]
 
@@ -27,6 +28,12 @@ class _Held:
     expires_s: float
 
 
+@dataclass(slots=True)
+class _Slot:
+    amount: int
+    expires_s: float | None
+
+
 class MemoryKv:
     """A `Kv` in a dictionary, for one event loop; nothing survives the process.
 
@@ -40,6 +47,7 @@ class MemoryKv:
         self._clock = clock
         self._entries: dict[tuple[TenantId, str], _Entry] = {}
         self._leases: dict[tuple[TenantId, str], _Held] = {}
+        self._grants: dict[tuple[TenantId, str], dict[int, _Slot]] = {}
         self._writes = 0
 
     async def get(self, tenant: TenantId, key: str) -> bytes | None:
@@ -86,6 +94,53 @@ class MemoryKv:
             entry.value = b"%d" % value
         return value
 
+    async def grant(
+        self,
+        tenant: TenantId,
+        counter: str,
+        amount: int,
+        *,
+        limit: int,
+        slot: int = 0,
+        span: int = 1,
+        at_least: int | None = None,
+        ttl_s: float | None = None,
+    ) -> Granted:
+        """See `Kv.grant`."""
+        left = max(0, limit - await self.granted(tenant, counter, slot=slot, span=span))
+        given = min(amount, left)
+        if given < (amount if at_least is None else at_least) or given <= 0:
+            return Granted(0, left)
+        slots = self._grants.setdefault((tenant, counter), {})
+        if slot in slots:
+            slots[slot].amount += given
+        else:
+            slots[slot] = _Slot(given, None if ttl_s is None else self._clock() + ttl_s)
+            self._count_write()
+        return Granted(given, left - given)
+
+    async def give_back(self, tenant: TenantId, counter: str, amount: int, *, slot: int = 0) -> None:
+        """See `Kv.give_back`."""
+        held = self._live_slots(tenant, counter).get(slot)
+        if held is not None:
+            held.amount = max(0, held.amount - amount)
+
+    async def granted(self, tenant: TenantId, counter: str, *, slot: int = 0, span: int = 1) -> int:
+        """See `Kv.granted`."""
+        slots = self._live_slots(tenant, counter)
+        return sum(held.amount for at, held in slots.items() if slot - span < at <= slot)
+
+    async def counters(self, tenant: TenantId, prefix: str) -> list[str]:
+        """See `Kv.counters`."""
+        mine = [name for owner, name in self._grants if owner == tenant and name.startswith(prefix)]
+        return sorted(name for name in mine if self._live_slots(tenant, name))[:1000]
+
+    def _live_slots(self, tenant: TenantId, counter: str) -> dict[int, _Slot]:
+        slots = self._grants.get((tenant, counter), {})
+        for at in [at for at, held in slots.items() if held.expires_s is not None and held.expires_s <= self._clock()]:
+            del slots[at]
+        return slots
+
     async def acquire(self, tenant: TenantId, name: str, *, holder: str, ttl_s: float) -> MemoryLease | None:
         """See `Kv.acquire`. The same holder gets it again with a new token: its earlier lease object is lost."""
         held = self._leases.get((tenant, name))
@@ -103,6 +158,7 @@ class MemoryKv:
         """Forget everything."""
         self._entries.clear()
         self._leases.clear()
+        self._grants.clear()
 
     def _renew(self, lease: MemoryLease) -> bool:
         held = self._leases.get((lease.tenant, lease.name))
@@ -126,6 +182,9 @@ class MemoryKv:
 
     def _put(self, tenant: TenantId, key: str, value: bytes, ttl_s: float | None) -> None:
         self._entries[tenant, key] = _Entry(value, None if ttl_s is None else self._clock() + ttl_s)
+        self._count_write()
+
+    def _count_write(self) -> None:
         self._writes += 1
         if self._writes % _SWEEP_EVERY == 0:
             self._sweep()
@@ -134,6 +193,9 @@ class MemoryKv:
         expired = [at for at, entry in self._entries.items() if self._is_expired(entry)]
         for at in expired:
             del self._entries[at]
+        for tenant, counter in list(self._grants):
+            if not self._live_slots(tenant, counter):
+                del self._grants[tenant, counter]
         return len(expired)
 
 

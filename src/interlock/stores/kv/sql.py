@@ -14,9 +14,10 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from interlock.core.errors import Conflict
 from interlock.core.ids import TenantId
+from interlock.stores.kv.base import Granted
 from interlock.stores.sql import Sql, metadata, read_committed
 
-__all__ = ["SqlKv", "SqlLease", "kv_entries", "kv_leases"]
+__all__ = ["SqlKv", "SqlLease", "kv_entries", "kv_grants", "kv_leases"]
 
 kv_entries = sa.Table(
     "kv_entries",
@@ -38,6 +39,17 @@ kv_leases = sa.Table(
     sa.Column("expires_ms", sa.BigInteger, nullable=False),
 )
 """Leases. A row stays when its lease ends, so that the token only ever grows."""
+
+kv_grants = sa.Table(
+    "kv_grants",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("counter", sa.Text, primary_key=True),
+    sa.Column("slot", sa.BigInteger, primary_key=True),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger, index=True),
+)
+"""Units of quotas handed out, by slot of time. `expires_ms` as in `kv_entries`."""
 
 _SWEEP_EVERY_S = 30.0
 _SWEEP_ROWS = 1000
@@ -137,6 +149,77 @@ class SqlKv:
         await self._sweep_sometimes()
         return value
 
+    async def grant(
+        self,
+        tenant: TenantId,
+        counter: str,
+        amount: int,
+        *,
+        limit: int,
+        slot: int = 0,
+        span: int = 1,
+        at_least: int | None = None,
+        ttl_s: float | None = None,
+    ) -> Granted:
+        """See `Kv.grant`."""
+
+        def write(connection: Connection) -> Granted:
+            read_committed(connection)
+            _lock_counter(connection, tenant, counter)
+            of_counter = sa.and_(kv_grants.c.tenant == tenant, kv_grants.c.counter == counter)
+            expired = kv_grants.c.expires_ms <= self._now_ms(connection)
+            connection.execute(sa.delete(kv_grants).where(of_counter, expired))
+            left = max(0, limit - self._granted(connection, tenant, counter, slot, span))
+            given = min(amount, left)
+            if given < (amount if at_least is None else at_least) or given <= 0:
+                return Granted(0, left)
+            insert = _insert_into(connection, kv_grants).values(
+                tenant=tenant, counter=counter, slot=slot, amount=given, expires_ms=self._expiry(connection, ttl_s)
+            )
+            keys = ["tenant", "counter", "slot"]
+            added = {"amount": kv_grants.c.amount + given}
+            connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=added))
+            return Granted(given, left - given)
+
+        granted = await self._sql.write(write)
+        await self._sweep_sometimes()
+        return granted
+
+    async def give_back(self, tenant: TenantId, counter: str, amount: int, *, slot: int = 0) -> None:
+        """See `Kv.give_back`."""
+
+        def write(connection: Connection) -> None:
+            read_committed(connection)
+            rest = sa.case((kv_grants.c.amount > amount, kv_grants.c.amount - amount), else_=0)
+            where = sa.and_(kv_grants.c.tenant == tenant, kv_grants.c.counter == counter, kv_grants.c.slot == slot)
+            connection.execute(sa.update(kv_grants).where(where).values(amount=rest))
+
+        await self._sql.write(write)
+
+    async def granted(self, tenant: TenantId, counter: str, *, slot: int = 0, span: int = 1) -> int:
+        """See `Kv.granted`."""
+        return await self._sql.read(lambda connection: self._granted(connection, tenant, counter, slot, span))
+
+    async def counters(self, tenant: TenantId, prefix: str) -> list[str]:
+        """See `Kv.counters`."""
+
+        def read(connection: Connection) -> list[str]:
+            row = kv_grants.c
+            live = sa.or_(row.expires_ms.is_(None), row.expires_ms > self._now_ms(connection))
+            starts = sa.func.substr(row.counter, 1, len(prefix)) == prefix
+            names = sa.select(row.counter).where(row.tenant == tenant, starts, live).distinct()
+            # Sorted here: databases collate names in ways of their own.
+            return sorted(connection.execute(names.limit(1000)).scalars())
+
+        return await self._sql.read(read)
+
+    def _granted(self, connection: Connection, tenant: TenantId, counter: str, slot: int, span: int) -> int:
+        row = kv_grants.c
+        live = sa.or_(row.expires_ms.is_(None), row.expires_ms > self._now_ms(connection))
+        of_window = sa.and_(row.tenant == tenant, row.counter == counter, row.slot > slot - span, row.slot <= slot)
+        total = connection.execute(sa.select(sa.func.coalesce(sa.func.sum(row.amount), 0)).where(of_window, live))
+        return int(total.scalar_one())
+
     async def acquire(self, tenant: TenantId, name: str, *, holder: str, ttl_s: float) -> SqlLease | None:
         """See `Kv.acquire`. The same holder gets it again with a new token: its earlier lease object is lost."""
 
@@ -168,6 +251,7 @@ class SqlKv:
             rows = connection.execute(expired.limit(_SWEEP_ROWS)).all()
             for tenant, key in rows:
                 self._drop_expired(connection, tenant, key)
+            connection.execute(sa.delete(kv_grants).where(kv_grants.c.expires_ms <= self._now_ms(connection)))
             return len(rows)
 
         return await self._sql.write(write)
@@ -246,6 +330,14 @@ class SqlLease:
     async def release(self) -> None:
         """See `Lease.release`."""
         await self.kv._release(self)
+
+
+def _lock_counter(connection: Connection, tenant: TenantId, counter: str) -> None:
+    # A window is the sum of several rows: two who read it before either writes would both be granted. SQLite has one
+    # writer at a time anyhow.
+    if connection.dialect.name == "postgresql":
+        name = f"{len(tenant)}:{tenant}{counter}"
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7))"), {"name": name})
 
 
 def counted(stored: bytes, key: str) -> int:

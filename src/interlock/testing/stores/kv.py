@@ -112,3 +112,46 @@ class KvSuite:
     async def test_of_many_who_acquire_one_wins(self, kv: Kv) -> None:
         leases = await asyncio.gather(*[kv.acquire(A, "lead", holder=f"w{i}", ttl_s=30) for i in range(20)])
         assert len([lease for lease in leases if lease is not None]) == 1
+
+    async def test_grants_never_pass_the_limit_whoever_asks(self, kv: Kv) -> None:
+        given = await asyncio.gather(*[kv.grant(A, "q", 3, limit=10) for _ in range(8)])
+        assert sorted(grant.amount for grant in given) == [0, 0, 0, 0, 0, 3, 3, 3]
+        assert await kv.granted(A, "q") == 9
+        assert await kv.granted(B, "q") == 0
+
+    async def test_a_grant_gives_what_is_left_when_that_is_enough(self, kv: Kv) -> None:
+        await kv.grant(A, "q", 7, limit=10)
+        assert await kv.grant(A, "q", 5, limit=10, at_least=4) == (0, 3)
+        assert await kv.grant(A, "q", 5, limit=10, at_least=2) == (3, 0)
+        assert await kv.grant(A, "q", 1, limit=10, at_least=0) == (0, 0)
+
+    async def test_units_given_back_are_free_again_and_never_below_nothing(self, kv: Kv) -> None:
+        await kv.grant(A, "q", 10, limit=10)
+        await kv.give_back(A, "q", 4)
+        assert (await kv.grant(A, "q", 4, limit=10)).amount == 4
+        await kv.give_back(A, "q", 1_000)
+        assert await kv.granted(A, "q") == 0
+        await kv.give_back(A, "never granted", 5)
+        assert await kv.granted(A, "never granted") == 0
+
+    async def test_a_window_is_the_sum_of_its_slots(self, kv: Kv) -> None:
+        for slot in (1, 2, 3):
+            assert (await kv.grant(A, "q", 3, limit=9, slot=slot, span=3)).amount == 3
+        assert (await kv.grant(A, "q", 1, limit=9, slot=3, span=3)).amount == 0
+        assert (await kv.grant(A, "q", 5, limit=9, slot=4, span=3, at_least=1)).amount == 3
+        assert await kv.granted(A, "q", slot=4, span=3) == 9
+        assert await kv.granted(A, "q", slot=4, span=1) == 3
+
+    async def test_an_expired_slot_counts_no_more(self, kv: Kv) -> None:
+        await kv.grant(A, "q", 5, limit=5, ttl_s=0.03)
+        await asyncio.sleep(0.1)
+        assert await kv.granted(A, "q") == 0
+        assert (await kv.grant(A, "q", 5, limit=5, slot=1, span=2)).amount == 5
+
+    async def test_counters_are_listed_by_prefix_for_their_tenant(self, kv: Kv) -> None:
+        for name in ("limit:a:1", "limit:a:%", "limit:b:1"):
+            await kv.grant(A, name, 1, limit=5)
+        await kv.grant(B, "limit:a:other", 1, limit=5)
+        await kv.grant(A, "limit:a:gone", 1, limit=5, ttl_s=0.02)
+        await asyncio.sleep(0.08)
+        assert await kv.counters(A, "limit:a:") == ["limit:a:%", "limit:a:1"]

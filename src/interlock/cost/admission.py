@@ -1,0 +1,245 @@
+"""One state machine for every limit and budget: reserve before a try, settle what served, release what did not.
+
+Every rule that matches must have room, or nothing is reserved. A call that moves to another target gives up its
+reservation and makes a new one there, so limits are checked again at every hop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from interlock.core.errors import BudgetExceeded, LimitExceeded
+from interlock.core.ids import TenantId
+from interlock.core.money import Money
+from interlock.cost.counters import Counter, Exhausted
+from interlock.cost.journal import Held, Journal, Leased
+from interlock.cost.limits import LimitRule, Measure, Subject
+from interlock.stores.kv.base import Kv
+
+__all__ = ["Admission", "Demand", "LimitUse", "Reservation"]
+
+_MAX_COUNTERS = 50_000
+_IDLE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one try may use at most."""
+
+    tokens: int
+    money: Money | None
+    """None when the target is unpriced."""
+
+    def of(self, measure: Measure) -> int:
+        """Units of a measure."""
+        if measure == "requests":
+            return 1
+        return self.tokens if measure == "tokens" else (self.money.nano if self.money else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitUse:
+    """How far one counter is used."""
+
+    rule: LimitRule
+    measure: Measure
+    scope: str
+    used: int
+    limit: int
+
+
+@dataclass(slots=True)
+class Reservation:
+    """Units held for one try."""
+
+    taken: list[tuple[Counter, int, int]]
+    """Counter, slot, units."""
+    near: tuple[str, ...] = ()
+    """Names of rules that are past their warning line, soft ones also past their limit."""
+
+    def held(self) -> tuple[Held, ...]:
+        """For the journal."""
+        return tuple(
+            Held(counter.tenant, counter.name, counter.measure, slot, amount) for counter, slot, amount in self.taken
+        )
+
+
+class Admission:
+    """Limits of all tenants in this worker.
+
+    Args:
+        kv: shared by all workers that a limit is about.
+        rules: of the workspace's configuration, for `tenant`.
+        clock: Unix seconds.
+    """
+
+    def __init__(
+        self,
+        kv: Kv,
+        journal: Journal,
+        *,
+        tenant: TenantId,
+        rules: Sequence[LimitRule] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._kv = kv
+        self._journal = journal
+        self._clock = clock
+        self._tenant = tenant
+        self._configured = tuple(rules)
+        self._stored: dict[TenantId, tuple[LimitRule, ...]] = {}
+        self._counters: dict[tuple[TenantId, str, Measure, str], Counter] = {}
+        self._returns: list[tuple[Counter, int, int]] = []
+
+    def rules(self, tenant: TenantId) -> Sequence[LimitRule]:
+        """Rules of a tenant: the workspace's, then those set at run time, which replace one of the same name."""
+        stored = self._stored.get(tenant, ())
+        named = {rule.name for rule in stored}
+        base = self._configured if tenant == self._tenant else ()
+        return [*(rule for rule in base if rule.name not in named), *stored]
+
+    def use_rules(self, tenant: TenantId, rules: Sequence[LimitRule]) -> None:
+        """Replace a tenant's run-time rules. Counters of a rule that changed go on with what was used."""
+        self._stored[tenant] = tuple(rules)
+        current = {rule.name: rule for rule in self.rules(tenant)}
+        for key, counter in list(self._counters.items()):
+            if key[0] == tenant and current.get(key[1]) != counter.rule:
+                self._counters.pop(key)
+                self._returns.append((counter, max(0, counter.free), counter.slot))
+
+    def use_configured(self, rules: Sequence[LimitRule]) -> None:
+        """Replace the workspace's rules."""
+        self._configured = tuple(rules)
+        self.use_rules(self._tenant, self._stored.get(self._tenant, ()))
+
+    async def reserve(self, subject: Subject, demand: Demand, *, counted: set[str]) -> Reservation:
+        """Take room for one try under every rule that is about it.
+
+        Args:
+            counted: counters that this call was already counted in as a request; added to.
+
+        Raises: BudgetExceeded, LimitExceeded: names the rule; nothing is held then.
+        """
+        at = self._clock()
+        taken: list[tuple[Counter, int, int]] = []
+        near: list[str] = []
+        for rule in self.rules(subject.tenant):
+            if not rule.match.holds(subject):
+                continue
+            scope = rule.scope(subject)
+            for measure in rule.measures:
+                counter = self._counter(subject.tenant, rule, measure, scope)
+                if measure == "requests" and counter.name in counted:
+                    continue
+                if measure == "money" and demand.money is None and rule.unpriced == "refuse" and rule.mode == "hard":
+                    self.release(taken)
+                    raise _unpriced(rule, subject)
+                amount = demand.of(measure)
+                refused = await counter.take(amount, at)
+                if refused is not None and rule.mode == "soft":
+                    counter.free -= amount
+                    near.append(rule.name)
+                elif refused is not None:
+                    self.release(taken)
+                    raise _error(refused, scope)
+                taken.append((counter, counter.slot, amount))
+                if refused is None and counter.is_near:
+                    near.append(rule.name)
+        counted.update(counter.name for counter, _, _ in taken if counter.measure == "requests")
+        return Reservation(taken, tuple(dict.fromkeys(near)))
+
+    def settle(self, reservation: Reservation, actual: Demand) -> None:
+        """Replace the reservation by what was used."""
+        for counter, slot, amount in reservation.taken:
+            self._put_right(counter, slot, amount, actual.of(counter.measure))
+        reservation.taken = []
+
+    def release(self, taken: Sequence[tuple[Counter, int, int]]) -> None:
+        """Give everything back, except that a request stays counted: the limit is on asking."""
+        for counter, slot, amount in taken:
+            self._put_right(counter, slot, amount, amount if counter.measure == "requests" else 0)
+
+    def _put_right(self, counter: Counter, slot: int, reserved: int, actual: int) -> None:
+        late = counter.settle(reserved, actual, slot)
+        if late:
+            self._returns.append((counter, late, slot))
+
+    def _counter(self, tenant: TenantId, rule: LimitRule, measure: Measure, scope: str) -> Counter:
+        key = (tenant, rule.name, measure, scope)
+        counter = self._counters.get(key)
+        if counter is None:
+            if len(self._counters) >= _MAX_COUNTERS:
+                self._forget_idle()
+            counter = self._counters[key] = Counter(self._kv, tenant, rule, measure, scope=scope, journal=self._note)
+        return counter
+
+    def _note(self, counter: Counter, slot: int, units: int) -> None:
+        self._journal.append(Leased(counter.tenant, counter.name, slot, units))
+
+    def _forget_idle(self) -> None:
+        for key, counter in list(self._counters.items()):
+            if counter.free == 0 and counter.used_at < self._clock() - 60:
+                del self._counters[key]
+
+    async def tidy(self, *, all_of_it: bool = False) -> None:
+        """Give back what is not being used. Called now and then, and with `all_of_it` at the end."""
+        at = self._clock()
+        returns, self._returns = self._returns, []
+        for counter, amount, slot in returns:
+            await counter.give_back(amount, slot)
+        for counter in list(self._counters.values()):
+            if all_of_it or (counter.free and counter.used_at < at - _IDLE_S):
+                await counter.rest(at, all_of_it=all_of_it)
+
+    def leases(self) -> list[Leased]:
+        """What this worker holds, for the next file of the journal: leased units that are not yet settled."""
+        held: dict[tuple[TenantId, str, int], int] = {}
+        for counter in self._counters.values():
+            if counter.free:
+                at = (counter.tenant, counter.name, counter.slot)
+                held[at] = held.get(at, 0) + counter.free
+        for counter, amount, slot in self._returns:
+            at = (counter.tenant, counter.name, slot)
+            held[at] = held.get(at, 0) + amount
+        return [Leased(tenant, name, slot, units) for (tenant, name, slot), units in held.items()]
+
+    async def use(self, tenant: TenantId) -> list[LimitUse]:
+        """How far each known counter of a tenant is used, in the order of the rules."""
+        at = self._clock()
+        found = []
+        for rule in self.rules(tenant):
+            for measure, limit in rule.measures.items():
+                prefix = f"limit:{rule.name}:{measure}:"
+                names = await self._kv.counters(tenant, prefix)
+                for scope in sorted({name.removeprefix(prefix) for name in names} | (set() if rule.per else {""})):
+                    used = await self._counter(tenant, rule, measure, scope).used(at)
+                    found.append(LimitUse(rule, measure, scope, used, limit))
+        return found
+
+
+def _error(refused: Exhausted, scope: str) -> LimitExceeded:
+    rule = refused.rule
+    over = f"per {rule.window}" if rule.window else f"per {rule.period}" if rule.period != "total" else "in total"
+    if refused.measure == "money":
+        return BudgetExceeded(
+            f"the budget {rule.name!r} of {Money(refused.limit)} {over} has {Money(refused.left)} left,"
+            " less than this call may cost",
+            hint="ask for a shorter answer or a cheaper model, or have the budget raised: interlock budgets list",
+            retry_after_s=refused.retry_after_s,
+        )
+    return LimitExceeded(
+        f"the limit {rule.name!r} of {refused.limit:,} {refused.measure} {over} is reached",
+        hint="wait as Retry-After says, or have the limit raised: interlock limits list",
+        retry_after_s=refused.retry_after_s,
+        retryable=refused.retry_after_s is not None,
+    )
+
+
+def _unpriced(rule: LimitRule, subject: Subject) -> BudgetExceeded:
+    return BudgetExceeded(
+        f"{subject.provider}/{subject.model} has no price, so the budget {rule.name!r} cannot be kept",
+        code="unpriced_model",
+        hint=f"set cost.prices for {subject.provider}/{subject.model}, or `unpriced: allow` on the budget",
+    )

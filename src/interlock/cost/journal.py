@@ -1,0 +1,241 @@
+"""What this worker has leased, reserved and settled, on disk before it counts: the memory of a worker that was killed.
+
+One append-only file a worker, written with one `write` a record, so that it survives the death of the process (for
+the loss of power, see `fsync`). Each record is ``length u32 | crc32 u32 | MessagePack``. When a file has grown, the
+next one begins with what is still open; the old one goes once its settlements are in the ledger. A folder whose lock
+nobody holds belongs to a worker that died: :func:`dead_workers` finds it and `cost.recovery` settles it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from interlock.core.errors import StorageFull, Unavailable
+from interlock.core.ids import new_id
+
+__all__ = [
+    "Dropped",
+    "Fresh",
+    "Held",
+    "Journal",
+    "Leased",
+    "Record",
+    "Reserved",
+    "Settled",
+    "dead_workers",
+    "read_records",
+]
+
+_HEAD = struct.Struct("<II")
+_ROTATE_BYTES = 8_000_000
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """Units reserved from one counter."""
+
+    tenant: str
+    counter: str
+    measure: str
+    slot: int
+    amount: int
+
+
+class Leased(msgspec.Struct, frozen=True, array_like=True, tag="L"):
+    """Units leased from the shared store (negative: given back)."""
+
+    tenant: str
+    counter: str
+    slot: int
+    units: int
+
+
+class Reserved(msgspec.Struct, frozen=True, array_like=True, tag="R"):
+    """A call that is about to be sent. What the ledger would say if nothing more were ever heard of it."""
+
+    id: str
+    at_ns: int
+    tenant: str
+    principal: str
+    end_user: str
+    app: str
+    release: str | None
+    trace_id: str
+    provider: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    held: tuple[Held, ...]
+    tags: dict[str, str]
+
+
+class Settled(msgspec.Struct, frozen=True, array_like=True, tag="S"):
+    """The call was served."""
+
+    id: str
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    estimated: bool
+    cost_nano: int | None
+    price: str
+
+
+class Dropped(msgspec.Struct, frozen=True, array_like=True, tag="D"):
+    """The call was not served; nothing is owed."""
+
+    id: str
+
+
+class Fresh(msgspec.Struct, frozen=True, array_like=True, tag="F"):
+    """First record of a file that goes on from another: what follows replaces all leases and open calls before it."""
+
+
+Record = Fresh | Leased | Reserved | Settled | Dropped
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+class Journal:
+    """The journal of this worker.
+
+    Args:
+        folder: shared by the workers of this machine; this one makes a folder of its own in it.
+        fsync: force every record to the disk, so that it also survives the loss of power (milliseconds a call).
+    """
+
+    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
+        self.worker = new_id("wrk")
+        self._folder = folder / self.worker
+        self._folder.mkdir(mode=0o700, parents=True)
+        self._lock = _lock(self._folder)
+        assert self._lock is not None, "a fresh folder has no other holder"
+        self._fsync = fsync
+        self._number = 0
+        self._size = 0
+        self._file = self._open()
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this worker alone."""
+        return self._folder
+
+    @property
+    def is_long(self) -> bool:
+        """True when it is time to rotate."""
+        return self._size > _ROTATE_BYTES
+
+    def append(self, record: Record) -> None:
+        """Write one record. Raises: StorageFull, Unavailable: it is not written, so the call must not be made."""
+        frame = _frame(record)
+        try:
+            written = os.write(self._file, frame)
+            if written != len(frame):
+                # A disk that fills up writes a part; readers stop at it, so it must not stay in the middle.
+                os.ftruncate(self._file, self._size)
+                raise OSError(errno.ENOSPC, "short write")
+            if self._fsync:
+                os.fdatasync(self._file)
+        except OSError as error:
+            kind = StorageFull if error.errno in {errno.ENOSPC, errno.EDQUOT} else Unavailable
+            raise kind(
+                f"the spending journal cannot be written: {error.strerror}",
+                hint="free space in the data folder; calls are refused so that none goes unpaid",
+            ) from error
+        self._size += len(frame)
+
+    def rotate(self, open_records: Sequence[Record]) -> Path:
+        """Begin the next file with `open_records`; gives the old one, to be removed once its ledger rows are stored."""
+        frames = [_frame(record) for record in (Fresh(), *open_records)]
+        begun = self._folder / "next"
+        begun.write_bytes(b"".join(frames))
+        old, previous = self._path(), self._file
+        self._number += 1
+        # The new file appears whole or not at all.
+        begun.rename(self._path())
+        self._file = self._open()
+        self._size = sum(map(len, frames))
+        os.close(previous)
+        return old
+
+    def close(self, *, remove: bool) -> None:
+        """Let go of the lock. `remove` when everything in it is settled and stored."""
+        os.close(self._file)
+        if remove:
+            _remove(self._folder)
+        os.close(self._lock or -1)
+
+    def _path(self) -> Path:
+        return self._folder / f"{self._number:06d}.journal"
+
+    def _open(self) -> int:
+        return os.open(self._path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+class DeadWorker(NamedTuple):
+    """The folder of a worker that is gone, locked for us."""
+
+    folder: Path
+    lock: int
+
+    def forget(self) -> None:
+        """Remove it: everything in it was dealt with."""
+        _remove(self.folder)
+        os.close(self.lock)
+
+
+def _frame(record: Record) -> bytes:
+    body = _encoder.encode(record)
+    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+
+
+def dead_workers(folder: Path) -> Iterator[DeadWorker]:
+    """Folders whose worker no longer runs. Each is locked while it is ours, so two workers never recover the same."""
+    for path in sorted(folder.glob("wrk_*")) if folder.is_dir() else ():
+        lock = _lock(path)
+        if lock is not None:
+            yield DeadWorker(path, lock)
+
+
+def read_records(folder: Path) -> Iterator[Record]:
+    """Records of a worker's files, oldest first; a half-written one ends its file."""
+    for path in sorted(folder.glob("*.journal")):
+        data = path.read_bytes()
+        at = 0
+        while at + _HEAD.size <= len(data):
+            length, checksum = _HEAD.unpack_from(data, at)
+            body = data[at + _HEAD.size : at + _HEAD.size + length]
+            if len(body) < length or zlib.crc32(body) != checksum:
+                break
+            yield _decoder.decode(body)
+            at += _HEAD.size + length
+
+
+def _lock(folder: Path) -> int | None:
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        # Another worker recovered and removed it meanwhile.
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink(missing_ok=True)
+    folder.rmdir()

@@ -1,0 +1,162 @@
+"""One call of one provider, with everything that must happen around it on every exit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from interlock.core.context import Context
+from interlock.core.errors import InterlockError
+from interlock.core.messages import Usage
+from interlock.core.ports import Admitted, Meter
+from interlock.core.trace import Span
+from interlock.gateway.health import Health, TargetHealth
+from interlock.gateway.ports import Provider
+from interlock.gateway.retry import RetryBudget
+from interlock.gateway.settings import GatewaySettings
+from interlock.gateway.turns import Priority, Turns
+from interlock.gateway.types import Target
+
+__all__ = ["Attempt", "Attempts", "FreeMeter"]
+
+
+class _Free:
+    """Admitted without limits, charged to nobody."""
+
+    def charge(self, usage: Usage) -> None:
+        """See `Admitted.charge`."""
+
+    def drop(self) -> None:
+        """See `Admitted.drop`."""
+
+
+class FreeMeter:
+    """Admits everything: for calls that nobody pays for (tests, probes)."""
+
+    async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
+        """See `Meter.admit`."""
+        return _Free()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A call under way."""
+
+    ctx: Context
+    span: Span
+    _admitted: Admitted
+    _health: TargetHealth
+    _sent_at: float
+    _clock: Callable[[], float]
+    began: bool = False
+    charged: bool = False
+
+    def first_token(self) -> None:
+        """The target began to answer."""
+        self.began = True
+        at = self._clock()
+        self._health.first_token(at, at - self._sent_at)
+
+    def charge(self, usage: Usage) -> None:
+        """The target served: settle the call."""
+        self.charged = True
+        self._admitted.charge(usage)
+
+
+class Attempts:
+    """What all calls of this worker share about providers: connections, turns, health, retry budgets.
+
+    Args:
+        open_provider: builds a configured provider; asked once a name.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, open_provider: Callable[[str], Provider], clock: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._open = open_provider
+        self._providers: dict[str, Provider] = {}
+        self._turns: dict[str, Turns] = {}
+        self._budgets: dict[str, RetryBudget] = {}
+        self.health = Health(**settings.breaker.model_dump(), clock=clock)
+
+    @property
+    def opened(self) -> Mapping[str, Provider]:
+        """Providers in use."""
+        return self._providers
+
+    def provider(self, name: str) -> Provider:
+        """A configured provider, opened on first use. Raises: KeyError."""
+        if name not in self._providers:
+            self._providers[name] = self._open(name)
+        return self._providers[name]
+
+    def turns(self, provider: str) -> Turns:
+        """The queue of a provider."""
+        if provider not in self._turns:
+            settings = self._settings.providers[provider]
+            self._turns[provider] = Turns(
+                provider, limit=settings.max_concurrency, queue=settings.queue, timeout_s=settings.queue_timeout_s
+            )
+        return self._turns[provider]
+
+    def retries(self, provider: str) -> RetryBudget:
+        """The retry budget of a provider."""
+        if provider not in self._budgets:
+            self._budgets[provider] = RetryBudget(self._settings.retry_ratio, clock=self.health.clock)
+        return self._budgets[provider]
+
+    @asynccontextmanager
+    async def attempt(
+        self, ctx: Context, target: Target, meter: Meter, estimate: Usage, *, what: str, priority: Priority
+    ) -> AsyncIterator[Attempt]:
+        """Admission, a turn, health and a span around one call; what was not charged is released.
+
+        Args:
+            what: OpenTelemetry's operation name: ``chat``, ``embeddings``, ``rerank`` …
+
+        Raises: LimitExceeded, BudgetExceeded before anything is sent.
+        """
+        admitted = await meter.admit(target.provider, target.model, estimate)
+        try:
+            async with self.turns(target.provider).turn(priority, ctx.deadline.remaining_s()):
+                with ctx.span(f"{what} {target.model}") as (span, inner):
+                    span.set(
+                        {
+                            "gen_ai.operation.name": what,
+                            "gen_ai.provider.name": target.provider,
+                            "gen_ai.request.model": target.model,
+                        }
+                    )
+                    health, clock = self.health.of(str(target)), self.health.clock
+                    attempt = Attempt(inner, span, admitted, health, clock(), clock)
+                    with _watched(health, clock):
+                        yield attempt
+        finally:
+            admitted.drop()
+
+    async def close(self) -> None:
+        """Close every provider that was used."""
+        for provider in self._providers.values():
+            await provider.close()
+        self._providers.clear()
+
+
+class _watched:  # noqa: N801 (reads as a statement)
+    """Tells a target's health how a call ended."""
+
+    def __init__(self, health: TargetHealth, clock: Callable[[], float]) -> None:
+        self._health = health
+        self._clock = clock
+
+    def __enter__(self) -> None:
+        self._health.begin(self._clock())
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._health.succeeded(self._clock())
+        elif isinstance(error, InterlockError):
+            self._health.failed(self._clock(), error)
+        else:
+            self._health.left()

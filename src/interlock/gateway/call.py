@@ -1,0 +1,272 @@
+"""One request on its way through the targets of a plan: tries, retries, fallbacks, escalation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from interlock.core.context import Context
+from interlock.core.errors import (
+    DeadlineExceeded,
+    InterlockError,
+    LimitExceeded,
+    ProviderError,
+    Unavailable,
+)
+from interlock.core.messages import ChatEvent, ChatRequest, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from interlock.core.ports import Meter
+from interlock.core.trace import Span
+from interlock.gateway.attempt import Attempt, Attempts
+from interlock.gateway.estimate import estimate_usage
+from interlock.gateway.retry import backoff_s, worth_retrying
+from interlock.gateway.routing import Plan
+from interlock.gateway.types import Cascade, Considered, Decision, RouteSpec, Target
+
+__all__ = ["Call", "Served"]
+
+_log = logging.getLogger("interlock.gateway")
+
+
+class Served:
+    """Filled while a stream runs: which target answered, what it used, and why it was chosen."""
+
+    def __init__(self) -> None:
+        self.target: Target | None = None
+        self.usage: Usage | None = None
+        self.attempts = 0
+        self.fallbacks = 0
+        self.decision = Decision(considered=[])
+
+    def note(self, row: Considered) -> None:
+        """Say what became of a target."""
+        assert self.decision.considered is not None
+        self.decision.considered.append(row)
+
+
+class Call:
+    """One request."""
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        request: ChatRequest,
+        route: RouteSpec,
+        *,
+        served: Served,
+        meter: Meter,
+        sleep: Callable[[float], Awaitable[object]],
+    ) -> None:
+        self._attempts = attempts
+        self._request = request
+        self._route = route
+        self._served = served
+        self._meter = meter
+        self._sleep = sleep
+        self._tried = 0
+        self.began = False
+        """True once the caller has been given something: from there on nothing can be tried again."""
+
+    async def run(self, ctx: Context, plan: Plan) -> AsyncGenerator[ChatEvent, None]:
+        """Events of the first target of the plan that answers (for a cascade: whose answer is good enough).
+
+        Raises: the last target's error; a limit of the caller's own when every target met one; Unavailable
+        (`no_target`) when the plan has none.
+        """
+        for refused in plan.refused:
+            self._served.note(refused)
+        if not plan.order:
+            raise _no_target(plan)
+        last: InterlockError | None = None
+        for position, target in enumerate(plan.order):
+            self._served.fallbacks = self._tried
+            self._tried += 1
+            is_last = position == len(plan.order) - 1
+            events = self._whole(ctx, target) if self._route.strategy == "cascade" and not is_last else None
+            try:
+                async with aclosing(events or self._target(ctx, target)) as stream:
+                    async for event in stream:
+                        self.began = True
+                        yield event
+            except _NotGoodEnough as error:
+                self._served.note(Considered(str(target), "failed", "escalated", error.why))
+                continue
+            except InterlockError as error:
+                last = error if last is None or not isinstance(error, LimitExceeded) else last
+                self._served.note(Considered(str(target), "failed", error.code))
+                # A token already sent cannot be taken back, and a deadline is the caller's: neither falls back.
+                if self.began or ctx.deadline.remaining_s() <= 0:
+                    raise
+                continue
+            self._served.note(Considered(str(target), "served"))
+            return
+        assert last is not None, "the last target of a cascade is not judged"
+        raise last
+
+    async def _target(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
+        """Events of one target, tried again while that may help and nothing was sent."""
+        retries = self._attempts.retries(target.provider)
+        retries.call()
+        for number in range(1, self._route.retries + 2):
+            self._served.attempts += 1
+            sent = False
+            try:
+                async with aclosing(self._try(ctx, target)) as events:
+                    async for event in events:
+                        sent = True
+                        yield event
+                return
+            except InterlockError as error:
+                # A limit of the caller's own is met again at once; another target may have room.
+                if isinstance(error, LimitExceeded) and error.code != "provider_rate_limited":
+                    raise
+                if sent or number > self._route.retries or not worth_retrying(error) or not retries.take():
+                    raise
+                wait = backoff_s(number, error)
+                if wait >= ctx.deadline.remaining_s():
+                    raise
+                await self._sleep(wait)
+
+    async def _try(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
+        estimate = estimate_usage(self._request, self._route.max_output_tokens)
+        opened = self._attempts.attempt(ctx, target, self._meter, estimate, what="chat", priority=self._route.priority)
+        async with opened as attempt:
+            _describe(attempt.span, self._request, self._served)
+            characters = 0
+            try:
+                async with aclosing(self._events(attempt, target)) as events:
+                    async for event in events:
+                        characters += _characters(event)
+                        if isinstance(event, Finish):
+                            self._served.usage = event.usage
+                            _describe_end(attempt.span, event)
+                            attempt.charge(event.usage)
+                        yield event
+            finally:
+                if attempt.began and not attempt.charged:
+                    # It broke off after it had begun: the provider charges for that, so an estimate does too.
+                    attempt.charge(_broken_off(self._request, characters))
+
+    async def _events(self, attempt: Attempt, target: Target) -> AsyncGenerator[ChatEvent, None]:
+        """The provider's events under the route's timeouts; whatever else it raises becomes a ProviderError."""
+        route, deadline = self._route, attempt.ctx.deadline
+        ends = asyncio.get_running_loop().time() + (route.try_timeout_s or float("inf"))
+        events = self._attempts.provider(target.provider).stream(attempt.ctx, self._request, target.model)
+        first, finished = True, False
+        async with aclosing(events):
+            while True:
+                limit = min(deadline.remaining_s(), ends - asyncio.get_running_loop().time())
+                if first:
+                    limit = min(limit, route.first_token_timeout_s)
+                try:
+                    async with asyncio.timeout(max(0.0, limit)):
+                        event = await anext(events)
+                except StopAsyncIteration:
+                    if not finished:
+                        raise Unavailable(
+                            f"provider {target.provider!r} ended its answer without finishing it",
+                            code="provider_incomplete",
+                        ) from None
+                    return
+                except TimeoutError as error:
+                    what = "sending a first token" if first else "answering"
+                    raise DeadlineExceeded(
+                        f"{target} took more than {limit:.1f} s {what}",
+                        hint="raise the route's first_token_timeout_s, try_timeout_s or total_timeout_s",
+                    ) from error
+                except InterlockError:
+                    raise
+                except Exception as error:
+                    _log.error("provider %s failed: %s", target.provider, type(error).__name__, exc_info=error)
+                    raise ProviderError(
+                        f"provider {target.provider!r} failed: {type(error).__name__}",
+                        provider=target.provider,
+                        code="provider_failed",
+                        hint="the log has the details",
+                    ) from error
+                if first:
+                    attempt.first_token()
+                    self._served.target = target
+                    first = False
+                finished = isinstance(event, Finish)
+                yield event
+
+    async def _whole(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
+        """A target's whole answer at once, when it is good enough. Raises: _NotGoodEnough."""
+        gathered: list[ChatEvent] = []
+        async with aclosing(self._target(ctx, target)) as events:
+            async for event in events:
+                gathered.append(event)
+        why = shortcoming(self._route.cascade, self._request, gathered)
+        if why:
+            self._served.target = None
+            raise _NotGoodEnough(why)
+        for event in gathered:
+            yield event
+
+
+class _NotGoodEnough(Exception):
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+def shortcoming(cascade: Cascade, request: ChatRequest, events: list[ChatEvent]) -> str:
+    """Why an answer must be escalated, or an empty string."""
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    calls = [event for event in events if isinstance(event, ToolCallDelta)]
+    finish = next((event for event in events if isinstance(event, Finish)), None)
+    if cascade.finished and (finish is None or finish.reason not in {"stop", "tool_calls"}):
+        return "it was not finished"
+    if not calls and len(text.strip()) < cascade.min_chars:
+        return "it was too short"
+    if any(re.search(pattern, text) for pattern in cascade.reject):
+        return "it matched a pattern of the route"
+    return ""
+
+
+def _no_target(plan: Plan) -> Unavailable:
+    reasons = "; ".join(f"{row.target}: {row.reason}" for row in plan.refused)
+    resting = plan.retry_after_s is not None
+    return Unavailable(
+        f"no target of the route may take this request ({reasons})",
+        code="targets_resting" if resting else "no_target",
+        retryable=resting,
+        retry_after_s=plan.retry_after_s,
+        hint="see why with: interlock route explain",
+    )
+
+
+def _characters(event: ChatEvent) -> int:
+    if isinstance(event, ToolCallDelta):
+        return len(event.arguments)
+    return len(event.text) if isinstance(event, (TextDelta, ReasoningDelta)) else 0
+
+
+def _broken_off(request: ChatRequest, characters: int) -> Usage:
+    # Four characters a token is the usual rule of thumb; the figure is marked as an estimate wherever it is shown.
+    sent = sum(len(message.text) for message in request.messages)
+    return Usage(-(-sent // 4), -(-characters // 4), estimated=True)
+
+
+def _describe(span: Span, request: ChatRequest, served: Served) -> None:
+    span.set(
+        {
+            "interlock.attempt": served.attempts,
+            "interlock.fallbacks": served.fallbacks,
+            "gen_ai.request.max_tokens": request.max_output_tokens,
+            "gen_ai.request.temperature": request.temperature,
+        }
+    )
+
+
+def _describe_end(span: Span, finish: Finish) -> None:
+    span.set(
+        {
+            "gen_ai.response.model": finish.model,
+            "gen_ai.response.finish_reasons": finish.reason,
+            "gen_ai.usage.input_tokens": finish.usage.input_tokens,
+            "gen_ai.usage.output_tokens": finish.usage.output_tokens,
+        }
+    )
