@@ -144,7 +144,10 @@ def _window_s(window: str) -> float:
 
 
 async def cancel_batch(parts: Parts, ctx: Context, identity: str) -> Batch:
-    """Stop a batch: lines under way are finished, the others are not begun. Raises: NotFound, Conflict: it has ended."""
+    """Stop a batch: lines under way are finished, the others are not begun.
+
+    Raises: NotFound. Conflict: it has ended.
+    """
     batch = await parts.kept.batch(ctx, identity)
     if not batch.is_open:
         raise Conflict(f"the batch has {batch.state} already", code="batch_ended")

@@ -116,7 +116,7 @@ async def read_json(request: Request) -> Any:
     return value
 
 
-_MAX_DEPTH = 200
+_MAX_DEPTH = 500
 
 
 def _refuse(constant: str) -> NoReturn:

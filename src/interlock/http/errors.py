@@ -25,10 +25,15 @@ class _BadMethod(InterlockError):
 def wire_of(request: Request) -> str:
     """The wire whose clients read the answers of this address."""
     path = request.url.path
-    if path.startswith("/v1beta/"):
+    if path.startswith(("/v1beta/", "/v1beta1/")):
         return "google.generate"
-    if path.startswith("/v1/messages") or (path.startswith("/v1/models") and "anthropic-version" in request.headers):
+    if path.startswith("/v1/messages"):
         return "anthropic.messages"
+    if path.startswith("/v1/models"):
+        # Three APIs share this address; each vendor's client says who it is.
+        if request.method == "POST" or "x-goog-api-client" in request.headers or "x-goog-api-key" in request.headers:
+            return "google.generate"
+        return "anthropic.messages" if "anthropic-version" in request.headers else "openai.chat"
     return "openai.responses" if path.startswith("/v1/responses") else "openai.chat"
 
 

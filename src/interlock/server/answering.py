@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from interlock.app import App
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.release import Release
 from interlock.flows.respond import Keep, Responding, codec
 from interlock.gateway.ports import Asked
@@ -14,7 +15,15 @@ from interlock.gateway.service import Served
 from interlock.http.callers import app_of, context_of, identity_of, read_json
 from interlock.http.streaming import ArrayStream, ClientLeft, FrameStream, after_first, while_connected
 
-__all__ = ["CLIENT_LEFT", "answer", "chat_endpoint", "headers_of"]
+__all__ = [
+    "CLIENT_LEFT",
+    "answer",
+    "chat_endpoint",
+    "check_texts",
+    "headers_of",
+    "known_models",
+    "require_model",
+]
 
 CLIENT_LEFT = 499
 """Nobody reads it; the access log and the metrics do (nginx's number)."""
@@ -55,7 +64,39 @@ async def answer(request: Request, ctx: Context, wire: str, asked: Asked, *, kee
 def headers_of(request: Request, release: Release | None = None, served: Served | None = None) -> dict[str, str]:
     """What every answer of the gateway says in its head; errors repeat it."""
     if served is not None and served.decision.considered:
-        request.state.identity["x-interlock-route"] = served.decision.header()[:2000]
+        # While a stream runs, the target that serves it is not among the considered ones yet.
+        route = served.decision.header()
+        known = route.removeprefix("none") if served.target is not None and route.startswith("none") else None
+        request.state.identity["x-interlock-route"] = (route if known is None else f"{served.target}{known}")[:2000]
+    elif served is not None and served.target is not None:
+        request.state.identity["x-interlock-route"] = str(served.target)
     if release is not None:
         request.state.identity["x-interlock-release"] = release.id
     return identity_of(request)
+
+
+async def known_models(app: App) -> list[str]:
+    """Apps, then routes, then what the providers have."""
+    return [f"app/{source.name}" for source in app.parts.releases.apps()] + await app.parts.gateway.models()
+
+
+async def require_model(app: App, ctx: Context, name: str) -> None:
+    """Raises NotFound unless `name` can be asked for: an app, a route, a model that its provider lists."""
+    if name.startswith("app/"):
+        await app.resolve(ctx, name)
+    else:
+        app.parts.gateway.route(name)
+        if not name.startswith("route/"):
+            await app.parts.gateway.require_listed(name)
+
+
+def check_texts(texts: list[str] | list[int] | list[list[int]], param: str) -> list[str]:
+    """1 to 2,048 texts, none of them empty. Raises: InvalidInput."""
+    if not texts or len(texts) > 2048:
+        raise InvalidInput(f"{param} holds 1 to 2,048 texts", param=param)
+    strings = [text for text in texts if isinstance(text, str)]
+    if len(strings) != len(texts):
+        raise InvalidInput("send texts, not token numbers", param=param)
+    if any(not text for text in strings):
+        raise InvalidInput("a text is empty", param=param)
+    return strings

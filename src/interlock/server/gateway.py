@@ -18,9 +18,10 @@ from interlock.gateway.fields import Loose, parsed
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.http.errors import wire_of
 from interlock.http.streaming import ClientLeft, while_connected
-from interlock.server.answering import CLIENT_LEFT, chat_endpoint, headers_of
+from interlock.server import google
+from interlock.server.answering import CLIENT_LEFT, chat_endpoint, check_texts, headers_of, known_models, require_model
 
-__all__ = ["check_texts", "known_models", "require_model", "routes"]
+__all__ = ["routes"]
 
 # Any in this module: JSON objects on their way out.
 
@@ -51,16 +52,12 @@ async def count_message_tokens(request: Request) -> Response:
     return JSONResponse({"input_tokens": count.tokens}, headers=headers)
 
 
-async def known_models(request: Request) -> list[str]:
-    """Apps, then routes, then what the providers have."""
-    app = app_of(request)
-    return [f"app/{source.name}" for source in app.parts.releases.apps()] + await app.parts.gateway.models()
-
-
 async def list_models(request: Request) -> Response:
-    """``GET /v1/models``, in Anthropic's shape for Anthropic's clients."""
+    """``GET /v1/models``, for each vendor's clients in their shape."""
+    if wire_of(request) == "google.generate":
+        return await google.list_models(request)
     await context_of(request)
-    names = await known_models(request)
+    names = await known_models(app_of(request))
     if wire_of(request) == "openai.chat":
         return JSONResponse({"object": "list", "data": [_model(name) for name in names]}, headers=headers_of(request))
     raw = request.query_params.get("limit", "1000")
@@ -81,23 +78,13 @@ async def list_models(request: Request) -> Response:
 
 async def get_model(request: Request) -> Response:
     """``GET /v1/models/{name}``."""
+    if wire_of(request) == "google.generate":
+        return await google.get_model(request)
     ctx = await context_of(request)
     name = request.path_params["name"]
-    await require_model(request, ctx, name)
+    await require_model(app_of(request), ctx, name)
     shown = _model(name) if wire_of(request) == "openai.chat" else _anthropic_model(name)
     return JSONResponse(shown, headers=headers_of(request))
-
-
-# Any: a Context; the type would only be imported for this line.
-async def require_model(request: Request, ctx: Any, name: str) -> None:
-    """Raises NotFound unless `name` can be asked for: an app, a route, a model that its provider lists."""
-    app = app_of(request)
-    if name.startswith("app/"):
-        await app.resolve(ctx, name)
-    else:
-        app.parts.gateway.route(name)
-        if not name.startswith("route/"):
-            await app.parts.gateway.require_listed(name)
 
 
 def _model(name: str) -> dict[str, Any]:
@@ -147,18 +134,6 @@ async def embeddings(request: Request) -> Response:
     )
 
 
-def check_texts(texts: list[str] | list[int] | list[list[int]], param: str) -> list[str]:
-    """1 to 2,048 texts, none of them empty. Raises: InvalidInput."""
-    if not texts or len(texts) > 2048:
-        raise InvalidInput(f"{param} holds 1 to 2,048 texts", param=param)
-    strings = [text for text in texts if isinstance(text, str)]
-    if len(strings) != len(texts):
-        raise InvalidInput("send texts, not token numbers", param=param)
-    if any(not text for text in strings):
-        raise InvalidInput("a text is empty", param=param)
-    return strings
-
-
 def _written(vector: list[float], encoding: str) -> list[float] | str:
     # The official client asks for base64 of little-endian float32 by default.
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode() if encoding == "base64" else vector
@@ -170,5 +145,6 @@ routes = [
     Route("/v1/messages/count_tokens", count_message_tokens, methods=["POST"]),
     Route("/v1/models", list_models, methods=["GET"]),
     Route("/v1/models/{name:path}", get_model, methods=["GET"]),
+    Route("/v1/models/{call:path}", google.call, methods=["POST"]),
     Route("/v1/embeddings", embeddings, methods=["POST"]),
 ]

@@ -1,4 +1,7 @@
-"""``/v1beta/models``, as Google's clients call it. Model names may hold slashes: ``models/app/handbook``."""
+"""``/v1beta/models`` and ``/v1/models``, as Google's clients call them.
+
+The client leaves the slashes of a model's name as they are: ``models/app/handbook:generateContent``.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,16 @@ from interlock.flows.respond import codec
 from interlock.gateway.fields import Loose, parsed
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.http.streaming import ClientLeft, while_connected
-from interlock.server.answering import CLIENT_LEFT, chat_endpoint, headers_of
-from interlock.server.gateway import check_texts, known_models, require_model
+from interlock.server.answering import (
+    CLIENT_LEFT,
+    chat_endpoint,
+    check_texts,
+    headers_of,
+    known_models,
+    require_model,
+)
 
-__all__ = ["routes"]
+__all__ = ["call", "get_model", "list_models", "routes"]
 
 # Any in this module: JSON objects on their way in and out.
 _WIRE = "google.generate"
@@ -103,7 +112,7 @@ def _text(one: _EmbedOne, index: int) -> str:
 async def list_models(request: Request) -> Response:
     """``GET /v1beta/models``."""
     await context_of(request)
-    names = await known_models(request)
+    names = await known_models(app_of(request))
     size, start = (_number(request, "pageSize", 50), _number(request, "pageToken", 0))
     size = min(max(size, 1), 1000)
     page = names[start : start + size]
@@ -115,7 +124,7 @@ async def get_model(request: Request) -> Response:
     """``GET /v1beta/models/{name}``."""
     ctx = await context_of(request)
     name = request.path_params["name"]
-    await require_model(request, ctx, name)
+    await require_model(app_of(request), ctx, name)
     return JSONResponse(_model(name), headers=headers_of(request))
 
 

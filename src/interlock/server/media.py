@@ -22,8 +22,7 @@ from interlock.gateway.fields import Loose, parsed
 from interlock.gateway.ports import Moderated, RelayCall
 from interlock.http.callers import app_of, context_of, read_bytes, read_json
 from interlock.http.streaming import ByteStream, ClientLeft, after_first, while_connected
-from interlock.server.answering import CLIENT_LEFT, headers_of
-from interlock.server.gateway import check_texts
+from interlock.server.answering import CLIENT_LEFT, check_texts, headers_of
 
 __all__ = ["field_of_form", "routes"]
 

@@ -105,8 +105,8 @@ class _StreamOptions(Loose):
 
 
 class _Schema(Loose):
-    name: str = Field(min_length=1, max_length=64)
     schema_: dict[str, Any] = Field(alias="schema", min_length=1)
+    name: str = Field(min_length=1, max_length=64)
     strict: bool | None = None
 
 
