@@ -47,6 +47,7 @@ __all__ = ["plugin"]
 
 # Any in this module: JSON objects, narrowed field by field on their way in.
 _ORIGIN = "google"
+_MAX_CONTENTS = 4_000
 
 
 class _Camel(Loose):
@@ -134,7 +135,7 @@ class _ToolConfig(_Camel):
 
 
 class _Request(_Camel):
-    contents: list[_Content] | _Content = Field(max_length=4_000)
+    contents: list[_Content] | _Content
     system_instruction: _Content | None = None
     generation_config: _Config | None = None
     tools: list[_Tool] | None = Field(default=None, max_length=64)
@@ -236,6 +237,8 @@ def _turns(given: _Request) -> list[Message]:
         if texts:
             turns.append(Message("system", tuple(texts)))
     contents = given.contents if isinstance(given.contents, list) else [given.contents]
+    if len(contents) > _MAX_CONTENTS:
+        raise InvalidInput(f"contents holds at most {_MAX_CONTENTS:,} turns", param="contents")
     for index, content in enumerate(contents):
         parts = [
             _part(part, f"contents[{index}].parts[{at}]", (index, at), waiting) for at, part in enumerate(content.parts)
