@@ -22,7 +22,7 @@ from interlock.core.ports import Admitted
 from interlock.core.release import Release
 from interlock.cost import store
 from interlock.cost.admission import Admission, Demand, LimitUse, Reservation
-from interlock.cost.journal import Dropped, Journal, Reserved, Settled
+from interlock.cost.journal import Dropped, Journal, Leased, Reserved, Settled
 from interlock.cost.limits import LimitRule, Subject
 from interlock.cost.prices import Prices
 from interlock.cost.types import LedgerEntry, Outcome, Spend
@@ -317,9 +317,16 @@ class Costs:
         """Return idle leases; begin a new journal file when the present one has grown."""
         await self.admission.tidy()
         if self._journal.is_long:
-            old = self._journal.rotate([*self.admission.leases(), *(opened.record for opened in self._open.values())])
-            await self.flush()
-            old.unlink(missing_ok=True)
+            await self.rotate()
+
+    async def rotate(self) -> None:
+        """Begin a new journal file with what is open; the old one goes once its rows are in the ledger."""
+        opened = [one.record for one in self._open.values()]
+        # What an open call holds was leased too, and a reader subtracts it again.
+        leased = [Leased(held.tenant, held.counter, held.slot, held.amount) for one in opened for held in one.held]
+        old = self._journal.rotate([*self.admission.leases(), *leased, *opened])
+        await self.flush()
+        old.unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Commit the ledger, return all leases, and remove the journal when nothing is open in it."""
