@@ -54,6 +54,7 @@ def test_a_stream_carries_quote_sentences_and_receipt(http, path, body):
     assert events[-1] == "done"
     assert response.headers["x-interlock-release"].startswith("sha256:")
     assert response.headers["x-request-id"].startswith("req_")
+    assert response.headers["x-interlock-route"].startswith("scripted")
 
 
 CASES = [
