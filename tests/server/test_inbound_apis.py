@@ -10,6 +10,7 @@ import openai
 import pytest
 from google import genai
 from langchain_anthropic import ChatAnthropic
+from langchain_openai import ChatOpenAI
 
 from .clients import CLIENTS, Anthropic, Google, OpenAIChat
 
@@ -54,7 +55,14 @@ def test_a_stream_carries_quote_sentences_and_receipt(http, path, body):
     assert events[-1] == "done"
     assert response.headers["x-interlock-release"].startswith("sha256:")
     assert response.headers["x-request-id"].startswith("req_")
-    assert response.headers["x-interlock-route"].startswith("scripted")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_the_target_that_served_is_named(http, stream):
+    body = {"model": "route/answers", "input": "hi", "stream": stream}
+    assert http.post("/v1/responses", json=body).headers["x-interlock-route"] == "scripted"
+    refused = http.post("/v1/responses", json={**body, "input": "UPSTREAM LIMIT"})
+    assert refused.headers["x-interlock-route"] == "none; scripted=provider_rate_limited"
 
 
 CASES = [
@@ -257,6 +265,14 @@ def test_langchain_speaks_messages(site):
     pieces = [chunk.content for chunk in chat.stream(QUESTION)]
     text = "".join(p if isinstance(p, str) else "".join(b.get("text", "") for b in p) for p in pieces)
     assert "30 days" in text
+
+
+def test_langchain_speaks_responses(site):
+    chat = ChatOpenAI(
+        model="scripted", base_url=f"{site.url}/v1", api_key=site.keys["admin"], use_responses_api=True, max_retries=0
+    )
+    assert chat.invoke("hi").text == "You said: hi"
+    assert "".join(chunk.text for chunk in chat.stream("hi")) == "You said: hi"
 
 
 # --- moderation, rerank, relays ---------------------------------------------------------------------------------------

@@ -18,7 +18,15 @@ import anyio
 from interlock.core.audit import AuditEvent
 from interlock.core.clock import Deadline, now
 from interlock.core.context import Context
-from interlock.core.errors import BudgetExceeded, Conflict, InterlockError, InvalidInput, LimitExceeded, NotFound
+from interlock.core.errors import (
+    BudgetExceeded,
+    Conflict,
+    InterlockError,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+)
 from interlock.core.ids import TenantId, new_id, new_trace_id
 from interlock.flows.embed import embed
 from interlock.flows.parts import Parts
@@ -52,6 +60,7 @@ LEASE_S = 30.0
 _BEAT_S = 5.0
 _TRIES = 3
 _PAUSE_S = 5.0
+_RETRY_S = 30.0
 _MAX_ERRORS = 20
 
 
@@ -187,6 +196,10 @@ async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) 
         ended = await run.to_end()
     except Conflict:
         raise
+    except Unavailable as error:
+        # The database or the disk, not the batch: what has no result yet is run when it is back.
+        await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=_RETRY_S)
+        return
     except InterlockError as error:
         problem = {"code": error.code, "message": str(error), "param": error.param, "line": None}
         failed = await parts.kept.update_batch(run.batch, errors=[problem])
@@ -240,7 +253,11 @@ class _Run:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(_BEAT_S)
-            await self._look()
+            try:
+                await self._look()
+            except Unavailable as error:
+                # Lines under way are paid for: they go on, and a lease that ran out meanwhile is a Conflict later.
+                _log.warning("the lease of %s was not renewed: %s", self.batch.id, error.code)
 
     async def _look(self) -> None:
         """Renew the lease, save progress, see whether to stop. Raises: Conflict: the lease was lost."""
@@ -262,7 +279,19 @@ class _Run:
             result = await self._line(line)
             if result is None:
                 return
-            await self._parts.kept.keep_line(self.batch, result)
+            await self._keep(result)
+
+    async def _keep(self, result: Line) -> None:
+        """Store a result; a database that is away is waited for: the answer is paid for. Raises: Unavailable."""
+        for tries in range(_TRIES):
+            try:
+                await self._parts.kept.keep_line(self.batch, result)
+            except Unavailable:
+                if tries == _TRIES - 1:
+                    raise
+                await asyncio.sleep(2.0**tries)
+            else:
+                return
 
     async def _wait(self) -> None:
         """Until the pause after a refusal is over, or the batch stops."""
