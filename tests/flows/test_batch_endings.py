@@ -113,7 +113,7 @@ async def test_what_is_past_its_age_is_removed_and_a_lost_batch_is_queued(tmp_pa
     async with open_app(workspace(tmp_path)) as app:
         ctx = app.owner()
         lost = await made(app, ctx)
-        await app.parts.kept.update_batch(lost, job="", created_at=now() - timedelta(minutes=2))
+        await app.parts.kept.update_batch(lost, job=f"@{ctx.tenant}", created_at=now() - timedelta(minutes=2))
         assert await requeue_lost(app.parts, limits_of(app)) == 1
         await work_batches(app, until_idle=True)
         ended = await app.parts.kept.batch(ctx, lost.id)

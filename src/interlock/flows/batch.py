@@ -121,6 +121,7 @@ async def create_batch(
         window=window,
         window_s=window_s,
         metadata=metadata or {},
+        home=limits.home,
     )
     queued = await _enqueue(parts, batch, limits.home)
     await _audit(parts, ctx, batch, "batch.create")
@@ -135,7 +136,7 @@ async def _enqueue(parts: Parts, batch: Batch, home: TenantId) -> Batch:
 
 async def requeue_lost(parts: Parts, limits: BatchLimits) -> int:
     """Give batches to the queue whose process died before it could; gives their number."""
-    lost = await parts.kept.unqueued()
+    lost = await parts.kept.unqueued(limits.home)
     for batch in lost:
         await _enqueue(parts, batch, limits.home)
     return len(lost)

@@ -228,8 +228,9 @@ class Kept:
         window: str,
         window_s: float,
         metadata: Mapping[str, str],
+        home: TenantId,
     ) -> Batch:
-        """Store a new batch, not yet given to a worker."""
+        """Store a new batch, not yet given to a worker of the workspace `home`."""
         identity = new_id("batch") if style == "openai" else f"msgbatch_{ulid()}"
         at = now()
         row: dict[str, Any] = {
@@ -245,7 +246,7 @@ class Kept:
             "input_file": input_file,
             "output_file": None,
             "error_file": None,
-            "job": "",
+            "job": f"@{home}",
             "total": 0,
             "completed": 0,
             "failed": 0,
@@ -356,11 +357,11 @@ class Kept:
         mine = sa.and_(batch_lines.c.tenant == batch.tenant, batch_lines.c.batch == batch.id)
         await self._sql.write(lambda conn: _run(conn, sa.delete(batch_lines).where(mine)))
 
-    async def unqueued(self) -> list[Batch]:
-        """Batches that were stored and never given to a worker, because the process died between the two."""
+    async def unqueued(self, home: TenantId) -> list[Batch]:
+        """Batches of a workspace that were stored and never given to a worker: the process died between the two."""
         early = now() - timedelta(seconds=30)
         query = sa.select(batches).where(
-            batches.c.state == "validating", batches.c.job == "", batches.c.created_at < early
+            batches.c.state == "validating", batches.c.job == f"@{home}", batches.c.created_at < early
         )
         rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
         return [_batch(row) for row in rows]

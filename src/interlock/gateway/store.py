@@ -59,7 +59,8 @@ batches = sa.Table(
     sa.Column("input_file", sa.String(64), nullable=False),
     sa.Column("output_file", sa.String(64)),
     sa.Column("error_file", sa.String(64)),
-    sa.Column("job", sa.String(64), nullable=False),
+    # `@` and the workspace's tenant until the job is queued.
+    sa.Column("job", sa.String(80), nullable=False),
     sa.Column("total", sa.Integer, nullable=False),
     sa.Column("completed", sa.Integer, nullable=False),
     sa.Column("failed", sa.Integer, nullable=False),

@@ -57,7 +57,7 @@ def upgrade() -> None:
         sa.Column("input_file", sa.String(length=64), nullable=False),
         sa.Column("output_file", sa.String(length=64), nullable=True),
         sa.Column("error_file", sa.String(length=64), nullable=True),
-        sa.Column("job", sa.String(length=64), nullable=False),
+        sa.Column("job", sa.String(length=80), nullable=False),
         sa.Column("total", sa.Integer(), nullable=False),
         sa.Column("completed", sa.Integer(), nullable=False),
         sa.Column("failed", sa.Integer(), nullable=False),
