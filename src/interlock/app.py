@@ -39,6 +39,7 @@ from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.gateway.detect import Detected, detect
+from interlock.gateway.kept import Kept
 from interlock.gateway.ports import ProviderDeps
 from interlock.gateway.service import Gateway, Served
 from interlock.gateway.settings import GatewaySettings
@@ -263,6 +264,13 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             governance=governance,
             models=models,
             jobs=SqlJobs(sql),
+            kept=Kept(
+                sql,
+                blobs,
+                sealer,
+                response_days=gateway_settings.response_max_age_days,
+                file_days=gateway_settings.file_max_age_days,
+            ),
         )
         yield App(workspace, parts, sql, blobs, kv, isinstance(index, SqliteIndex), detected)
 

@@ -114,18 +114,30 @@ async def test_kill_9_in_a_stream_loses_no_settled_row_and_the_log_still_verifie
         assert (await app.parts.governance.verify()).ok
 
 
+def _body_for(path, words):
+    turn = {"role": "user", "content": words}
+    if path.startswith("/v1beta"):
+        return {"contents": [{"role": "user", "parts": [{"text": words}]}]}
+    if path == "/v1/responses":
+        return {"model": "route/answers", "input": [turn]}
+    return {"model": "route/answers", "messages": [turn], "max_tokens": 4000}
+
+
 @pytest.mark.parametrize("words", ["LONG", "SLOW START"])
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
-def test_a_client_that_hangs_up_stops_the_model(site, http, words, stream):
-    body = {**LONG, "messages": [{"role": "user", "content": words}], "stream": stream}
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1beta"])
+def test_a_client_that_hangs_up_stops_the_model(site, http, path, words, stream):
+    body = {**_body_for(path, words), "stream": stream}
+    if path == "/v1beta":
+        path += f"/models/route/answers:{'streamGenerateContent?alt=sse' if stream else 'generateContent'}"
     before = {row["trace_id"] for row in http.get("/api/v1/traces?status=cancelled&limit=500").json()["data"]}
     with site.client("admin") as client:
         if stream and words == "LONG":
-            with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            with client.stream("POST", path, json=body) as response:
                 next(events(response))
         else:
             with pytest.raises(httpx2.ReadTimeout):
-                client.post("/v1/chat/completions", json=body, timeout=0.3)
+                client.post(path, json=body, timeout=0.3)
 
     def cancelled():
         rows = http.get("/api/v1/traces?status=cancelled&limit=500").json()["data"]

@@ -110,6 +110,13 @@ class Access:
         await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "key.create", new.key.id, "ok"))
         return new
 
+    async def still_valid(self, ctx: Context) -> bool:
+        """False when the key that began some work has been revoked or has expired since."""
+        if ctx.principal.kind != "service":
+            return True
+        keys = await self._keys.list(ctx.tenant)
+        return any(key.id == ctx.principal.key_id and key.state(now()) == "active" for key in keys)
+
     async def keys(self, ctx: Context) -> Sequence[ApiKey]:
         """All keys of the tenant, newest first."""
         ctx.require(Role.ADMIN, Role.OPERATOR, Role.RISK, Role.AUDITOR)

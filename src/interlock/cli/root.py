@@ -24,6 +24,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("demo:demo", "Ingest the workspace and ask its sample questions."),
     "ingest": ("knowledge:ingest", "Read sources into the knowledge index."),
     "ask": ("ask:ask", "Ask an app."),
+    "batch": ("batch:batch", "Run many requests from a file."),
     "documents": ("knowledge:documents", "List documents."),
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases and point channels at them."),

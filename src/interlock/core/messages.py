@@ -146,6 +146,8 @@ class Usage:
     estimated: bool = False
     """True when the provider gave no figures and we counted ourselves."""
     cache_write_tokens: int = 0
+    unmetered: bool = False
+    """True when the call is not sold by tokens and its provider gave no figures: no token price applies."""
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -155,6 +157,7 @@ class Usage:
             self.reasoning_tokens + other.reasoning_tokens,
             self.estimated or other.estimated,
             self.cache_write_tokens + other.cache_write_tokens,
+            self.unmetered or other.unmetered,
         )
 
     @property

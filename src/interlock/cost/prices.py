@@ -42,12 +42,14 @@ class Prices:
     def lookup(self, provider: str, model: str, usage: Usage) -> Price:
         """Cost of `usage` and the source of its price."""
         for name in (f"{provider}/{model}", f"{provider}/*"):
-            if name in self._overrides:
+            if name in self._overrides and not usage.unmetered:
                 return Price(_by_override(self._overrides[name], usage), f"override:{name}")
         kind = self._kinds.get(provider, provider)
         if kind in _OWN_MACHINE:
             # Tokens made on this machine are not bought; its electricity is priced by an override.
             return Price(Money.zero(), f"own-machine:{provider}")
+        if usage.unmetered:
+            return Price(None, "unpriced")
         return _by_public_list(kind if provider not in {"openai", "anthropic"} else provider, model, usage)
 
 

@@ -102,6 +102,9 @@ async def ask(
 ) -> AsyncGenerator[AnswerEvent | Receipt, None]:
     """Answer the last user message from the app's documents.
 
+    Args:
+        served: filled in by the model's calls, by the last of several.
+
     Yields a Quote early, each sentence after its checks, the Answer, and last a Receipt.
     Raises: InvalidInput, Blocked, TooLarge, ModelMissing, and the gateway's errors when not even a quote can be given.
     """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from interlock.access.service import Access
 from interlock.cost.service import Costs
+from interlock.gateway.kept import Kept
 from interlock.gateway.service import Gateway
 from interlock.governance.service import Governance
 from interlock.guardrails.service import Guardrails
@@ -37,3 +38,4 @@ class Parts:
     governance: Governance
     models: Models
     jobs: Jobs
+    kept: Kept

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from interlock.core.context import Context
+from interlock.core.errors import InterlockError
 from interlock.core.messages import ChatEvent, ChatRequest, Usage
 from interlock.core.ports import Embedder, Quoter
 from interlock.gateway.settings import ProviderSettings
 
 __all__ = [
+    "Asked",
     "CountsTokens",
+    "Fault",
+    "Frame",
+    "Inbound",
     "ModelFiles",
     "Moderated",
     "Moderates",
@@ -24,6 +29,7 @@ __all__ = [
     "RelayAnswer",
     "RelayCall",
     "Relays",
+    "Replier",
     "Reranked",
     "Reranks",
     "Warmable",
@@ -162,3 +168,60 @@ class CountsTokens(Protocol):
 
 ProviderFactory = Callable[[str, ProviderSettings, ProviderDeps], Provider]
 """The symbol `plugin` of a provider file: (configured name, settings, dependencies) -> provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A decoded request, and what only its wire knows."""
+
+    request: ChatRequest
+    # Any: fields of one wire, read back by the codec that put them here.
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Frame(NamedTuple):
+    """One server-sent event. A text goes out as it is (``[DONE]``), a mapping as JSON."""
+
+    data: Mapping[str, object] | str
+    event: str | None = None
+
+
+class Fault(NamedTuple):
+    """An error in the words of one API."""
+
+    status: int
+    body: Mapping[str, object]
+
+
+class Replier(Protocol):
+    """Writes one answer, whole or in pieces. `extension` is the documented field ``interlock``."""
+
+    document: Mapping[str, Any] | None
+    """The finished answer as one object, once there is one. Any: JSON."""
+
+    def whole(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
+        """The answer as one object. `events` ends with a Finish. Any: JSON."""
+
+    def frames(self, event: ChatEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
+        """What to send for one event; the first call also opens the stream and Finish also ends it."""
+
+    def failed(self, error: InterlockError) -> list[Frame]:
+        """What to send when the answer breaks off after its beginning."""
+
+
+class Inbound(Protocol):
+    """How one API's clients write requests and read answers: the symbol `plugin` of a file in `inbound/`."""
+
+    name: str
+
+    def decode(self, body: object, *, model: str | None = None, stream: bool | None = None) -> Asked:
+        """Canonical form of a request body. `model` and `stream` are given where the address holds them.
+
+        Raises: InvalidInput naming the field; values are never repeated.
+        """
+
+    def reply(self, asked: Asked) -> Replier:
+        """A writer for the answer to `asked`."""
+
+    def fault(self, error: InterlockError, request_id: str) -> Fault:
+        """`error` as this API writes it."""

@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from interlock.core.messages import (
 )
 from interlock.core.plugins import Registry
 from interlock.core.ports import Meter, PriceBook
-from interlock.gateway.attempt import Attempts, FreeMeter
+from interlock.gateway.attempt import Attempt, Attempts, FreeMeter
 from interlock.gateway.call import Call, Served
 from interlock.gateway.health import Health
 from interlock.gateway.ports import Provider, ProviderDeps, ProviderFactory, Warmable
@@ -242,6 +242,28 @@ class Gateway:
                 last = error
         assert last is not None, "a route has a target"
         raise last
+
+    def attempt(
+        self, ctx: Context, target: Target, meter: Meter, estimate: Usage, *, what: str
+    ) -> AbstractAsyncContextManager[Attempt]:
+        """Admission, a turn, health and a span around one call beyond chat and embeddings (rerank, audio, images)."""
+        return self._attempts.attempt(ctx, target, meter, estimate, what=what, priority="normal")
+
+    async def require_listed(self, model: str) -> None:
+        """Raise NotFound when the provider of ``provider/model`` lists models and this one is not among them."""
+        target = self.target(model)
+        try:
+            listed = await self.provider(target.provider).models()
+        except InterlockError:
+            # Whether it exists cannot be known now; asking it will tell.
+            return
+        if listed and target.model not in listed:
+            raise NotFound(
+                f"no model {model!r}: {target.provider!r} does not list it",
+                param="model",
+                code="model_not_found",
+                hint=_near(target.model, list(listed), "models"),
+            )
 
     async def models(self) -> list[str]:
         """Everything that can be asked for: routes, then ``provider/model`` of each provider that answers."""

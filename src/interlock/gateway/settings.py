@@ -85,6 +85,15 @@ class GatewaySettings(BaseModel):
         return {**providers, **built_in}
 
     routes: dict[str, RouteSpec] = Field(default_factory=dict)
+    store_responses: bool = Field(
+        default=True, description="keep answers of /v1/responses when the caller does not say store: false"
+    )
+    response_max_age_days: float = Field(default=30.0, gt=0, le=3650, description="when a kept response is removed")
+    file_max_age_days: float = Field(
+        default=30.0, gt=0, le=3650, description="when an uploaded file, a batch and its results are removed"
+    )
+    batch_concurrency: int = Field(default=4, ge=1, le=256, description="lines of a batch that run at a time")
+    batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
     breaker: BreakerSettings = BreakerSettings()
     retry_ratio: float = Field(
         default=0.2, ge=0, le=10, description="retries may be this share of a provider's calls, besides a few a second"

@@ -11,7 +11,7 @@ from interlock.core.passages import Passage
 from interlock.core.plugins import Registry
 from interlock.core.release import Release
 from interlock.guardrails.ports import Detector
-from interlock.guardrails.types import GuardrailSpec, Point, Rule, Verdict
+from interlock.guardrails.types import Finding, GuardrailSpec, Point, Rule, Verdict
 
 __all__ = ["Guardrails"]
 
@@ -37,6 +37,11 @@ class Guardrails:
                 elif found and _SEVERITY.index(rule.action) > _SEVERITY.index(worst.action):
                     worst = Verdict(rule.action, rule.id, rule.message, found)
         return worst
+
+    @staticmethod
+    def findings(rule: Rule, text: str) -> Sequence[Finding]:
+        """What one rule's detector sees in a text."""
+        return DETECTORS.get(rule.detector)(text, rule)
 
     async def check_input(self, ctx: Context, release: Release, text: str) -> Verdict:
         """Check what the caller sent. Raises: TooLarge, Blocked."""

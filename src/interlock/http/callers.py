@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from typing import Any
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -12,8 +14,9 @@ from starlette.requests import Request
 from interlock.app import App
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, TooLarge, Unauthenticated, UnsupportedMediaType
+from interlock.core.ids import new_id
 
-__all__ = ["app_of", "context_of", "is_loopback", "read_json"]
+__all__ = ["app_of", "context_of", "identity_of", "is_loopback", "read_bytes", "read_json", "read_stream"]
 
 _PROXY_HEADERS = (
     "forwarded",
@@ -64,50 +67,97 @@ def is_loopback(request: Request) -> bool:
 
 
 async def context_of(request: Request) -> Context:
-    """Authenticate one API call. Raises: Unauthenticated."""
+    """Authenticate one API call; errors of it carry its ids from here on. Raises: Unauthenticated."""
+    request.state.request_id = new_id("req")
+    request.state.identity = {"x-request-id": request.state.request_id}
     header = request.headers.get("authorization", "")
     scheme, _, credential = header.partition(" ")
     if header and (scheme.lower() != "bearer" or not credential.strip()):
         raise Unauthenticated("the Authorization header must be 'Bearer <API key>'")
-    bearer = credential.strip() or request.headers.get("x-api-key")
+    bearer = credential.strip() or request.headers.get("x-api-key") or request.headers.get("x-goog-api-key")
     # Keys of other services are often left in place; only ours count, so a loopback call with one is still local.
     local = is_loopback(request)
     if bearer and not bearer.startswith("il_") and local and app_of(request).workspace.settings.access.anonymous:
         bearer = None
-    return await app_of(request).parts.access.authenticate(
+    ctx = await app_of(request).parts.access.authenticate(
         bearer=bearer,
         behalf=request.headers.get("x-interlock-on-behalf-of"),
         loopback=local,
         conversation=request.headers.get("x-interlock-conversation"),
     )
+    request.state.identity["x-interlock-trace-id"] = ctx.trace_id
+    return replace(ctx, request_id=request.state.request_id)
+
+
+def identity_of(request: Request) -> dict[str, str]:
+    """Headers that name this call in logs, traces and the audit log."""
+    return dict(request.state.identity)
 
 
 # Any: JSON before validation.
 async def read_json(request: Request) -> Any:
     """The body as JSON. Raises: InvalidInput, TooLarge, UnsupportedMediaType (a form of a web page)."""
-    limit = app_of(request).workspace.settings.server.max_body_bytes
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
         # Browsers send form types across origins without asking first; JSON they must ask for.
         raise UnsupportedMediaType("send the body as application/json", param="Content-Type")
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > limit:
-            raise _too_large(limit)
+    body = await read_bytes(request)
     try:
-        value = json.loads(body)
+        value = json.loads(body, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise InvalidInput("the body is not JSON", code="invalid_json") from error
+    if body.count(b"[") + body.count(b"{") > _MAX_DEPTH:
+        _check_depth(value)
     if b"\\ud" in body.lower():
         try:
             json.dumps(value, ensure_ascii=False).encode()
-        except (UnicodeEncodeError, RecursionError) as error:
+        except UnicodeEncodeError as error:
             raise InvalidInput("the body holds half a character (a lone surrogate)", code="invalid_json") from error
     return value
+
+
+_MAX_DEPTH = 500
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, (dict, list))
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise InvalidInput(f"the body is nested more than {_MAX_DEPTH} levels deep", code="invalid_json")
+
+
+async def read_bytes(request: Request) -> bytes:
+    """The body as it is. Raises: TooLarge."""
+    body = bytearray()
+    async for piece in read_stream(request):
+        body += piece
+    return bytes(body)
+
+
+async def read_stream(request: Request) -> AsyncIterator[bytes]:
+    """The body in pieces, at most `server.max_body_bytes` of it. Raises: TooLarge."""
+    limit = app_of(request).workspace.settings.server.max_body_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+        raise _too_large(limit)
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        yield piece
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -1,4 +1,4 @@
-"""Errors as HTTP answers, in the shape OpenAI's clients understand."""
+"""Errors as HTTP answers, each in the shape of the API it was asked through."""
 
 from __future__ import annotations
 
@@ -8,67 +8,75 @@ import math
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, NotFound
+from interlock.flows.respond import codec
+from interlock.gateway.ports import Fault
 
-__all__ = ["body_of", "on_error", "on_unexpected"]
+__all__ = ["body_of", "fault_of", "on_bad_method", "on_error", "on_not_found", "on_unexpected", "wire_of"]
 
 _log = logging.getLogger("interlock.server")
 
-_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    409: "conflict_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
+
+class _BadMethod(InterlockError):
+    code = "method_not_allowed"
+    status = 405
+
+
+def wire_of(request: Request) -> str:
+    """The wire whose clients read the answers of this address."""
+    path = request.url.path
+    if path.startswith(("/v1beta/", "/v1beta1/")):
+        return "google.generate"
+    if path.startswith("/v1/messages"):
+        return "anthropic.messages"
+    if path.startswith("/v1/models"):
+        # Three APIs share this address; each vendor's client says who it is.
+        if request.method == "POST" or "x-goog-api-client" in request.headers or "x-goog-api-key" in request.headers:
+            return "google.generate"
+        return "anthropic.messages" if "anthropic-version" in request.headers else "openai.chat"
+    return "openai.responses" if path.startswith("/v1/responses") else "openai.chat"
 
 
 def body_of(error: InterlockError) -> dict[str, object]:
     """``{"error": {message, type, param, code, hint}}``; `hint` is ours, what to do next."""
-    return {
-        "error": {
-            "message": str(error),
-            "type": _TYPES.get(error.status, "server_error"),
-            "param": error.param,
-            "code": error.code,
-            "hint": error.hint,
-        }
-    }
+    return dict(codec("openai.chat").fault(error, "").body)
 
 
-def response_of(error: InterlockError) -> JSONResponse:
-    """The answer to a failed call."""
-    headers = {}
+def fault_of(request: Request, error: InterlockError) -> Fault:
+    """`error` as the API behind this address writes it."""
+    return codec(wire_of(request)).fault(error, getattr(request.state, "request_id", ""))
+
+
+def _answer(request: Request, error: InterlockError) -> JSONResponse:
+    fault = fault_of(request, error)
+    headers = dict(getattr(request.state, "identity", {}))
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     if not error.retryable:
-        # OpenAI's clients retry 429 and 5xx by themselves unless told that it is of no use.
+        # OpenAI's and Anthropic's clients retry 429 and 5xx by themselves unless told that it is of no use.
         headers["x-should-retry"] = "false"
-    return JSONResponse(body_of(error), error.status, headers)
+    return JSONResponse(fault.body, fault.status, headers)
 
 
 async def on_error(request: Request, error: Exception) -> JSONResponse:
     """Handler of our own errors."""
     assert isinstance(error, InterlockError)
-    return response_of(error)
+    return _answer(request, error)
+
+
+async def on_not_found(request: Request, error: Exception) -> JSONResponse:
+    """Handler of addresses that lead nowhere."""
+    return _answer(request, NotFound(f"there is nothing at {request.url.path[:200]}"))
+
+
+async def on_bad_method(request: Request, error: Exception) -> JSONResponse:
+    """Handler of methods that an address does not know."""
+    return _answer(request, _BadMethod(f"{request.method} is not possible at {request.url.path[:200]}"))
 
 
 async def on_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Handler of everything else: logged with its traceback, told without it."""
     _log.error("unexpected %s at %s", type(error).__name__, request.url.path, exc_info=error)
-    return JSONResponse(
-        {
-            "error": {
-                "message": "something went wrong here; the server's log has the details",
-                "type": "server_error",
-                "param": None,
-                "code": "internal_error",
-                "hint": None,
-            }
-        },
-        500,
-    )
+    return _answer(request, InterlockError("something went wrong here; the server's log has the details"))

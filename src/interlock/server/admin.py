@@ -18,7 +18,7 @@ from interlock.core.context import Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
 from interlock.flows.ingest import enqueue_ingest
-from interlock.gateway.wires.openai_inbound import field_error
+from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.knowledge.types import DocumentInfo
 from interlock.stores.events.base import TraceFilter

@@ -9,15 +9,13 @@ from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interlock.app import App
 from interlock.core.errors import InterlockError
-from interlock.http.errors import on_error, on_unexpected
-from interlock.server import admin, gateway, health
+from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
+from interlock.server import admin, batches, gateway, google, health, media, responses
 
 __all__ = ["build_asgi"]
 
@@ -33,30 +31,24 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
         asgi.state.stopping = True
 
     asgi = Starlette(
-        routes=[*gateway.routes, *admin.routes, *health.routes, *extra],
+        routes=[
+            *gateway.routes,
+            *responses.routes,
+            *google.routes,
+            *media.routes,
+            *batches.routes,
+            *admin.routes,
+            *health.routes,
+            *extra,
+        ],
         lifespan=lifespan,
-        exception_handlers={InterlockError: on_error, 404: _not_found, 405: _bad_method, Exception: on_unexpected},
+        exception_handlers={InterlockError: on_error, 404: on_not_found, 405: on_bad_method, Exception: on_unexpected},
     )
     asgi.state.interlock = app
     asgi.state.stopping = False
     asgi.state.metrics = CollectorRegistry()
     asgi.add_middleware(_Observed, registry=asgi.state.metrics, app_state=app)
     return asgi
-
-
-async def _not_found(request: Request, error: Exception) -> JSONResponse:
-    return _plain(404, "not_found", f"there is nothing at {request.url.path}")
-
-
-async def _bad_method(request: Request, error: Exception) -> JSONResponse:
-    return _plain(405, "method_not_allowed", f"{request.method} is not possible at {request.url.path}")
-
-
-def _plain(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse(
-        {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code, "hint": None}},
-        status,
-    )
 
 
 class _Observed:
@@ -113,13 +105,23 @@ def _family(path: str) -> str:
             return family
     if path in {"/healthz", "/readyz", "/metrics"}:
         return "health"
-    return "other" if path.startswith(("/v1/", "/api/")) else "console"
+    return "other" if path.startswith(("/v1/", "/v1beta/", "/v2/", "/api/")) else "console"
 
 
 _FAMILIES = (
     "/v1/chat/completions",
     "/v1/models",
     "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1beta/models",
+    "/v1/rerank",
+    "/v2/rerank",
+    "/v1/moderations",
+    "/v1/audio",
+    "/v1/images",
+    "/v1/files",
+    "/v1/batches",
     *(
         f"/api/v1/{n}"
         for n in ("traces", "apps", "documents", "keys", "collections", "jobs", "spend", "audit", "version")

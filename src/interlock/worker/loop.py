@@ -1,4 +1,7 @@
-"""One worker: claims a job, runs it, goes on; a job whose worker died is taken over when its lease ends."""
+"""One worker: claims jobs, runs them, goes on; a job whose worker died is taken over when its lease ends.
+
+Ingests and batches run beside each other: a batch may take a day.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,41 @@ import asyncio
 import logging
 import os
 import socket
+import time
 
 from interlock.app import App
 from interlock.core.errors import InterlockError, InvalidInput
-from interlock.flows.ingest import KIND, LEASE_S, run_ingest
+from interlock.flows import batch, ingest
+from interlock.flows.batch import BatchLimits
 from interlock.stores.jobs.base import Job
 
-__all__ = ["work"]
+__all__ = ["limits_of", "work", "work_batches"]
 
 _IDLE_S = 1.0
+_TIDY_EVERY_S = 3600.0
 _log = logging.getLogger("interlock.worker")
 
 
 async def work(app: App) -> None:
     """Run jobs until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_work_ingests(app))
+        group.create_task(work_batches(app))
+        group.create_task(_tidy(app))
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+async def _work_ingests(app: App) -> None:
     # Workspaces of several tenants may share a database; each reads its own folders alone.
     tenant = app.workspace.settings.tenant
-    name = f"{socket.gethostname()}:{os.getpid()}"
     while True:
         try:
-            job = await app.parts.jobs.claim(name, [KIND], lease_s=LEASE_S, tenant=tenant)
+            job = await app.parts.jobs.claim(_name(), [ingest.KIND], lease_s=ingest.LEASE_S, tenant=tenant)
             if job is not None:
-                await _run(app, job)
+                await _ingest(app, job)
                 continue
         except InterlockError as error:
             # The job carries its own error; a database that is away is asked again later.
@@ -35,11 +51,55 @@ async def work(app: App) -> None:
         await asyncio.sleep(_IDLE_S)
 
 
-async def _run(app: App, job: Job) -> None:
+async def _ingest(app: App, job: Job) -> None:
     collection = str(job.payload.get("collection", ""))
     try:
         spec = app.source_spec(collection)
     except InterlockError as error:
         await app.parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=None)
         raise InvalidInput(f"job {job.id} names no collection of this workspace") from error
-    await run_ingest(app.parts, app.owner(), job, spec)
+    await ingest.run_ingest(app.parts, app.owner(), job, spec)
+
+
+def limits_of(app: App) -> BatchLimits:
+    """What the settings say about batches."""
+    settings = app.workspace.settings
+    return BatchLimits(
+        settings.gateway.batch_concurrency,
+        settings.gateway.batch_max_lines,
+        settings.gateway.store_responses,
+        settings.tenant,
+    )
+
+
+async def work_batches(app: App, *, until_idle: bool = False) -> None:
+    """Run batches, one at a time, until cancelled or until none is left."""
+    limits = limits_of(app)
+    kind = batch.kind_of(limits.home)
+    while True:
+        try:
+            job = await app.parts.jobs.claim(_name(), [kind], lease_s=batch.LEASE_S)
+            if job is not None:
+                await batch.run_batch(app.parts, app.owner(), job, limits)
+                continue
+        except InterlockError as error:
+            _log.warning("worker: %s", error.code)
+        except Exception as error:  # noqa: BLE001 - a border: the job's lease ends, and it is tried again
+            _log.error("a batch broke off: %s", type(error).__name__, exc_info=error)
+        if until_idle:
+            return
+        await asyncio.sleep(_IDLE_S)
+
+
+async def _tidy(app: App) -> None:
+    """Remove what is past its age, and queue batches whose process died before it could."""
+    last = 0.0
+    while True:
+        try:
+            await batch.requeue_lost(app.parts, limits_of(app))
+            if time.monotonic() - last > _TIDY_EVERY_S or not last:
+                last = time.monotonic()
+                await app.parts.kept.tidy()
+        except InterlockError as error:
+            _log.warning("worker: %s", error.code)
+        await asyncio.sleep(60.0)

@@ -1,0 +1,440 @@
+"""What callers asked the gateway to keep, sealed: responses, files, batches. Each is its owner's alone.
+
+The owner is the end user behind the call; without one it is the calling key. Nobody else's id, in the same tenant or
+another, can be told from one that does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+import anyio.to_thread
+import sqlalchemy as sa
+
+from interlock.core.clock import now
+from interlock.core.context import Context, EndUser, Principal, Role
+from interlock.core.errors import InvalidInput, NotFound
+from interlock.core.ids import KeyId, PrincipalId, TenantId, new_id, ulid
+from interlock.core.sealing import Sealer
+from interlock.gateway.store import batch_lines, batches, files, responses
+from interlock.stores.blob.base import Blobs
+from interlock.stores.sql.base import Sql
+
+__all__ = ["Batch", "Kept", "KeptFile", "KeptResponse", "Line"]
+
+# Any in this module: JSON and rows of unlike columns.
+_OPEN = ("validating", "in_progress", "finalizing", "cancelling")
+
+
+class KeptResponse(NamedTuple):
+    """A stored response: all its input, what came before included, and the answer."""
+
+    items: list[dict[str, Any]]
+    response: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A stored file, without its content."""
+
+    id: str
+    name: str
+    purpose: str
+    size_bytes: int
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch as stored."""
+
+    id: str
+    tenant: TenantId
+    style: str
+    """`openai` or `anthropic`: whose shapes its lines and results have."""
+    endpoint: str
+    window: str
+    state: str
+    input_file: str
+    output_file: str | None
+    error_file: str | None
+    job: str
+    total: int
+    completed: int
+    failed: int
+    metadata: Mapping[str, str]
+    times: Mapping[str, int]
+    errors: Sequence[Mapping[str, Any]]
+    created_at: datetime
+    ends_at: datetime
+    identity: str = field(repr=False)
+
+    @property
+    def is_open(self) -> bool:
+        """True until it has ended in one way or another."""
+        return self.state in _OPEN
+
+
+class Line(NamedTuple):
+    """The stored result of one line of a batch."""
+
+    number: int
+    ok: bool
+    body: dict[str, Any]
+
+
+class Kept:
+    """The store of all tenants.
+
+    Args:
+        response_days: life of a stored response.
+        file_days: life of files and batches.
+    """
+
+    def __init__(self, sql: Sql, blobs: Blobs, sealer: Sealer, *, response_days: float, file_days: float) -> None:
+        self._sql = sql
+        self._blobs = blobs
+        self._sealer = sealer
+        self._response_life = timedelta(days=response_days)
+        self._file_life = timedelta(days=file_days)
+
+    def owner(self, ctx: Context) -> str:
+        """Pseudonym of whom the kept things of this caller belong to."""
+        who = f"user\0{ctx.end_user.id}" if ctx.end_user else f"principal\0{ctx.principal.id}"
+        return self._sealer.pseudonym(f"{ctx.tenant}\0{who}", "kept")
+
+    async def _seal(self, value: object, purpose: str) -> str:
+        return await anyio.to_thread.run_sync(lambda: self._sealer.seal(json.dumps(value), purpose))
+
+    async def _open(self, sealed: str, purpose: str) -> Any:
+        return await anyio.to_thread.run_sync(lambda: json.loads(self._sealer.open(sealed, purpose)))
+
+    # --- responses ---------------------------------------------------------------------------------------------------
+
+    async def keep_response(self, ctx: Context, kept: KeptResponse) -> None:
+        """Store a finished response under its own id."""
+        identity = str(kept.response["id"])
+        sealed = await self._seal(kept._asdict(), f"response:{ctx.tenant}:{identity}")
+        at = now()
+        row = {
+            "tenant": ctx.tenant,
+            "id": identity,
+            "owner": self.owner(ctx),
+            "principal": ctx.principal.id,
+            "created_at": at,
+            "expires_at": at + self._response_life,
+            "sealed": sealed,
+        }
+        await self._sql.write(lambda conn: _run(conn, sa.insert(responses).values(row)))
+
+    async def response(self, ctx: Context, identity: str, *, param: str | None = None) -> KeptResponse:
+        """A stored response of this owner. Raises: NotFound."""
+        query = sa.select(responses.c.sealed).where(self._mine(responses, ctx, identity))
+        sealed = await self._sql.read(lambda conn: conn.execute(query).scalar_one_or_none())
+        if sealed is None:
+            raise NotFound(f"no response {identity[:64]!r}", param=param, code="response_not_found")
+        return KeptResponse(**await self._open(sealed, f"response:{ctx.tenant}:{identity}"))
+
+    async def delete_response(self, ctx: Context, identity: str) -> None:
+        """Remove one. Raises: NotFound."""
+        gone = await self._sql.write(
+            lambda conn: _run(conn, sa.delete(responses).where(self._mine(responses, ctx, identity)))
+        )
+        if not gone:
+            raise NotFound(f"no response {identity[:64]!r}", code="response_not_found")
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    async def keep_file(self, ctx: Context, *, name: str, purpose: str, data: bytes) -> KeptFile:
+        """Store a file of text. Raises: StorageFull, InvalidInput: it is not UTF-8."""
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput("the file is not UTF-8 text", param="file") from error
+        identity = f"file-{ulid()}"
+        seal = f"file:{ctx.tenant}:{identity}"
+        sealed = await anyio.to_thread.run_sync(lambda: self._sealer.seal(text, seal).encode())
+        digest = await self._blobs.put(ctx.tenant, sealed)
+        at = now()
+        kept = KeptFile(identity, name, purpose, len(data), at, at + self._file_life)
+        row = {
+            "tenant": ctx.tenant,
+            "id": identity,
+            "owner": self.owner(ctx),
+            "principal": ctx.principal.id,
+            "purpose": purpose,
+            "size_bytes": kept.size_bytes,
+            "created_at": at,
+            "expires_at": kept.expires_at,
+            "name": await self._seal(name, f"{seal}:name"),
+            "digest": digest,
+        }
+        await self._sql.write(lambda conn: _run(conn, sa.insert(files).values(row)))
+        return kept
+
+    async def file(self, ctx: Context, identity: str, *, param: str | None = None) -> KeptFile:
+        """A file of this owner. Raises: NotFound."""
+        return await self._file(ctx, await self._file_row(ctx, identity, param))
+
+    async def file_content(self, ctx: Context, identity: str, *, param: str | None = None) -> bytes:
+        """Its content. Raises: NotFound."""
+        row = await self._file_row(ctx, identity, param)
+        sealed = await self._blobs.get(ctx.tenant, row["digest"])
+        purpose = f"file:{ctx.tenant}:{identity}"
+        return await anyio.to_thread.run_sync(lambda: self._sealer.open(sealed.decode(), purpose).encode())
+
+    async def files(self, ctx: Context, *, purpose: str | None, after: str | None, limit: int) -> list[KeptFile]:
+        """Files of this owner, newest first."""
+        where = [files.c.tenant == ctx.tenant, files.c.owner == self.owner(ctx), files.c.expires_at > now()]
+        if purpose is not None:
+            where.append(files.c.purpose == purpose)
+        if after is not None:
+            where.append(files.c.id < after)
+        query = sa.select(files).where(*where).order_by(files.c.id.desc()).limit(limit)
+        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        return [await self._file(ctx, row) for row in rows]
+
+    async def delete_file(self, ctx: Context, identity: str) -> None:
+        """Remove one. Raises: NotFound."""
+        row = await self._file_row(ctx, identity, None)
+        await self._sql.write(lambda conn: _run(conn, sa.delete(files).where(self._mine(files, ctx, identity))))
+        await self._blobs.delete(ctx.tenant, row["digest"])
+
+    async def _file_row(self, ctx: Context, identity: str, param: str | None) -> Mapping[Any, Any]:
+        query = sa.select(files).where(self._mine(files, ctx, identity))
+        row = await self._sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
+        if row is None:
+            raise NotFound(f"no file {identity[:64]!r}", param=param, code="file_not_found")
+        return row
+
+    async def _file(self, ctx: Context, row: Mapping[Any, Any]) -> KeptFile:
+        name = await self._open(row["name"], f"file:{ctx.tenant}:{row['id']}:name")
+        return KeptFile(row["id"], name, row["purpose"], row["size_bytes"], row["created_at"], row["expires_at"])
+
+    # --- batches -----------------------------------------------------------------------------------------------------
+
+    async def keep_batch(
+        self,
+        ctx: Context,
+        *,
+        style: str,
+        endpoint: str,
+        input_file: str,
+        window: str,
+        window_s: float,
+        metadata: Mapping[str, str],
+        home: TenantId,
+    ) -> Batch:
+        """Store a new batch, not yet given to a worker of the workspace `home`."""
+        identity = new_id("batch") if style == "openai" else f"msgbatch_{ulid()}"
+        at = now()
+        row: dict[str, Any] = {
+            "tenant": ctx.tenant,
+            "id": identity,
+            "owner": self.owner(ctx),
+            "principal": ctx.principal.id,
+            "identity": await self._seal(_identity(ctx), f"batch:{ctx.tenant}:{identity}"),
+            "style": style,
+            "endpoint": endpoint,
+            "window": window,
+            "state": "validating",
+            "input_file": input_file,
+            "output_file": None,
+            "error_file": None,
+            "job": f"@{home}",
+            "total": 0,
+            "completed": 0,
+            "failed": 0,
+            "metadata": dict(metadata),
+            "times": {},
+            "errors": [],
+            "created_at": at,
+            "ends_at": at + timedelta(seconds=window_s),
+            "expires_at": at + self._file_life,
+        }
+        await self._sql.write(lambda conn: _run(conn, sa.insert(batches).values(row)))
+        return _batch(row)
+
+    async def batch(self, ctx: Context, identity: str) -> Batch:
+        """A batch of this owner. Raises: NotFound."""
+        query = sa.select(batches).where(self._mine(batches, ctx, identity))
+        row = await self._sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
+        if row is None:
+            raise NotFound(f"no batch {identity[:64]!r}", code="batch_not_found")
+        return _batch(row)
+
+    async def batch_of_job(self, tenant: TenantId, identity: str) -> Batch:
+        """A batch, whoever owns it: for the worker alone. Raises: NotFound."""
+        query = sa.select(batches).where(batches.c.tenant == tenant, batches.c.id == identity)
+        row = await self._sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
+        if row is None:
+            raise NotFound(f"no batch {identity!r}", code="batch_not_found")
+        return _batch(row)
+
+    async def context_of(self, batch: Batch, base: Context) -> Context:
+        """The creator's context, with the sink of `base`."""
+        said = await self._open(batch.identity, f"batch:{batch.tenant}:{batch.id}")
+        return _context(said, batch.tenant, base)
+
+    async def batches(self, ctx: Context, *, style: str, after: str | None, limit: int) -> list[Batch]:
+        """Batches of this owner, newest first."""
+        where = [batches.c.tenant == ctx.tenant, batches.c.owner == self.owner(ctx), batches.c.style == style]
+        where.append(batches.c.expires_at > now())
+        if after is not None:
+            where.append(batches.c.id < after)
+        query = sa.select(batches).where(*where).order_by(batches.c.id.desc()).limit(limit)
+        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        return [_batch(row) for row in rows]
+
+    # Any: columns of unlike types.
+    async def update_batch(self, batch: Batch, *, only_in: Sequence[str] = (), **changes: Any) -> Batch:
+        """Change a batch, only while it is in one of the states `only_in` when they are named; give it as it is now."""
+        mine = [batches.c.tenant == batch.tenant, batches.c.id == batch.id]
+        guard = [batches.c.state.in_(only_in)] if only_in else []
+
+        def write(conn: sa.Connection) -> Mapping[Any, Any]:
+            conn.execute(sa.update(batches).where(*mine, *guard).values(changes))
+            return conn.execute(sa.select(batches).where(*mine)).mappings().one()
+
+        return _batch(await self._sql.write(write))
+
+    async def mark_batch(self, batch: Batch, state: str, *, only_in: Sequence[str] = ()) -> Batch:
+        """Move to `state` and note when."""
+        times = {**batch.times, f"{state}_at": int(now().timestamp())}
+        return await self.update_batch(batch, only_in=only_in, state=state, times=times)
+
+    async def keep_line(self, batch: Batch, line: Line) -> None:
+        """Store a line's result and count it. A line that has one already stays as it is."""
+        sealed = await self._seal(line.body, f"line:{batch.tenant}:{batch.id}:{line.number}")
+        mine = [
+            batch_lines.c.tenant == batch.tenant,
+            batch_lines.c.batch == batch.id,
+            batch_lines.c.number == line.number,
+        ]
+        row = {"tenant": batch.tenant, "batch": batch.id, "number": line.number, "ok": line.ok, "sealed": sealed}
+        counter = batches.c.completed if line.ok else batches.c.failed
+
+        def write(conn: sa.Connection) -> None:
+            if conn.execute(sa.select(batch_lines.c.number).where(*mine)).first() is not None:
+                return
+            conn.execute(sa.insert(batch_lines).values(row))
+            conn.execute(
+                sa.update(batches)
+                .where(batches.c.tenant == batch.tenant, batches.c.id == batch.id)
+                .values({counter: counter + 1})
+            )
+
+        await self._sql.write(write)
+
+    async def finished_lines(self, batch: Batch) -> set[int]:
+        """Numbers of the lines that have a result."""
+        query = sa.select(batch_lines.c.number).where(
+            batch_lines.c.tenant == batch.tenant, batch_lines.c.batch == batch.id
+        )
+        return set(await self._sql.read(lambda conn: conn.execute(query).scalars().all()))
+
+    async def lines(self, batch: Batch) -> list[Line]:
+        """All results, in the order of the input."""
+        query = (
+            sa.select(batch_lines)
+            .where(batch_lines.c.tenant == batch.tenant, batch_lines.c.batch == batch.id)
+            .order_by(batch_lines.c.number)
+        )
+        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        purpose = f"line:{batch.tenant}:{batch.id}"
+        return [
+            Line(row["number"], row["ok"], await self._open(row["sealed"], f"{purpose}:{row['number']}"))
+            for row in rows
+        ]
+
+    async def drop_lines(self, batch: Batch) -> None:
+        """Remove the results once they are in the batch's files."""
+        mine = sa.and_(batch_lines.c.tenant == batch.tenant, batch_lines.c.batch == batch.id)
+        await self._sql.write(lambda conn: _run(conn, sa.delete(batch_lines).where(mine)))
+
+    async def unqueued(self, home: TenantId) -> list[Batch]:
+        """Batches of a workspace that were stored and never given to a worker: the process died between the two."""
+        early = now() - timedelta(seconds=30)
+        query = sa.select(batches).where(
+            batches.c.state == "validating", batches.c.job == f"@{home}", batches.c.created_at < early
+        )
+        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        return [_batch(row) for row in rows]
+
+    # --- endings -----------------------------------------------------------------------------------------------------
+
+    async def forget(self, tenant: TenantId, person: str) -> int:
+        """Remove everything kept for an end user; gives the number of rows."""
+        owner = self._sealer.pseudonym(f"{tenant}\0user\0{person}", "kept")
+        return await self._remove(
+            {table: sa.and_(table.c.tenant == tenant, table.c.owner == owner) for table in (responses, files, batches)}
+        )
+
+    async def tidy(self) -> int:
+        """Remove what is past its age; gives the number of rows."""
+        at = now()
+        old: dict[sa.Table, sa.ColumnElement[bool]] = {
+            responses: responses.c.expires_at <= at,
+            files: files.c.expires_at <= at,
+            batches: sa.and_(batches.c.expires_at <= at, batches.c.state.not_in(_OPEN)),
+        }
+        return await self._remove(old)
+
+    async def _remove(self, where: Mapping[sa.Table, sa.ColumnElement[bool]]) -> int:
+        def write(conn: sa.Connection) -> tuple[int, list[tuple[str, str]]]:
+            blobs = [(row.tenant, row.digest) for row in conn.execute(sa.select(files).where(where[files]))]
+            gone = [(row.tenant, row.id) for row in conn.execute(sa.select(batches).where(where[batches]))]
+            for tenant, batch in gone:
+                conn.execute(sa.delete(batch_lines).where(batch_lines.c.tenant == tenant, batch_lines.c.batch == batch))
+            return sum(_run(conn, sa.delete(table).where(which)) for table, which in where.items()), blobs
+
+        count, blobs = await self._sql.write(write)
+        for tenant, digest in blobs:
+            await self._blobs.delete(TenantId(tenant), digest)
+        return count
+
+    def _mine(self, table: sa.Table, ctx: Context, identity: str) -> sa.ColumnElement[bool]:
+        return sa.and_(
+            table.c.tenant == ctx.tenant,
+            table.c.id == identity[:64],
+            table.c.owner == self.owner(ctx),
+            table.c.expires_at > now(),
+        )
+
+
+def _run(conn: sa.Connection, statement: Any) -> int:
+    return int(conn.execute(statement).rowcount)
+
+
+def _batch(row: Mapping[Any, Any]) -> Batch:
+    names = Batch.__dataclass_fields__
+    return Batch(**{**{name: row[name] for name in names}, "tenant": TenantId(row["tenant"])})
+
+
+def _identity(ctx: Context) -> dict[str, Any]:
+    user = ctx.end_user
+    return {
+        "principal": ctx.principal.id,
+        "kind": ctx.principal.kind,
+        "roles": sorted(ctx.principal.roles),
+        "key": ctx.principal.key_id,
+        "user": None if user is None else {"id": user.id, "groups": sorted(user.groups), "purpose": user.purpose},
+        "conversation": ctx.conversation,
+    }
+
+
+def _context(said: Mapping[str, Any], tenant: TenantId, base: Context) -> Context:
+    key = KeyId(said["key"]) if said["key"] else None
+    principal = Principal(
+        PrincipalId(said["principal"]), said["kind"], frozenset(Role(role) for role in said["roles"]), key
+    )
+    ctx = Context(tenant, principal, conversation=said["conversation"], sink=base.sink)
+    user = said["user"]
+    if user is None:
+        return ctx
+    return ctx.on_behalf_of(EndUser(user["id"], frozenset(user["groups"]), user["purpose"]))

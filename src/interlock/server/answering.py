@@ -1,0 +1,102 @@
+"""One chat request of any wire, from HTTP to HTTP."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from interlock.app import App
+from interlock.core.context import Context
+from interlock.core.errors import InterlockError, InvalidInput
+from interlock.core.release import Release
+from interlock.flows.respond import Keep, Responding, codec
+from interlock.gateway.ports import Asked
+from interlock.gateway.service import Served
+from interlock.http.callers import app_of, context_of, identity_of, read_json
+from interlock.http.streaming import ArrayStream, ClientLeft, FrameStream, after_first, while_connected
+
+__all__ = [
+    "CLIENT_LEFT",
+    "answer",
+    "chat_endpoint",
+    "check_texts",
+    "headers_of",
+    "known_models",
+    "require_model",
+]
+
+CLIENT_LEFT = 499
+"""Nobody reads it; the access log and the metrics do (nginx's number)."""
+
+
+async def chat_endpoint(
+    request: Request, wire: str, *, model: str | None = None, stream: bool | None = None
+) -> Response:
+    """Authenticate, read, decode, answer."""
+    ctx = await context_of(request)
+    asked = codec(wire).decode(await read_json(request), model=model, stream=stream)
+    return await answer(request, ctx, wire, asked)
+
+
+async def answer(request: Request, ctx: Context, wire: str, asked: Asked, *, keep: Keep | None = None) -> Response:
+    """Answer a decoded request; a client that leaves stops the work."""
+    app = app_of(request)
+    release = await app.resolve(ctx, asked.request.model)
+    call = Responding(app.parts, ctx, codec(wire), asked, release, keep=keep)
+    headers_of(request, release)
+    try:
+        if not asked.request.stream:
+            body = await while_connected(request.receive, call.whole())
+            return JSONResponse(body, headers=headers_of(request, served=call.served))
+        # The first event decides the status: an error before it is an HTTP error, one after it is an event.
+        frames = await after_first(request.receive, call.frames())
+    except ClientLeft:
+        return Response(status_code=CLIENT_LEFT)
+    except InterlockError:
+        headers_of(request, served=call.served)
+        raise
+    headers = headers_of(request, served=call.served)
+    if wire == "google.generate" and request.query_params.get("alt") != "sse":
+        return ArrayStream(frames, headers)
+    return FrameStream(frames, headers)
+
+
+def headers_of(request: Request, release: Release | None = None, served: Served | None = None) -> dict[str, str]:
+    """What every answer of the gateway says in its head; errors repeat it."""
+    if served is not None and served.decision.considered:
+        # While a stream runs, the target that serves it is not among the considered ones yet.
+        route = served.decision.header()
+        known = route.removeprefix("none") if served.target is not None and route.startswith("none") else None
+        request.state.identity["x-interlock-route"] = (route if known is None else f"{served.target}{known}")[:2000]
+    elif served is not None and served.target is not None:
+        request.state.identity["x-interlock-route"] = str(served.target)
+    if release is not None:
+        request.state.identity["x-interlock-release"] = release.id
+    return identity_of(request)
+
+
+async def known_models(app: App) -> list[str]:
+    """Apps, then routes, then what the providers have."""
+    return [f"app/{source.name}" for source in app.parts.releases.apps()] + await app.parts.gateway.models()
+
+
+async def require_model(app: App, ctx: Context, name: str) -> None:
+    """Raises NotFound unless `name` can be asked for: an app, a route, a model that its provider lists."""
+    if name.startswith("app/"):
+        await app.resolve(ctx, name)
+    else:
+        app.parts.gateway.route(name)
+        if not name.startswith("route/"):
+            await app.parts.gateway.require_listed(name)
+
+
+def check_texts(texts: list[str] | list[int] | list[list[int]], param: str) -> list[str]:
+    """1 to 2,048 texts, none of them empty. Raises: InvalidInput."""
+    if not texts or len(texts) > 2048:
+        raise InvalidInput(f"{param} holds 1 to 2,048 texts", param=param)
+    strings = [text for text in texts if isinstance(text, str)]
+    if len(strings) != len(texts):
+        raise InvalidInput("send texts, not token numbers", param=param)
+    if any(not text for text in strings):
+        raise InvalidInput("a text is empty", param=param)
+    return strings

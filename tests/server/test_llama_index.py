@@ -1,0 +1,51 @@
+"""LlamaIndex's OpenAI client, which pins another major version of `openai`: run in an environment of its own.
+
+To run it::
+
+    uv venv llama && uv pip install --python llama/bin/python llama-index-llms-openai-like
+    INTERLOCK_LLAMA_INDEX_PYTHON=llama/bin/python pytest tests/server/test_llama_index.py
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.model
+PYTHON = os.environ.get("INTERLOCK_LLAMA_INDEX_PYTHON")
+SCRIPT = """
+import sys
+from llama_index.core.tools import FunctionTool
+from llama_index.llms.openai_like import OpenAILike
+
+url, key = sys.argv[1:]
+def model(name):
+    return OpenAILike(model=name, api_base=url, api_key=key, is_chat_model=True, max_retries=0, max_tokens=100)
+
+answer = model("app/helper").complete("How many days have customers to return hardware?")
+assert "30 days" in answer.text, answer
+pieces = model("app/helper").stream_complete("How many days have customers to return hardware?")
+streamed = "".join(piece.delta or "" for piece in pieces)
+assert "30 days" in streamed, streamed
+assert model("scripted").complete("hi").text == "You said: hi"
+try:
+    model("nobody/x").complete("hi")
+except Exception as error:
+    assert type(error).__name__ == "NotFoundError", error
+else:
+    raise SystemExit("an unknown model was answered")
+"""
+
+
+@pytest.mark.skipif(PYTHON is None, reason="set INTERLOCK_LLAMA_INDEX_PYTHON to a Python that has LlamaIndex")
+def test_llama_index_asks_streams_and_knows_our_errors(site):
+    done = subprocess.run(
+        [PYTHON, "-c", SCRIPT, f"{site.url}/v1", site.keys["admin"]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
