@@ -63,7 +63,9 @@ _TOO_LONG_WORDS = re.compile(
     r"|inputs tokens \+ max_new_tokens|too large for model|maximum prompt length|reduce the length of",
     re.IGNORECASE,
 )
-_QUOTA_WORDS = re.compile(r"credit balance is too low|insufficient (?:balance|credits|funds)|exceeded your current quota", re.I)
+_QUOTA_WORDS = re.compile(
+    r"credit balance is too low|insufficient (?:balance|credits|funds)|exceeded your current quota", re.I
+)
 
 _STATUS_OF: Mapping[str, int] = {
     "invalid_request_error": 400,
@@ -150,7 +152,8 @@ def _read(found: Any) -> _Said:
         # Text Generation Inference: {"error": "words", "error_type": "validation"}.
         return _Said(machine_code(error) or machine_code(found.get("error_type")), None, error[:2000])
     source = error if isinstance(error, dict) else found
-    details = source.get("details") if isinstance(source.get("details"), list) else []
+    listed = source.get("details")
+    details = listed if isinstance(listed, list) else []
     reason, wait = "", None
     for detail in details:
         if isinstance(detail, dict):
@@ -204,9 +207,7 @@ def _error(provider: str, status: int, said: _Said, *, where: str) -> InterlockE
     # Google says a wrong key with 400.
     if status in {401, 403} or code in {"API_KEY_INVALID", "UnrecognizedClientException"}:
         what = "what the key may do" if status == 403 else "the key"
-        return ProviderError(
-            message, provider=provider, upstream_status=status, hint=f"check {what} of {setting}"
-        )
+        return ProviderError(message, provider=provider, upstream_status=status, hint=f"check {what} of {setting}")
     if status == 404:
         return NotFound(
             message, param="model", code="model_not_found", hint="check the model's name with: interlock models list"

@@ -40,8 +40,8 @@ class Signer(Protocol):
     async def headers(self, ctx: Context | None, call: Outgoing) -> Mapping[str, str]:
         """Headers to add. Raises: Misconfigured, Unavailable."""
 
-    def forget(self) -> bool:
-        """The provider refused the key: read it anew. False when that would give the same."""
+    def forget(self, status: int) -> bool:
+        """The provider refused with `status`: read the key anew. False when that is no matter of the key's age."""
 
 
 class HttpApi:
@@ -68,9 +68,7 @@ class HttpApi:
             self._client = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
         return self._client
 
-    async def get_json(
-        self, path: str, headers: Mapping[str, str] | None = None, *, ctx: Context | None = None
-    ) -> Any:
+    async def get_json(self, path: str, headers: Mapping[str, str] | None = None, *, ctx: Context | None = None) -> Any:
         """Decoded JSON of a GET. Any: a foreign service's answer, narrowed by the caller."""
         async with self._request("GET", path, headers, None, ctx=ctx) as response:
             return _decoded(await _whole(response, self._name), self._name)
@@ -128,9 +126,7 @@ class HttpApi:
                     f"provider {self._name!r} broke off inside a frame", provider=self._name, retryable=True
                 )
 
-    async def relay(
-        self, ctx: Context, path: str, headers: Mapping[str, str], body: bytes
-    ) -> RelayAnswer:
+    async def relay(self, ctx: Context, path: str, headers: Mapping[str, str], body: bytes) -> RelayAnswer:
         """Send a body as it is; the answer's body comes as it arrives. A failure status raises before that."""
         async with AsyncExitStack() as opening:
             response = await opening.enter_async_context(self._request("POST", path, headers, body, ctx=ctx))
@@ -194,7 +190,7 @@ class HttpApi:
                 if response.status_code < 400:
                     yield response
                     return
-                if response.status_code in {401, 403} and not last and self._signer and self._signer.forget():
+                if not last and self._signer is not None and self._signer.forget(response.status_code):
                     continue
                 raise status_error(self._name, response.status_code, response.headers, await _beginning(response))
             finally:

@@ -44,7 +44,9 @@ class Quirks:
     parallel_tool_calls: bool = True
     embeddings: bool = True
     rerank: str | None = None
-    """Path of its reranking endpoint; TEI's ends in `#tei`, whose fields have other names."""
+    """Path of its reranking endpoint."""
+    rerank_form: Literal["top_n", "top_k", "tei"] = "top_n"
+    """How it is asked: `top_n` like Jina and Cohere, `top_k` like Voyage, `tei` like Text Embeddings Inference."""
     moderations: bool = False
     audio: bool = False
     images: bool = False

@@ -36,8 +36,13 @@ _STALE_S = 30.0
 """How long a value past its time is still used before a store that is down is asked again."""
 
 
+_LEAST_AGE_S = 0.5
+"""A value younger than this is not read anew: a key that stays wrong must not become a flood of reads."""
+
+
 class _Held(NamedTuple):
     value: str
+    at: float
     until: float
     """`time.monotonic` seconds."""
 
@@ -83,14 +88,16 @@ class SecretReader:
             # An outage of the store is no outage of the provider: the last value is most likely still good.
             self._held[reference] = held._replace(until=time.monotonic() + _STALE_S)
             return held.value
-        self._held[reference] = _Held(value, time.monotonic() + self._ttl_s)
+        self._held[reference] = _Held(value, time.monotonic(), time.monotonic() + self._ttl_s)
         return value
 
     def forget(self) -> bool:
-        """Ask the stores again next time; False when nothing was held."""
-        had = bool(self._held)
-        self._held = {}
-        return had
+        """Ask the stores again next time; False when nothing was held, or it was read just now."""
+        oldest = time.monotonic() - _LEAST_AGE_S
+        young = {reference: held for reference, held in self._held.items() if held.at > oldest}
+        changed = len(young) < len(self._held)
+        self._held = young
+        return changed
 
     def _environment(self, name: str, param: str) -> str:
         value = self._given.get(name) or os.environ.get(name)
@@ -125,11 +132,17 @@ class SecretReader:
         if not token:
             if not env.get("VAULT_ROLE_ID"):
                 raise Misconfigured(
-                    "there is no login for Vault", param=param, hint="export VAULT_TOKEN=…, or VAULT_ROLE_ID and _SECRET_ID"
+                    "there is no login for Vault",
+                    param=param,
+                    hint="export VAULT_TOKEN=…, or VAULT_ROLE_ID and _SECRET_ID",
                 )
             login = {"role_id": env["VAULT_ROLE_ID"], "secret_id": env.get("VAULT_SECRET_ID") or ""}
             answer = await call(
-                "POST", f"{address}/v1/auth/approle/login", what="Vault", headers=headers, body=json.dumps(login).encode()
+                "POST",
+                f"{address}/v1/auth/approle/login",
+                what="Vault",
+                headers=headers,
+                body=json.dumps(login).encode(),
             )
             token = _string(_checked(answer.status, "Vault", param, answer.json)["auth"], "client_token", param)
         mount, _, rest = path.strip("/").partition("/")

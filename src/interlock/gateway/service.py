@@ -28,9 +28,9 @@ from interlock.core.messages import (
     ToolCallPart,
     Usage,
 )
-from interlock.core.plugins import Registry
 from interlock.core.trace import Span
-from interlock.gateway.ports import Provider, ProviderDeps, ProviderFactory, Warmable
+from interlock.gateway.ports import Provider, ProviderDeps, Warmable
+from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.profiles import profile
 from interlock.gateway.retry import backoff_s, worth_retrying
 from interlock.gateway.settings import GatewaySettings
@@ -39,7 +39,7 @@ from interlock.gateway.types import ModelProfile, RouteSpec, Target
 __all__ = ["Embeddings", "Gateway", "Served", "collect"]
 
 _log = logging.getLogger("interlock.gateway")
-PROVIDERS: Registry[ProviderFactory] = Registry("provider", "interlock.gateway.providers")
+PROVIDERS = ProviderKinds()
 
 
 @dataclass(slots=True)

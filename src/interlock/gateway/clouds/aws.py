@@ -64,9 +64,7 @@ class AwsCredentials:
     async def _read(self) -> AwsKeys:
         env = self._environ
         if not self._profile and env.get("AWS_ACCESS_KEY_ID") and env.get("AWS_SECRET_ACCESS_KEY"):
-            return AwsKeys(
-                env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None
-            )
+            return AwsKeys(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], env.get("AWS_SESSION_TOKEN") or None)
         if found := self._from_file():
             return found
         if not self._profile:

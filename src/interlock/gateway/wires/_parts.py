@@ -46,7 +46,10 @@ def is_image(part: object) -> bool:
 def cannot(api: str, what: str, *, param: str = "messages", hint: str | None = None) -> InvalidInput:
     """The error of a part that `api` has no place for."""
     return InvalidInput(
-        f"{api} takes no {what}", param=param, code="unsupported_content", hint=hint or "use another model, or leave it out"
+        f"{api} takes no {what}",
+        param=param,
+        code="unsupported_content",
+        hint=hint or "use another model, or leave it out",
     )
 
 

@@ -83,7 +83,7 @@ def encode_request(request: ChatRequest, model: str, profile: ModelProfile) -> d
     if system:
         body["system"] = system
     claude = "anthropic." in model or "claude" in model
-    values = {"maxTokens": request.max_output_tokens, "stopSequences": list(request.stop) or None}
+    values: dict[str, Any] = {"maxTokens": request.max_output_tokens, "stopSequences": list(request.stop) or None}
     thinking = _encode_thinking(request, profile) if claude else {}
     if not profile.fixed_sampling and "thinking" not in thinking:
         values |= {"temperature": request.temperature}
@@ -109,7 +109,9 @@ def encode_request(request: ChatRequest, model: str, profile: ModelProfile) -> d
 
 def _encode_schema(request: ChatRequest) -> dict[str, Any]:
     if not request.response_schema:
-        raise cannot(_API, "'any JSON object'", param="response_format", hint="use response_format.type = 'json_schema'")
+        raise cannot(
+            _API, "'any JSON object'", param="response_format", hint="use response_format.type = 'json_schema'"
+        )
     schema = {"name": request.schema_name or "answer", "schema": json.dumps(dict(request.response_schema))}
     return {"type": "json_schema", "structure": {"jsonSchema": schema}}
 

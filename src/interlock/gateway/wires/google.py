@@ -59,9 +59,7 @@ _LEVELS = {"none": "minimal", "xhigh": "high"}
 _OUR_ID = "call_il_"
 
 
-def encode_request(
-    request: ChatRequest, model: str, profile: ModelProfile, *, vertex: bool = False
-) -> dict[str, Any]:
+def encode_request(request: ChatRequest, model: str, profile: ModelProfile, *, vertex: bool = False) -> dict[str, Any]:
     """JSON body of a call; the model stands in the address.
 
     Args:

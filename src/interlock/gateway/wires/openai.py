@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from interlock.core.errors import InvalidInput, ProviderError
+from interlock.core.errors import ProviderError
 from interlock.core.messages import (
     ChatEvent,
     ChatRequest,
@@ -142,7 +142,9 @@ def _encode_tools(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
         return {}
     if not quirks.tools:
         raise cannot(_API, "tools", param="tools")
-    tools = [{**encode_tool(tool), **(cache_control(tool.cache) if quirks.cache_marks else {})} for tool in request.tools]
+    tools = [
+        {**encode_tool(tool), **(cache_control(tool.cache) if quirks.cache_marks else {})} for tool in request.tools
+    ]
     choice = request.tool_choice
     named = {"type": "function", "function": {"name": choice.name}}
     fields: dict[str, Any] = {"tools": tools, "tool_choice": named if choice.mode == "named" else choice.mode}
@@ -223,7 +225,11 @@ def _encode_part(part: Part, quirks: Quirks) -> dict[str, Any]:
         case ImagePart():
             image = {"url": part.url or data_url(part.media_type, part.data)}
             marks = cache_control(part.cache) if quirks.cache_marks else {}
-            return {"type": "image_url", "image_url": {**image, **({"detail": part.detail} if part.detail else {})}, **marks}
+            return {
+                "type": "image_url",
+                "image_url": {**image, **({"detail": part.detail} if part.detail else {})},
+                **marks,
+            }
         case FilePart():
             return _encode_file(part, quirks)
     raise cannot(_API, f"{describe(part)} there")
@@ -313,7 +319,9 @@ class _Answer:
         """Events of one chunk."""
         self.model = str(chunk.get("model") or self.model)
         self.id = self.id or (str(chunk["id"]) if chunk.get("id") else None)
-        self.extra |= {name: chunk[name] for name in ("system_fingerprint", "service_tier", "citations") if chunk.get(name)}
+        self.extra |= {
+            name: chunk[name] for name in ("system_fingerprint", "service_tier", "citations") if chunk.get(name)
+        }
         self.usage = decode_usage(chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage")) or self.usage
         for choice in chunk.get("choices") or ():
             if choice.get("index"):

@@ -6,7 +6,7 @@ Source: the API references of Jina, Cohere, Voyage, vLLM (`/rerank`), Text Embed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from interlock.core.errors import ProviderError
 from interlock.core.messages import Usage
@@ -16,13 +16,18 @@ __all__ = ["decode_answer", "encode_request"]
 
 
 def encode_request(
-    query: str, documents: Sequence[str], model: str, *, limit: int | None, tei: bool = False
+    query: str,
+    documents: Sequence[str],
+    model: str,
+    *,
+    limit: int | None,
+    form: Literal["top_n", "top_k", "tei"] = "top_n",
 ) -> dict[str, Any]:
     """JSON body. TEI serves one model, calls the documents texts, and takes no limit."""
-    if tei:
+    if form == "tei":
         return {"query": query, "texts": list(documents)}
     body: dict[str, Any] = {"model": model, "query": query, "documents": list(documents)}
-    return {**body, **({"top_n": limit} if limit is not None else {})}
+    return {**body, **({form: limit} if limit is not None else {})}
 
 
 # Any: a foreign service's answer, narrowed here.

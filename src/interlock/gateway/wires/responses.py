@@ -145,7 +145,11 @@ def _encode_part(part: Part, role: str) -> dict[str, Any]:
             return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
         case FilePart():
             if is_image(part):
-                image = {"file_id": part.file_id} if part.file_id else {"image_url": part.url or data_url(part.media_type, part.data)}
+                image = (
+                    {"file_id": part.file_id}
+                    if part.file_id
+                    else {"image_url": part.url or data_url(part.media_type, part.data)}
+                )
                 return {"type": "input_image", "detail": "auto", **image}
             if part.file_id:
                 return {"type": "input_file", "file_id": part.file_id}
