@@ -16,7 +16,7 @@ from interlock.gateway.service import PROVIDERS, collect
 from interlock.gateway.settings import ProviderSettings
 from interlock.testing.providers import caller, deps, events_of
 from interlock.testing.upstream import Reply, fake_upstream
-from interlock.testing.wires import BedrockWire, GoogleWire, OpenAIWire
+from interlock.testing.wires import AnthropicWire, BedrockWire, GoogleWire, OpenAIWire
 
 HI = ChatRequest("x/m", (text_message("user", "hi"),))
 
@@ -257,6 +257,13 @@ async def test_vertex_calls_its_project_with_a_token(upstream, build, tmp_path):
     assert upstream.requests[1].path == f"{place}/gemini-2.5-flash:streamGenerateContent?alt=sse"
     assert upstream.requests[1].headers["authorization"] == "Bearer ya29"
     assert await provider.embed(caller(), ["a"], "text-embedding-005") == ([[1.0]], 2)
+    upstream.will(Reply(AnthropicWire().answer(["salut"])))
+    result = await collect(provider.stream(caller(), HI, "claude-sonnet-4-5@20250929"))
+    assert result.message.text == "salut"
+    claude = upstream.requests[-1]
+    assert claude.path == f"{place.replace('google', 'anthropic')}/claude-sonnet-4-5@20250929:streamRawPredict"
+    assert claude.body["anthropic_version"] == "vertex-2023-10-16"
+    assert "model" not in claude.body
     with pytest.raises(Misconfigured):
         build("vertex")
 

@@ -8,7 +8,7 @@ prompt over the context window   InvalidInput 400 context_length_exceeded    no
 stopped by its content filter    InvalidInput 400 content_filter             no
 401, 403                         ProviderError 502 (our key, not theirs)     no
 402, out of credit               ProviderError 502 provider_quota_exhausted  no
-404                              NotFound 404 model_not_found                no
+404, an unknown model            NotFound 404 model_not_found                no
 413                              TooLarge 413                                no
 429                              LimitExceeded 429 provider_rate_limited     yes
 408, 409, 425, 5xx               ProviderError 502                           yes
@@ -55,6 +55,11 @@ _FILTERED = {
     "guardrail_violation",
 }
 _TOO_LONG = {"context_length_exceeded", "exceed_context_size_error", "string_above_max_length", "model_max_length"}
+_UNKNOWN_MODEL = {"model_not_found", "invalid_model", "unknown_model", "model_not_available", "model_not_supported"}
+_UNKNOWN_MODEL_WORDS = re.compile(
+    r"model identifier is invalid|model not exist|invalid model\b|unknown model\b", re.IGNORECASE
+)
+_BAD_KEY = {"API_KEY_INVALID", "UnrecognizedClientException"}
 _THROTTLED = {"ThrottlingException", "throttlingException", "TooManyRequestsException", "RESOURCE_EXHAUSTED"}
 # Some servers say it only in words; the words are matched here and go no further.
 _TOO_LONG_WORDS = re.compile(
@@ -204,14 +209,17 @@ def _error(provider: str, status: int, said: _Said, *, where: str) -> InterlockE
         )
     if status in {400, 403} and code in _FILTERED:
         return InvalidInput(message, param="messages", code="content_filter", hint="the provider's filter stopped it")
-    # Google says a wrong key with 400.
-    if status in {401, 403} or code in {"API_KEY_INVALID", "UnrecognizedClientException"}:
-        what = "what the key may do" if status == 403 else "the key"
-        return ProviderError(message, provider=provider, upstream_status=status, hint=f"check {what} of {setting}")
-    if status == 404:
+    if status == 404 or (
+        status in {400, 403, 422} and (code in _UNKNOWN_MODEL or _UNKNOWN_MODEL_WORDS.search(said.words))
+    ):
         return NotFound(
             message, param="model", code="model_not_found", hint="check the model's name with: interlock models list"
         )
+    if code in _BAD_KEY:
+        status = 401  # Google says a wrong key with 400
+    if status in {401, 403}:
+        what = "what the key may do" if status == 403 else "the key"
+        return ProviderError(message, provider=provider, upstream_status=status, hint=f"check {what} of {setting}")
     if status == 413:
         return TooLarge(message)
     if 400 <= status < 500 and status not in {408, 409, 424, 425, 499}:

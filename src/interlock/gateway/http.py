@@ -190,9 +190,11 @@ class HttpApi:
                 if response.status_code < 400:
                     yield response
                     return
-                if not last and self._signer is not None and self._signer.forget(response.status_code):
+                error = status_error(self._name, response.status_code, response.headers, await _beginning(response))
+                refused = error.upstream_status if isinstance(error, ProviderError) else None
+                if not last and refused and self._signer is not None and self._signer.forget(refused):
                     continue
-                raise status_error(self._name, response.status_code, response.headers, await _beginning(response))
+                raise error
             finally:
                 await response.aclose()
 

@@ -10,7 +10,7 @@ from interlock.gateway.clouds.aws import AwsCredentials
 from interlock.gateway.clouds.entra import EntraTokens
 from interlock.gateway.clouds.google import GoogleTokens
 from interlock.gateway.clouds.sigv4 import sign
-from interlock.gateway.http import Outgoing
+from interlock.gateway.http import Outgoing, Signer
 from interlock.gateway.secrets import Keys
 
 __all__ = ["AwsSigner", "EntraSigner", "GoogleSigner", "KeySigner"]
@@ -21,23 +21,35 @@ class KeySigner:
 
     Args:
         before: stands before the key, e.g. ``Bearer ``.
+        otherwise: signs where there is no key: some tenants have one, the others use the provider's own login.
     """
 
-    def __init__(self, keys: Keys, header: str = "authorization", before: str = "Bearer ") -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        header: str = "authorization",
+        before: str = "Bearer ",
+        *,
+        otherwise: Signer | None = None,
+    ) -> None:
         self._keys = keys
         self._header = header
         self._before = before
+        self._otherwise = otherwise
 
     async def headers(self, ctx: Context | None, call: Outgoing) -> Mapping[str, str]:
         """See :class:`interlock.gateway.http.Signer`."""
         if self._header in {name.lower() for name in call.headers}:
             return {}
         key = await self._keys.key(ctx)
+        if key is None and self._otherwise is not None:
+            return await self._otherwise.headers(ctx, call)
         return {self._header: self._before + key} if key else {}
 
     def forget(self, status: int) -> bool:
         """See :class:`interlock.gateway.http.Signer`."""
-        return status == 401 and self._keys.forget()
+        anew = self._otherwise is not None and self._otherwise.forget(status)
+        return (status == 401 and self._keys.forget()) or anew
 
 
 class GoogleSigner:

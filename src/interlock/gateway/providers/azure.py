@@ -71,7 +71,7 @@ def _address(name: str, settings: ProviderSettings) -> str:
 
 def _signer(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Signer:
     keys = Keys(name, settings, deps.environ)
-    if keys.configured or settings.tenant_keys:
+    if keys.configured:
         return KeySigner(keys, "api-key", "")
     env = deps.environ
     param = f"gateway.providers.{name}.entra_secret"
@@ -81,7 +81,7 @@ def _signer(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Signer
         assert reference is not None
         return await keys.read(reference, param=param)
 
-    return EntraSigner(
+    entra = EntraSigner(
         env,
         scope=_SCOPE,
         tenant=settings.entra_tenant or env.get("AZURE_TENANT_ID"),
@@ -89,6 +89,7 @@ def _signer(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Signer
         secret=secret if reference else None,
         param=param,
     )
+    return KeySigner(keys, "api-key", "", otherwise=entra)
 
 
 def plugin(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Provider:

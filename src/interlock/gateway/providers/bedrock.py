@@ -142,12 +142,12 @@ def _signer(name: str, settings: ProviderSettings, deps: ProviderDeps, region: s
     if deps.environ.get("AWS_BEARER_TOKEN_BEDROCK") and not (settings.key or settings.api_key_file or settings.profile):
         settings = settings.model_copy(update={"api_key_env": settings.api_key_env or "AWS_BEARER_TOKEN_BEDROCK"})
     keys = Keys(name, settings, deps.environ)
-    if keys.configured or settings.tenant_keys:
+    if keys.configured:
         return KeySigner(keys)
     credentials = AwsCredentials(
         deps.environ, profile=settings.profile, param=f"gateway.providers.{name}.profile", region=region
     )
-    return AwsSigner(credentials, region=region, service="bedrock")
+    return KeySigner(keys, otherwise=AwsSigner(credentials, region=region, service="bedrock"))
 
 
 def plugin(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Provider:

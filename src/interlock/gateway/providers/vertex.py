@@ -1,19 +1,25 @@
-"""Gemini on Vertex AI: a project, a location, and a token instead of a key."""
+"""Gemini and Claude on Vertex AI: a project, a location, and a token instead of a key."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from urllib.parse import quote
 
 from interlock.core.context import Context
-from interlock.core.errors import Misconfigured
+from interlock.core.errors import InvalidInput, Misconfigured
+from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.ports import Provider, ProviderDeps
+from interlock.gateway.profiles import profile
 from interlock.gateway.providers._gemini import GeminiProvider
 from interlock.gateway.providers._signers import GoogleSigner
 from interlock.gateway.secrets import Keys
 from interlock.gateway.settings import ProviderSettings
+from interlock.gateway.wires import anthropic
 
 __all__ = ["plugin"]
+
+_CLAUDE_VERSION = "vertex-2023-10-16"
 
 
 class VertexProvider(GeminiProvider):
@@ -42,7 +48,35 @@ class VertexProvider(GeminiProvider):
             # A tuned model is behind an endpoint of the project.
             return f"{self._place}/endpoints/{quote(model.removeprefix('endpoints/'), safe='')}"
         publisher, _, name = model.rpartition("/")
-        return f"{self._place}/publishers/{quote(publisher or 'google', safe='')}/models/{quote(name, safe='')}"
+        publisher = publisher or ("anthropic" if _is_claude(model) else "google")
+        return f"{self._place}/publishers/{quote(publisher, safe='')}/models/{quote(name, safe='@')}"
+
+    async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
+        """See :class:`interlock.gateway.ports.Provider`. Claude is spoken to in its own words."""
+        if not _is_claude(model):
+            async with aclosing(super().stream(ctx, request, model)) as events:
+                async for event in events:
+                    yield event
+            return
+        facts = profile(model)
+        body = anthropic.encode_request(request, model, facts)
+        del body["model"]
+        body["anthropic_version"] = _CLAUDE_VERSION
+        answer_tool = anthropic.answer_tool(request, facts)
+        async with (
+            aclosing(self._api.post_events(ctx, f"{self._model(model)}:streamRawPredict", None, body)) as data,
+            aclosing(
+                anthropic.decode_stream(data, provider=self._name, model=model, answer_tool=answer_tool)
+            ) as events,
+        ):
+            async for event in events:
+                yield event
+
+    async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
+        """Gemini's own count. Raises: InvalidInput: Claude's prompts are not counted here."""
+        if _is_claude(model):
+            raise InvalidInput(f"provider {self._name!r} counts no tokens of {model!r}", param="model")
+        return await super().count_tokens(ctx, request, model)
 
     async def embed(self, ctx: Context, texts: Sequence[str], model: str) -> tuple[list[list[float]], int]:
         """See :class:`interlock.gateway.ports.Provider`. One text a call: newer models take no more."""
@@ -62,6 +96,10 @@ class VertexProvider(GeminiProvider):
     async def models(self) -> Sequence[str]:
         """Configured models: Vertex lists a project's own models only, not those that can be asked for."""
         return self._settings.models
+
+
+def _is_claude(model: str) -> bool:
+    return model.startswith(("claude", "anthropic/"))
 
 
 def plugin(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Provider:

@@ -83,7 +83,7 @@ def encode_request(request: ChatRequest, model: str, profile: ModelProfile) -> d
         body["metadata"] = {"user_id": request.user_hint}
     body |= _encode_tools(request)
     if request.response_schema is not None:
-        body |= _encode_schema(request, profile, body)
+        body |= _encode_schema(request, profile)
     body |= _encode_thinking(request, profile, body)
     if "thinking" not in body and not profile.fixed_sampling:
         # This API refuses temperature together with top_p on newer models; temperature is what people set on purpose.
@@ -137,7 +137,7 @@ def _encode_tools(request: ChatRequest) -> dict[str, Any]:
     return {"tools": tools, "tool_choice": choice}
 
 
-def _encode_schema(request: ChatRequest, profile: ModelProfile, body: Mapping[str, Any]) -> dict[str, Any]:
+def _encode_schema(request: ChatRequest, profile: ModelProfile) -> dict[str, Any]:
     if not request.response_schema:
         raise InvalidInput(
             "this provider needs a JSON schema, not just 'any JSON object'",
