@@ -411,3 +411,81 @@ async def test_refusals_logprobs_and_facts_of_the_answer_are_kept():
     assert finish.response_id == "c1"
     assert finish.extra == {"system_fingerprint": "fp", "service_tier": "flex"}
     assert (finish.usage.output_tokens, finish.usage.reasoning_tokens) == (5, 3)
+
+
+def rich():
+    """A conversation with one of everything that every API takes."""
+    return ChatRequest(
+        "x/y",
+        (
+            text_message("system", "Be brief."),
+            Message(
+                "user",
+                (
+                    TextPart("Look", cache="1h"),
+                    ImagePart("image/png", data=b"png", detail="low"),
+                    FilePart("my file.pdf", "application/pdf", data=b"%PDF"),
+                ),
+            ),
+            Message("assistant", (ToolCallPart("c1", "f", '{"a": 1}'), ToolCallPart("c2", "f", "{}"))),
+            Message(
+                "tool", (ToolResultPart("c1", (TextPart("one"), ImagePart("image/png", data=b"p")), is_error=True),)
+            ),
+            Message("tool", (ToolResultPart("c2", (TextPart("two"),)),)),
+            text_message("user", "So?"),
+        ),
+        max_output_tokens=4000,
+        temperature=0.2,
+        top_p=0.9,
+        tools=(ToolSpec("f", "does f", {"type": "object", "properties": {}}, strict=True, cache="5m"),),
+        tool_choice=ToolChoice("named", "f"),
+        response_schema={"type": "object", "properties": {}},
+        schema_name="thing",
+        reasoning=Reasoning(effort="low", summary="auto"),
+        tags={"team": "signals"},
+        user_hint="u1",
+        parallel_tool_calls=False,
+    )
+
+
+def with_thought(origin, **fields):
+    request = rich()
+    thought = ReasoningPart("hm", origin, signature="cHJvb2Y=", **fields)
+    assistant = request.messages[2]
+    messages = (*request.messages[:2], replace(assistant, parts=(thought, *assistant.parts)), *request.messages[3:])
+    return replace(request, messages=messages)
+
+
+@pytest.mark.parametrize(
+    "model", ["anthropic.claude-sonnet-4-5-v1:0", "amazon.nova-lite-v1:0", "anthropic.claude-opus-4-7"]
+)
+def test_awss_own_description_of_converse_fits_what_we_write(model):
+    session = pytest.importorskip("botocore.session").Session()
+    from botocore.validate import ParamValidator
+
+    operation = session.get_service_model("bedrock-runtime").operation_model("ConverseStream")
+    for request in (
+        with_thought("bedrock"),
+        replace(with_thought("bedrock", redacted=True), tool_choice=ToolChoice("required"), stop=("END",), top_k=3),
+    ):
+        body = bedrock.encode_request(request, model, profile(model))
+        report = ParamValidator().validate({"modelId": model, **body}, operation.input_shape)
+        assert not report.has_errors(), report.generate_report()
+
+
+def test_openais_own_types_fit_what_we_write():
+    from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
+    from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+    from pydantic import TypeAdapter
+
+    request = replace(with_thought("openai", id="rs_1"), stop=())
+    for kind, body in (
+        (CompletionCreateParamsStreaming, openai.encode_request(request, "gpt-4.1", FACTS)),
+        (ResponseCreateParamsStreaming, responses.encode_request(request, "gpt-5", FACTS)),
+    ):
+        assert (
+            not set(body)
+            - set(kind.__annotations__)
+            - {name for base in kind.__orig_bases__ for name in getattr(base, "__annotations__", {})}
+        )
+        TypeAdapter(kind).validate_python(body)

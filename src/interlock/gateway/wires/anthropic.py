@@ -58,7 +58,7 @@ _REASONS: Mapping[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-NATIVE = frozenset({"container", "context_management", "inference_geo", "service_tier"})
+NATIVE = frozenset({"container", "context_management", "inference_geo", "service_tier", "speed"})
 """Fields of a caller's own body that are passed on as they are."""
 _LEAST_THINKING = 1024
 
@@ -158,14 +158,17 @@ def _encode_thinking(request: ChatRequest, profile: ModelProfile, body: Mapping[
     if request.reasoning is None:
         return {}
     tokens = thinking_tokens(request.reasoning)
+    # The API refuses to think before a tool that it is forced to call.
+    forced = body.get("tool_choice", {}).get("type") in {"any", "tool"}
     if profile.thinking == "adaptive":
         effort = effort_of(request.reasoning)
         if not effort or effort == "none":
             return {}
         named = "low" if effort == "minimal" else effort
-        return {"thinking": {"type": "adaptive"}, "output_config": {**body.get("output_config", {}), "effort": named}}
-    if not tokens or body.get("tool_choice", {}).get("type") in {"any", "tool"}:
-        # The API refuses to think before a tool that it is forced to call.
+        wishes = {"output_config": {**body.get("output_config", {}), "effort": named}}
+        shown = {"display": "summarized"} if request.reasoning.summary else {}
+        return wishes if forced else {"thinking": {"type": "adaptive", **shown}, **wishes}
+    if not tokens or forced:
         return {}
     room = body["max_tokens"] - 1
     if room < _LEAST_THINKING:

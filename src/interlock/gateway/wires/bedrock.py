@@ -119,15 +119,16 @@ def _encode_schema(request: ChatRequest) -> dict[str, Any]:
 def _encode_thinking(request: ChatRequest, profile: ModelProfile) -> dict[str, Any]:
     if request.reasoning is None:
         return {}
+    forced = bool(request.tools) and request.tool_choice.mode in {"required", "named"}
     if profile.thinking == "adaptive":
         effort = effort_of(request.reasoning)
         if not effort or effort == "none":
             return {}
-        named = "low" if effort == "minimal" else effort
-        return {"thinking": {"type": "adaptive"}, "output_config": {"effort": named}}
+        wishes = {"output_config": {"effort": "low" if effort == "minimal" else effort}}
+        return wishes if forced else {"thinking": {"type": "adaptive"}, **wishes}
     tokens = thinking_tokens(request.reasoning)
     room = (request.max_output_tokens or profile.max_output_tokens) - 1
-    if not tokens or room < _LEAST_THINKING or request.tool_choice.mode in {"required", "named"}:
+    if not tokens or room < _LEAST_THINKING or forced:
         return {}
     return {"thinking": {"type": "enabled", "budget_tokens": max(_LEAST_THINKING, min(tokens, room))}}
 

@@ -98,7 +98,7 @@ def _encode_message(message: Message) -> Iterator[dict[str, Any]]:
         yield {
             "role": "tool",
             "tool_call_id": result.call_id,
-            "content": [{"type": "document", "document": {"data": _text_of(result)}}],
+            "content": _text_of(result),
         }
     others = [part for part in message.parts if not isinstance(part, ToolResultPart)]
     if results and not others:
