@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
+from interlock.config import load_settings
 from interlock.core.errors import Misconfigured, ProviderError, Unavailable
 from interlock.core.ids import TenantId
 from interlock.core.messages import ChatRequest, text_message
 from interlock.gateway import secrets as room
 from interlock.gateway.secrets import Keys, SecretReader
 from interlock.gateway.service import PROVIDERS
-from interlock.gateway.settings import ProviderSettings
+from interlock.gateway.settings import GatewaySettings, ProviderSettings
 from interlock.testing.providers import caller, deps, events_of
 from interlock.testing.upstream import Reply, fake_upstream
 from interlock.testing.wires import OpenAIWire
@@ -163,6 +164,17 @@ def test_a_key_instead_of_a_reference_is_refused_and_not_repeated(field):
     with pytest.raises(ValidationError) as caught:
         ProviderSettings.model_validate({"kind": "openai", "tenant_keys": {"acme": SECRET}})
     assert SECRET not in str(caught.value)
+    with pytest.raises(ValidationError) as caught:
+        GatewaySettings.model_validate({"providers": {"x": {"kind": "openai", field: SECRET, "api_key": SECRET}}})
+    assert SECRET not in str(caught.value)
+
+
+def test_a_key_in_the_workspace_file_is_in_no_error(tmp_path):
+    (tmp_path / "interlock.yaml").write_text(f"gateway: {{providers: {{x: {{kind: openai, key: {SECRET}}}}}}}")
+    with pytest.raises(Misconfigured) as caught:
+        load_settings(tmp_path)
+    assert caught.value.param == "gateway.providers.x.key"
+    assert SECRET not in f"{caught.value} {caught.value.hint} {caught.value.__cause__}"
 
 
 async def test_a_refused_key_is_read_anew_once(store, monkeypatch):

@@ -106,7 +106,7 @@ class ProviderSettings(BaseModel):
 class GatewaySettings(BaseModel):
     """Section `gateway`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     providers: dict[str, ProviderSettings] = Field(default_factory=dict, validate_default=True)
 
