@@ -156,6 +156,14 @@ async def test_a_value_is_kept_for_its_time_and_through_an_outage(store):
     assert len(store.requests) == 3
 
 
+async def test_many_calls_at_once_ask_the_store_once(store):
+    store.will(vault_answer())
+    reader = SecretReader({"VAULT_ADDR": store.base, "VAULT_TOKEN": "t"})
+    found = await asyncio.gather(*(reader.read("vault:secret/x#key", param="p") for _ in range(20)))
+    assert set(found) == {SECRET}
+    assert len(store.requests) == 1
+
+
 @pytest.mark.parametrize("field", ["key", "credentials", "entra_secret"])
 def test_a_key_instead_of_a_reference_is_refused_and_not_repeated(field):
     with pytest.raises(ValidationError) as caught:

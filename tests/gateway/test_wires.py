@@ -111,6 +111,37 @@ def test_no_part_is_lost_in_silence(wire, messages):
         assert mark in body or coded in body, mark
 
 
+SINGLE = {
+    "text": TextPart("m1"),
+    "image": ImagePart("image/png", data=b"m1"),
+    "image url": ImagePart("image/png", url="https://x/m1"),
+    **{
+        f"{media} {how}": FilePart("a.bin", media, **field)
+        for media in MEDIA
+        for how, field in {"bytes": {"data": b"m1"}, "url": {"url": "https://x/m1"}, "id": {"file_id": "m1"}}.items()
+    },
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_every_kind_of_part_is_written_or_refused_wherever_it_stands(wire):
+    call = Message("assistant", (ToolCallPart("c", "f", "{}"),))
+    taken = set()
+    for kind, part in SINGLE.items():
+        spoken = ChatRequest("x", (Message("user", (TextPart("q"), part)),))
+        answered = ChatRequest("x", (text_message("user", "q"), call, Message("tool", (ToolResultPart("c", (part,)),))))
+        for place, request in (("user", spoken), ("tool", answered)):
+            try:
+                body = json.dumps(WIRES[wire](request, "m", FACTS))
+            except InvalidInput as error:
+                if error.code != "unsupported_content":
+                    raise
+                continue
+            assert "m1" in body or base64.b64encode(b"m1").decode() in body
+            taken.add((kind, place))
+    assert {("text", "user"), ("text", "tool"), ("image", "user")} <= taken
+
+
 def ask(**fields):
     return ChatRequest("x/y", (text_message("user", "hi"),), **fields)
 

@@ -15,6 +15,7 @@ provider refuses the key. A value is held in memory only, and is in no message, 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -60,6 +61,8 @@ class SecretReader:
         self._given = environ
         self._ttl_s = ttl_s
         self._held: dict[str, _Held] = {}
+        self._reading: dict[str, asyncio.Lock] = {}
+        """A reference that many calls want at once is asked for once."""
 
     def __repr__(self) -> str:
         return f"SecretReader({len(self._held)} held)"
@@ -77,6 +80,11 @@ class SecretReader:
             return self._environment(place, param)
         if store == "file":
             return _file(place, param)
+        async with self._reading.setdefault(reference, asyncio.Lock()):
+            return await self._stored(reference, param)
+
+    async def _stored(self, reference: str, param: str) -> str:
+        store, _, place = reference.partition(":")
         held = self._held.get(reference)
         if held is not None and held.until > time.monotonic():
             return held.value

@@ -7,6 +7,7 @@ providers", AWS SDKs and tools reference guide.
 
 from __future__ import annotations
 
+import asyncio
 import configparser
 import json
 from collections.abc import Mapping
@@ -47,13 +48,15 @@ class AwsCredentials:
         self._param = param
         self._region = region
         self._keys: AwsKeys | None = None
+        self._reading = asyncio.Lock()  # many first calls must not become many reads of a metadata endpoint
 
     async def keys(self) -> AwsKeys:
         """Credentials to sign with. May read files and call metadata endpoints. Raises: Misconfigured, Unavailable."""
-        known = self._keys
-        if known is None or (known.expires_at is not None and known.expires_at - _EARLY <= now()):
-            self._keys = known = await self._read()
-        return known
+        async with self._reading:
+            known = self._keys
+            if known is None or (known.expires_at is not None and known.expires_at - _EARLY <= now()):
+                self._keys = known = await self._read()
+            return known
 
     def forget(self) -> bool:
         """Read them anew next time; False when none were read yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote, urlencode
@@ -41,12 +42,14 @@ class EntraTokens:
         self._secret = secret
         self._param = param
         self._token: tuple[str, float] | None = None
+        self._reading = asyncio.Lock()  # many first calls must not become many exchanges
 
     async def token(self) -> str:
         """A bearer token. May call the token endpoint. Raises: Misconfigured, Unavailable."""
-        if self._token is None or self._token[1] <= time.monotonic():
-            self._token = await (self._by_secret() if self._secret else self._by_machine())
-        return self._token[0]
+        async with self._reading:
+            if self._token is None or self._token[1] <= time.monotonic():
+                self._token = await (self._by_secret() if self._secret else self._by_machine())
+            return self._token[0]
 
     def forget(self) -> bool:
         """Fetch a new one next time; False when none was fetched yet."""

@@ -6,6 +6,7 @@ exchanged (RFC 6749 §6). Source: "Using OAuth 2.0 for server to server applicat
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -51,12 +52,14 @@ class GoogleTokens:
         self._document = document
         self._param = param
         self._token: _Token | None = None
+        self._reading = asyncio.Lock()  # many first calls must not become many exchanges
 
     async def token(self) -> str:
         """A bearer token. May call Google's token endpoint. Raises: Misconfigured, Unavailable."""
-        if self._token is None or self._token.until <= time.monotonic():
-            self._token = await self._exchange()
-        return self._token.value
+        async with self._reading:
+            if self._token is None or self._token.until <= time.monotonic():
+                self._token = await self._exchange()
+            return self._token.value
 
     def forget(self) -> bool:
         """Fetch a new one next time; False when none was fetched yet."""
