@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.core.errors import Misconfigured
@@ -81,6 +81,7 @@ frames = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(frames, st.integers(1, 40))
 def test_frames_come_back_however_they_are_cut(sent, size):
     whole = b"".join(encode_frame(headers, payload) for headers, payload in sent)
@@ -90,6 +91,7 @@ def test_frames_come_back_however_they_are_cut(sent, size):
     assert not reader.inside
 
 
+@settings(deadline=None)
 @given(frames.filter(bool), st.data())
 def test_a_flipped_bit_is_noticed(sent, data):
     whole = bytearray(b"".join(encode_frame(headers, payload) for headers, payload in sent))
