@@ -58,7 +58,9 @@ class ServerSettings(BaseModel):
 class Settings(BaseSettings):
     """All settings. Every one has a working default."""
 
-    model_config = SettingsConfigDict(env_prefix="INTERLOCK_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="INTERLOCK_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     tenant: TenantId = Field(default=TenantId("default"), min_length=1, max_length=64)
     data_dir: str = ".interlock"

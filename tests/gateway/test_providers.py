@@ -30,7 +30,16 @@ from interlock.knowledge.embedders.minilm import MiniLM
 from interlock.serving.service import Models
 from interlock.testing.providers import HttpProviderSuite, ProviderSuite, caller, deps, events_of
 from interlock.testing.upstream import Reply, sse
-from interlock.testing.wires import AnthropicWire, OpenAIWire
+from interlock.testing.wires import (
+    AnthropicWire,
+    AzureWire,
+    BedrockWire,
+    CohereWire,
+    GoogleWire,
+    MistralWire,
+    OpenAIWire,
+    ResponsesWire,
+)
 
 
 class TestOpenAI(HttpProviderSuite):
@@ -147,7 +156,7 @@ class TestAnthropic(HttpProviderSuite):
         end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}}
         upstream.will(Reply(sse(start, end, {"type": "message_stop"}, named=True)))
         finish = (await collect(provider.stream(caller(), self.request(), "claude"))).finish
-        assert finish.usage == Usage(125, 9, 20)
+        assert finish.usage == Usage(125, 9, 20, cache_write_tokens=100)
 
     async def test_unknown_events_and_thinking_are_passed_over(self, provider, upstream):
         events = self.wire.answer(["seen"])
@@ -155,6 +164,48 @@ class TestAnthropic(HttpProviderSuite):
         events[2:2] = sse({"type": "brand_new", "x": 1}, thinking, named=True)
         upstream.will(Reply(events))
         assert (await collect(provider.stream(caller(), self.request(), "claude"))).message.text == "seen"
+
+
+class TestAzure(HttpProviderSuite):
+    wire = AzureWire()
+    embedding_model = "text-embedding-3-small"
+    test_embeddings_come_in_input_order = TestOpenAI.test_embeddings_come_in_input_order
+
+
+class TestMistral(HttpProviderSuite):
+    wire = MistralWire()
+    embedding_model = "mistral-embed"
+    test_embeddings_come_in_input_order = TestOpenAI.test_embeddings_come_in_input_order
+
+
+class TestResponses(HttpProviderSuite):
+    wire = ResponsesWire()
+    embedding_model = "text-embedding-3-small"
+    test_embeddings_come_in_input_order = TestOpenAI.test_embeddings_come_in_input_order
+
+
+class TestGoogle(HttpProviderSuite):
+    wire = GoogleWire()
+    embedding_model = "gemini-embedding-001"
+
+    async def test_embeddings_come_in_input_order(self, provider, upstream):
+        upstream.will(json_reply({"embeddings": [{"values": [1.0, 0.0]}, {"values": [0.0, 1.0]}]}))
+        assert await provider.embed(caller(), ["a", "b"], "m") == ([[1.0, 0.0], [0.0, 1.0]], 0)
+        assert upstream.requests[0].path == "/v1/models/m:batchEmbedContents"
+
+
+class TestCohere(HttpProviderSuite):
+    wire = CohereWire()
+    embedding_model = "embed-v4.0"
+
+    async def test_embeddings_come_in_input_order(self, provider, upstream):
+        meta = {"billed_units": {"input_tokens": 4}}
+        upstream.will(json_reply({"embeddings": {"float": [[1.0], [2.0]]}, "meta": meta}))
+        assert await provider.embed(caller(), ["a", "b"], "m") == ([[1.0], [2.0]], 4)
+
+
+class TestBedrock(HttpProviderSuite):
+    wire = BedrockWire()
 
 
 class TestScripted(ProviderSuite):

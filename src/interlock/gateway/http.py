@@ -3,53 +3,45 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
-from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from interlock.core.clock import now
 from interlock.core.context import Context
-from interlock.core.errors import LimitExceeded, Misconfigured, ProviderError
+from interlock.core.errors import InvalidInput, ProviderError
+from interlock.gateway.failures import machine_code, status_error
+from interlock.gateway.ports import RelayAnswer
 from interlock.gateway.settings import ProviderSettings
 
 if TYPE_CHECKING:
     import httpx2
 
-__all__ = ["HttpApi", "machine_code", "read_secret"]
+    from interlock.gateway.clouds.eventstream import Frame
+
+__all__ = ["HttpApi", "Outgoing", "Signer", "machine_code"]
 
 _MAX_EVENT_BYTES = 8_000_000
+_MAX_ANSWER_BYTES = 128_000_000
 _MAX_ERROR_BYTES = 64_000
-_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,80}")
 
 
-def read_secret(settings: ProviderSettings, environ: Mapping[str, str], *, name: str) -> str | None:
-    """The provider's key from its file or environment variable, None when neither is configured.
+class Outgoing(NamedTuple):
+    """A request about to be sent: what a signature is made of."""
 
-    Read at every call, so that a rotated key is used without a restart.
-    Raises: Misconfigured: configured, but not there.
-    """
-    if settings.api_key_file:
-        try:
-            return Path(settings.api_key_file).expanduser().read_text("utf-8").strip()
-        except OSError as error:
-            raise Misconfigured(
-                f"the key file of provider {name!r} cannot be read: {error.strerror}",
-                param=f"gateway.providers.{name}.api_key_file",
-            ) from error
-    if settings.api_key_env:
-        value = environ.get(settings.api_key_env) or os.environ.get(settings.api_key_env)
-        if not value:
-            raise Misconfigured(
-                f"provider {name!r} has no key",
-                param=f"gateway.providers.{name}.api_key_env",
-                hint=f"export {settings.api_key_env}=…",
-            )
-        return value
-    return None
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Signer(Protocol):
+    """Proves to a provider who is calling."""
+
+    async def headers(self, ctx: Context | None, call: Outgoing) -> Mapping[str, str]:
+        """Headers to add. Raises: Misconfigured, Unavailable."""
+
+    def forget(self, status: int) -> bool:
+        """The provider refused with `status`: read the key anew. False when that is no matter of the key's age."""
 
 
 class HttpApi:
@@ -58,12 +50,14 @@ class HttpApi:
     Args:
         name: the configured provider, for messages.
         base_url: without a trailing slash, with the version segment.
+        signer: adds the key; None for servers without one.
     """
 
-    def __init__(self, name: str, base_url: str, settings: ProviderSettings) -> None:
+    def __init__(self, name: str, base_url: str, settings: ProviderSettings, signer: Signer | None = None) -> None:
         self._name = name
         self._base_url = base_url.rstrip("/")
         self._settings = settings
+        self._signer = signer
         self._client: httpx2.AsyncClient | None = None
 
     def _http(self) -> httpx2.AsyncClient:
@@ -74,53 +68,89 @@ class HttpApi:
             self._client = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
         return self._client
 
-    async def get_json(self, path: str, headers: Mapping[str, str]) -> Any:
+    async def get_json(self, path: str, headers: Mapping[str, str] | None = None, *, ctx: Context | None = None) -> Any:
         """Decoded JSON of a GET. Any: a foreign service's answer, narrowed by the caller."""
-        async with self._request("GET", path, headers, None) as response:
-            return _decoded(await response.aread(), self._name)
+        async with self._request("GET", path, headers, None, ctx=ctx) as response:
+            return _decoded(await _whole(response, self._name), self._name)
 
-    async def list_models(self, path: str, headers: Mapping[str, str]) -> list[str]:
+    async def list_models(self, path: str, headers: Mapping[str, str] | None = None) -> list[str]:
         """Sorted ids of a model list, which OpenAI and Anthropic shape alike. Raises: ProviderError."""
         answer = await self.get_json(path, headers)
         try:
-            return sorted(str(row["id"]) for row in answer["data"])
+            # A few servers send the list without an envelope.
+            return sorted(str(row["id"]) for row in (answer if isinstance(answer, list) and answer else answer["data"]))
         except (KeyError, TypeError) as error:
             raise ProviderError(f"provider {self._name!r} lists no models", provider=self._name) from error
 
-    async def post_json(self, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> Any:
+    async def post_json(
+        self, path: str, headers: Mapping[str, str] | None, body: Mapping[str, Any], *, ctx: Context | None = None
+    ) -> Any:
         """Decoded JSON of a POST."""
-        async with self._request("POST", path, headers, body) as response:
-            return _decoded(await response.aread(), self._name)
+        async with self._request("POST", path, headers, _encoded(body), ctx=ctx) as response:
+            return _decoded(await _whole(response, self._name), self._name)
 
     async def post_events(
-        self, ctx: Context, path: str, headers: Mapping[str, str], body: Mapping[str, Any]
+        self, ctx: Context, path: str, headers: Mapping[str, str] | None, body: Mapping[str, Any]
     ) -> AsyncGenerator[str, None]:
-        """The ``data:`` payloads of a server-sent event stream, joined over lines, comments dropped."""
-        del ctx  # the caller's task is cancelled at its deadline, which closes the stream
+        """The ``data:`` payloads of a server-sent event stream, joined over lines, comments dropped.
+
+        The caller's task is cancelled at its deadline, which closes the stream.
+        """
         async with (
-            self._request("POST", path, headers, body) as response,
+            self._request("POST", path, headers, _encoded(body), ctx=ctx) as response,
             aclosing(_events(response.aiter_bytes(), self._name)) as events,
         ):
             async for data in events:
                 yield data
 
+    async def post_frames(
+        self, ctx: Context, path: str, headers: Mapping[str, str] | None, body: Mapping[str, Any]
+    ) -> AsyncGenerator[Frame, None]:
+        """The messages of an AWS event stream. Raises: ProviderError: a checksum is wrong, a frame is over 8 MB."""
+        from interlock.gateway.clouds.eventstream import EventStreamError, FrameReader
+
+        reader = FrameReader(_MAX_EVENT_BYTES)
+        async with self._request("POST", path, headers, _encoded(body), ctx=ctx) as response:
+            async for piece in response.aiter_bytes():
+                try:
+                    for frame in reader.feed(piece):
+                        yield frame
+                except OverflowError as error:
+                    raise _event_too_large(self._name) from error
+                except EventStreamError as error:
+                    raise ProviderError(
+                        f"provider {self._name!r} sent a damaged frame: {error}", provider=self._name, retryable=True
+                    ) from error
+            if reader.inside:
+                raise ProviderError(
+                    f"provider {self._name!r} broke off inside a frame", provider=self._name, retryable=True
+                )
+
+    async def relay(self, ctx: Context, path: str, headers: Mapping[str, str], body: bytes) -> RelayAnswer:
+        """Send a body as it is; the answer's body comes as it arrives. A failure status raises before that."""
+        async with AsyncExitStack() as opening:
+            response = await opening.enter_async_context(self._request("POST", path, headers, body, ctx=ctx))
+            body_of = _Body(response.aiter_bytes(), opening.pop_all())
+        kind = response.headers.get("content-type", "application/octet-stream")
+        return RelayAnswer(response.status_code, kind, body_of)
+
     @asynccontextmanager
     async def _request(
-        self, method: str, path: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        body: bytes | None,
+        *,
+        ctx: Context | None,
     ) -> AsyncIterator[httpx2.Response]:
         import httpx2
 
         try:
-            request = self._http().build_request(
-                method, self._base_url + path, headers={**headers, **self._settings.headers}, json=body
-            )
-            response = await self._http().send(request, stream=True)
-            try:
-                if response.status_code >= 400:
-                    raise await _status_error(self._name, response)
-                yield response
-            finally:
-                await response.aclose()
+            async with aclosing(self._tries(method, path, headers, body, ctx)) as tries:
+                async for response in tries:
+                    yield response
+                    return
         except httpx2.ConnectError as error:
             raise ProviderError(
                 f"provider {self._name!r} cannot be reached",
@@ -140,6 +170,33 @@ class HttpApi:
             raise ProviderError(
                 f"provider {self._name!r} broke off: {type(error).__name__}", provider=self._name, retryable=True
             ) from error
+
+    async def _tries(
+        self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes | None, ctx: Context | None
+    ) -> AsyncGenerator[httpx2.Response, None]:
+        """The first good answer. A refused key is read anew and tried once more: it may just have been rotated."""
+        for last in (False, True):
+            given = {**(headers or {}), **self._settings.headers}
+            if body is not None and "content-type" not in given:
+                given["content-type"] = "application/json"
+            request = self._http().build_request(method, self._base_url + path, headers=given, content=body)
+            fixed = {name.lower() for name in self._settings.headers}
+            if self._signer is not None:
+                call = Outgoing(method, str(request.url), given, body or b"")
+                added = await self._signer.headers(ctx, call)
+                request.headers.update({name: value for name, value in added.items() if name not in fixed})
+            response = await self._http().send(request, stream=True)
+            try:
+                if response.status_code < 400:
+                    yield response
+                    return
+                error = status_error(self._name, response.status_code, response.headers, await _beginning(response))
+                refused = error.upstream_status if isinstance(error, ProviderError) else None
+                if not last and refused and self._signer is not None and self._signer.forget(refused):
+                    continue
+                raise error
+            finally:
+                await response.aclose()
 
     async def close(self) -> None:
         """Close pooled connections."""
@@ -200,60 +257,56 @@ def _event_too_large(provider: str) -> ProviderError:
     return ProviderError(f"provider {provider!r} sent an event over 8 MB", provider=provider)
 
 
-def machine_code(value: object) -> str:
-    """A provider's error code when it looks like one, else an empty string: sentences may quote the prompt."""
-    text = str(value) if isinstance(value, (str, int)) else ""
-    return text if _CODE.fullmatch(text) else ""
-
-
-async def _status_error(provider: str, response: httpx2.Response) -> ProviderError | LimitExceeded:
-    status = response.status_code
-    # The provider's own words may quote the prompt: only its machine-readable error type is passed on.
-    kind = ""
-    size = 0
+async def _beginning(response: httpx2.Response) -> bytes:
     pieces: list[bytes] = []
+    size = 0
     async for piece in response.aiter_bytes():
         pieces.append(piece)
         size += len(piece)
         if size > _MAX_ERROR_BYTES:
             break
-    try:
-        error = json.loads(b"".join(pieces)).get("error") or {}
-        kind = machine_code(error.get("code")) or machine_code(error.get("type")) if isinstance(error, dict) else ""
-    except (ValueError, AttributeError, RecursionError):
-        kind = ""
-    said = f" ({kind})" if kind else ""
-    retry_after_s = _retry_after_s(response.headers.get("retry-after"))
-    if status == 429 and kind != "insufficient_quota":
-        return LimitExceeded(
-            f"provider {provider!r} refused by its rate limit{said}",
-            code="provider_rate_limited",
-            retry_after_s=retry_after_s,
-        )
-    hints = {
-        401: f"check the key of gateway.providers.{provider}",
-        403: f"check what the key of gateway.providers.{provider} may do",
-        404: "check the model's name with: interlock models list",
-    }
-    return ProviderError(
-        f"provider {provider!r} answered {status}{said}",
-        provider=provider,
-        upstream_status=status,
-        retryable=status in {408, 409, 425, 500, 502, 503, 504, 529},
-        hint=hints.get(status),
-        retry_after_s=retry_after_s,
-    )
+    return b"".join(pieces)
 
 
-def _retry_after_s(value: str | None) -> float | None:
-    """Retry-After in seconds, from either of its two forms (RFC 9110 §10.2.3), capped at an hour."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
+async def _whole(response: httpx2.Response, provider: str) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in response.aiter_bytes():
+        pieces.append(piece)
+        size += len(piece)
+        if size > _MAX_ANSWER_BYTES:
+            raise ProviderError(f"provider {provider!r} sent an answer over 128 MB", provider=provider)
+    return b"".join(pieces)
+
+
+class _Body:
+    """A relayed body. A generator would not do: closed before its first step, it would leave the connection open."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], owned: AsyncExitStack) -> None:
+        self._pieces = pieces
+        self._owned = owned
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            seconds = (parsedate_to_datetime(value) - now()).total_seconds()
-        except (TypeError, ValueError):
-            return None
-    return min(max(seconds, 0.0), 3600.0)
+            return await anext(self._pieces)
+        except BaseException as error:
+            # The stack turns what the connection raises into our errors, and ends with it.
+            await self._owned.__aexit__(type(error), error, error.__traceback__)
+            raise
+
+    async def aclose(self) -> None:
+        """Hang up."""
+        await self._owned.aclose()
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, from JSON that escaped it: escaped again it can travel.
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError as error:
+        raise InvalidInput("a number in the request is not finite", code="invalid_number") from error

@@ -28,12 +28,12 @@ from interlock.core.messages import (
     ToolCallPart,
     Usage,
 )
-from interlock.core.plugins import Registry
 from interlock.core.ports import Meter, PriceBook
 from interlock.gateway.attempt import Attempt, Attempts, FreeMeter
 from interlock.gateway.call import Call, Served
 from interlock.gateway.health import Health
-from interlock.gateway.ports import Provider, ProviderDeps, ProviderFactory, Warmable
+from interlock.gateway.ports import Provider, ProviderDeps, Warmable
+from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.profiles import profile
 from interlock.gateway.routing import Conditions, Facts, Plan, need_of, plan
 from interlock.gateway.settings import GatewaySettings
@@ -41,7 +41,7 @@ from interlock.gateway.types import ModelProfile, RouteSpec, Target
 
 __all__ = ["Embeddings", "Gateway", "Served", "collect"]
 
-PROVIDERS: Registry[ProviderFactory] = Registry("provider", "interlock.gateway.providers")
+PROVIDERS = ProviderKinds()
 
 
 class Embeddings(NamedTuple):

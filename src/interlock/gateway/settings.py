@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from interlock.gateway.types import Approval, RouteSpec
 
-__all__ = ["BreakerSettings", "GatewaySettings", "ProviderSettings", "ScriptRule"]
+__all__ = ["SECRET_STORES", "BreakerSettings", "GatewaySettings", "ProviderSettings", "ScriptRule"]
+
+
+SECRET_STORES = ("env", "file", "vault", "aws-sm", "azure-kv", "gcp-sm")
+"""Where a secret may be: what stands before the colon of a reference."""
 
 
 class ScriptRule(BaseModel):
@@ -30,12 +35,41 @@ class ScriptRule(BaseModel):
 class ProviderSettings(BaseModel):
     """One configured provider, by name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A key pasted where a reference belongs must not come back in the error that refuses it.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    kind: str = Field(description="plug-in: openai, anthropic, local, scripted, extractive")
+    kind: str = Field(
+        description="plug-in (openai, anthropic, google, vertex, azure, bedrock, cohere, mistral, local, scripted, "
+        "extractive) or preset (openrouter, groq, vllm, ollama …)"
+    )
     base_url: str | None = None
+    api: Literal["chat", "responses"] = Field(default="chat", description="which of OpenAI's two APIs answers a chat")
+    key: str | None = Field(
+        default=None,
+        description="where the key is: env:NAME, file:/path, vault:path#field, aws-sm:name#field, azure-kv:vault/name, "
+        "gcp-sm:projects/P/secrets/S",
+    )
+    tenant_keys: dict[str, str] = Field(
+        default_factory=dict, description="tenant -> reference of the key its calls are made with"
+    )
+    key_ttl_s: float = Field(
+        default=300.0, gt=0, le=86_400, description="how long a key read from a secret store is used"
+    )
     api_key_env: str | None = Field(default=None, description="environment variable that holds the key")
     api_key_file: str | None = Field(default=None, description="file that holds the key")
+    region: str | None = Field(default=None, description="Bedrock's region, Vertex's location")
+    project: str | None = Field(default=None, description="Vertex's project")
+    credentials: str | None = Field(
+        default=None, description="Vertex: reference of the service account's JSON; empty takes the default ones"
+    )
+    profile: str | None = Field(default=None, description="Bedrock: profile of the shared credentials file")
+    api_version: str | None = Field(
+        default=None, description="Azure: version of the deployments API; empty takes the v1 API"
+    )
+    deployments: dict[str, str] = Field(default_factory=dict, description="Azure: model -> name of its deployment")
+    entra_tenant: str | None = Field(default=None, description="Azure: sign in by Entra instead of a key")
+    entra_client: str | None = None
+    entra_secret: str | None = Field(default=None, description="reference of the Entra client's secret")
     models: list[str] = Field(default_factory=list, description="models to list; empty asks the provider")
     headers: dict[str, str] = Field(default_factory=dict)
     connect_timeout_s: float = Field(default=5.0, gt=0)
@@ -46,6 +80,20 @@ class ProviderSettings(BaseModel):
     queue: int = Field(default=64, ge=0, description="calls that may wait for a turn; further ones are shed")
     queue_timeout_s: float = Field(default=10.0, gt=0, description="longest wait for a turn")
     script: list[ScriptRule] = Field(default_factory=list)
+
+    @field_validator("key", "credentials", "entra_secret")
+    @classmethod
+    def _is_reference(cls, value: str | None) -> str | None:
+        if value is not None and value.partition(":")[0] not in SECRET_STORES:
+            raise ValueError(f"a secret is named by reference: {', '.join(f'{s}:…' for s in SECRET_STORES)}")
+        return value
+
+    @field_validator("tenant_keys")
+    @classmethod
+    def _are_references(cls, value: dict[str, str]) -> dict[str, str]:
+        for reference in value.values():
+            cls._is_reference(reference)
+        return value
 
     @field_validator("base_url")
     @classmethod
@@ -73,7 +121,7 @@ class BreakerSettings(BaseModel):
 class GatewaySettings(BaseModel):
     """Section `gateway`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     providers: dict[str, ProviderSettings] = Field(default_factory=dict, validate_default=True)
 

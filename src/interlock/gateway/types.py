@@ -67,6 +67,8 @@ class ModelProfile:
     """Name of the limit on the OpenAI wire: newer models refuse `max_tokens`."""
     fixed_sampling: bool = False
     """True when the model refuses temperature and top_p (reasoning models)."""
+    thinking: Literal["budget", "level", "adaptive"] = "budget"
+    """How its API takes `Reasoning`: a number of tokens, a named level (Gemini 3), or its own choice (Claude 4.6)."""
 
 
 class Approval(BaseModel):

@@ -10,7 +10,7 @@ A plug-in's author derives a test class::
             yield provider
             await provider.close()
 
-and, for one of the two wires over HTTP, ``class TestMine(HttpProviderSuite): wire = OpenAIWire()``.
+and, for a wire over HTTP, ``class TestMine(HttpProviderSuite): wire = OpenAIWire()``.
 """
 
 from __future__ import annotations
@@ -35,17 +35,19 @@ from interlock.core.messages import (
     ChatEvent,
     ChatRequest,
     Finish,
+    ReasoningPart,
     TextDelta,
     ToolCallPart,
     ToolSpec,
     text_message,
 )
 from interlock.core.ports import Embedder, Quoter
+from interlock.gateway.clouds.eventstream import encode_frame
 from interlock.gateway.ports import ModelFiles, Provider, ProviderDeps
 from interlock.gateway.service import PROVIDERS, collect
 from interlock.gateway.settings import ProviderSettings
 from interlock.serving.service import Models
-from interlock.testing.upstream import FakeUpstream, Reply, fake_upstream, sse
+from interlock.testing.upstream import FakeUpstream, Reply, fake_upstream
 from interlock.testing.wires import ToolUse, Wire
 
 __all__ = ["SECRET", "HttpProviderSuite", "ProviderSuite", "caller", "deps"]
@@ -178,6 +180,7 @@ class HttpProviderSuite(ProviderSuite):
             "base_url": upstream.url,
             "api_key_env": "UPSTREAM_KEY",
             "models": ["some-model"],
+            **self.wire.settings,
             **settings,
         }
         return PROVIDERS.get(self.wire.kind)(
@@ -223,8 +226,9 @@ class HttpProviderSuite(ProviderSuite):
         header, before = self.wire.key_header
         assert upstream.requests[0].headers[header] == before + SECRET
         assert upstream.requests[0].path == self.wire.path
-        assert upstream.requests[0].body["model"] == self.model
-        assert upstream.requests[0].body["stream"] is True
+        if self.wire.model_in_body:
+            assert upstream.requests[0].body["model"] == self.model
+            assert upstream.requests[0].body["stream"] is True
         assert SECRET not in json.dumps(upstream.requests[0].body)
 
     async def test_text_comes_as_it_is_sent(self, provider: Provider, upstream: FakeUpstream) -> None:
@@ -239,6 +243,8 @@ class HttpProviderSuite(ProviderSuite):
         assert result.message.text == "Grüße 🌍!"
 
     async def test_all_line_ends_of_the_standard_are_read(self, provider: Provider, upstream: FakeUpstream) -> None:
+        if not self.wire.is_sse:
+            pytest.skip("a binary stream has no lines")
         whole = b": a comment\n\n" + b"".join(self.wire.answer(["one ", "two"]))
         for end in (b"\r\n", b"\r"):
             upstream.will(Reply([whole.replace(b"\n", end)]))
@@ -267,10 +273,38 @@ class HttpProviderSuite(ProviderSuite):
     async def test_a_tool_without_arguments_gets_an_empty_object(
         self, provider: Provider, upstream: FakeUpstream
     ) -> None:
-        pieces = ["{}"] if self.wire.kind == "openai" else []
-        upstream.will(Reply(self.wire.answer([], tools=[ToolUse("call_1", "now", pieces)])))
+        for pieces in ([], ["{}"]):
+            upstream.will(Reply(self.wire.answer([], tools=[ToolUse("call_1", "now", pieces)])))
+            result = await collect(provider.stream(caller(), self.request(), self.model))
+            assert result.message.parts == (ToolCallPart("call_1", "now", "{}"),)
+
+    async def test_thoughts_are_kept_apart_and_go_back_where_they_came_from(
+        self, provider: Provider, upstream: FakeUpstream
+    ) -> None:
+        if self.wire.thinks is None:
+            pytest.skip("this API shows no thoughts")
+        upstream.will(Reply(self.wire.answer(["Blue."], thought="The sky, then.")))
         result = await collect(provider.stream(caller(), self.request(), self.model))
-        assert result.message.parts == (ToolCallPart("call_1", "now", "{}"),)
+        assert result.message.text == "Blue."
+        thought = result.message.parts[0]
+        assert isinstance(thought, ReasoningPart)
+        assert (thought.text, thought.origin) == ("The sky, then.", self.wire.thinks)
+        assert bool(thought.signature) is self.wire.signs
+        again = replace(
+            self.request(), messages=(*self.request().messages, result.message, text_message("user", "And now?"))
+        )
+        await events_of(provider.stream(caller(), again, self.model))
+        foreign = replace(result.message, parts=(replace(thought, origin="elsewhere"), *result.message.parts[1:]))
+        await events_of(
+            provider.stream(
+                caller(), replace(again, messages=(*self.request().messages, foreign, again.messages[-1])), self.model
+            )
+        )
+        sent, without = (json.dumps(request.body) for request in upstream.requests[1:])
+        if self.wire.signs:
+            assert "cHJvb2Y=" in sent
+        assert "cHJvb2Y=" not in without
+        assert "The sky, then." not in without
 
     async def test_usage_counts_cached_tokens_as_input(self, provider: Provider, upstream: FakeUpstream) -> None:
         upstream.will(Reply(self.wire.answer(["hi"], inputs=1200, outputs=3, cached=1024)))
@@ -280,10 +314,7 @@ class HttpProviderSuite(ProviderSuite):
 
     @pytest.mark.parametrize("stop", ["length", "refused", "unheard-of"])
     async def test_stop_reasons_are_told(self, provider: Provider, upstream: FakeUpstream, stop: str) -> None:
-        words = {
-            "openai": {"length": "length", "refused": "content_filter", "unheard-of": "something_new"},
-            "anthropic": {"length": "max_tokens", "refused": "refusal", "unheard-of": "something_new"},
-        }[self.wire.kind]
+        words = {"length": self.wire.stops[0], "refused": self.wire.stops[1], "unheard-of": "something_new"}
         upstream.will(Reply(self.wire.answer(["hi"], stop=words[stop])))
         finish = (await collect(provider.stream(caller(), self.request(), self.model))).finish
         assert finish.reason == {"length": "length", "refused": "content_filter", "unheard-of": "stop"}[stop]
@@ -291,15 +322,15 @@ class HttpProviderSuite(ProviderSuite):
     @pytest.mark.parametrize(
         ("status", "kind", "retryable"),
         [
-            (400, "invalid_request_error", False),
             (401, "invalid_api_key", False),
+            (402, "billing_error", False),
             (403, "permission_error", False),
-            (404, "model_not_found", False),
             (408, "timeout", True),
-            (413, "request_too_large", False),
+            (409, "conflict", True),
             (500, "server_error", True),
             (502, "bad_gateway", True),
             (503, "overloaded", True),
+            (504, "timeout_error", True),
             (529, "overloaded_error", True),
         ],
     )
@@ -314,6 +345,29 @@ class HttpProviderSuite(ProviderSuite):
         assert kind in error.message
         if status in {401, 403}:
             assert "gateway.providers.mine" in (error.hint or "")
+
+    @pytest.mark.parametrize(
+        ("status", "kind", "ours", "code"),
+        [
+            (400, "invalid_thing", 400, "invalid_thing"),
+            (422, "unprocessable", 400, "unprocessable"),
+            (404, "no_such_thing", 404, "model_not_found"),
+            (413, "request_too_big", 413, "request_too_large"),
+        ],
+    )
+    async def test_the_callers_mistake_reaches_the_caller(
+        self, provider: Provider, upstream: FakeUpstream, status: int, *, kind: str, ours: int, code: str
+    ) -> None:
+        upstream.will(self.wire.error(status, kind, f"we got {USER_TEXT!r} with key {SECRET}"))
+        error = await self.failure(provider)
+        assert (error.status, error.code, error.retryable) == (ours, code, False)
+        assert kind in error.message
+
+    async def test_a_prompt_that_is_too_long_is_told(self, provider: Provider, upstream: FakeUpstream) -> None:
+        upstream.will(self.wire.error(400, "bad", f"prompt is too long: 9 tokens > 8 maximum; {USER_TEXT}"))
+        error = await self.failure(provider)
+        assert isinstance(error, InvalidInput)
+        assert error.code == "context_length_exceeded"
 
     @pytest.mark.parametrize(
         ("header", "seconds"), [("7", 7.0), ("0.5", 0.5), ("-3", 0.0), ("99999", 3600.0), ("soon", None), (None, None)]
@@ -402,13 +456,26 @@ class HttpProviderSuite(ProviderSuite):
             ' "content_block": {"type": "tool_use"}}',
             '{"choices": [], "usage": {"prompt_tokens": "many"}, "type": "message_delta", "delta": 3}',
             '{"choices": [], "usage": "Ottoline", "type": "message_start", "message": {"usage": [1]}}',
+            '{"type": "response.completed", "response": 7, "candidates": [7]}',
+            '{"type": "tool-call-start", "delta": {"message": {}}, "candidates": [{"content": {"parts": ["x"]}}]}',
         ],
-        ids=["words", "deep", "null", "string delta", "string choices", "tool index", "usage words", "usage string"],
+        ids=[
+            "words",
+            "deep",
+            "null",
+            "string delta",
+            "string choices",
+            "tool index",
+            "usage words",
+            "usage string",
+            "final",
+            "parts",
+        ],
     )
     async def test_a_malformed_event_is_a_provider_error(
         self, provider: Provider, upstream: FakeUpstream, event: str
     ) -> None:
-        upstream.will(Reply([*self.wire.delta("Well"), *sse(event)]))
+        upstream.will(Reply([*self.wire.delta("Well"), self.wire.event(event)]))
         error = await self.failure(provider, sent=1)
         assert isinstance(error, ProviderError)
 
@@ -420,6 +487,10 @@ class HttpProviderSuite(ProviderSuite):
             assert isinstance(await self.failure(provider), ProviderError)
 
     async def test_an_event_without_end_is_refused(self, provider: Provider, upstream: FakeUpstream) -> None:
+        if not self.wire.is_sse:
+            upstream.will(Reply([encode_frame({":event-type": "x"}, b"x" * 9_000_000)]))
+            assert "8 MB" in (await self.failure(provider)).message
+            return
         upstream.will(Reply([b"data: ", b"x" * 1_000_000], then="repeat"))
         error = await self.failure(provider)
         assert isinstance(error, ProviderError)
@@ -427,6 +498,13 @@ class HttpProviderSuite(ProviderSuite):
         await upstream.until_idle()
         upstream.will(Reply([b"data: x\n", b"data: " + b"x" * 1_000_000 + b"\n"], then="repeat"))
         assert "8 MB" in (await self.failure(provider)).message
+
+    async def test_a_wrong_content_length_is_told(self, provider: Provider, upstream: FakeUpstream) -> None:
+        pieces = self.wire.delta("Half an ans")
+        upstream.will(Reply(pieces, length=sum(map(len, pieces)) + 100))
+        error = await self.failure(provider, sent=1)
+        assert isinstance(error, ProviderError)
+        assert error.retryable is True
 
     async def test_a_server_that_falls_silent_times_out(self, upstream: FakeUpstream) -> None:
         provider = self.build(upstream, idle_timeout_s=0.05)
@@ -463,7 +541,9 @@ class HttpProviderSuite(ProviderSuite):
 
     async def test_a_key_that_cannot_be_a_header_is_not_repeated(self, upstream: FakeUpstream) -> None:
         for key in (f"{SECRET}\nx: y", f"{SECRET}é€"):
-            settings = ProviderSettings(kind=self.wire.kind, base_url=upstream.url, api_key_env="UPSTREAM_KEY")
+            settings = ProviderSettings(
+                kind=self.wire.kind, base_url=upstream.url, api_key_env="UPSTREAM_KEY", **self.wire.settings
+            )
             provider = PROVIDERS.get(self.wire.kind)("mine", settings, deps(environ={"UPSTREAM_KEY": key}))
             await self.failure(provider)
             await provider.close()
@@ -491,12 +571,13 @@ class HttpProviderSuite(ProviderSuite):
 
     async def test_models_are_asked_for_when_none_are_configured(self, upstream: FakeUpstream) -> None:
         provider = self.build(upstream, models=[])
-        upstream.will(Reply([b'{"data": [{"id": "b"}, {"id": "a"}]}'], headers={"content-type": "application/json"}))
+        bodies = self.wire.listing(["b", "a"])
+        upstream.will(*(Reply([body], headers={"content-type": "application/json"}) for body in bodies))
         assert await provider.models() == ["a", "b"]
         for body in (
             b"[]",
             b'{"data": null}',
-            b'{"data": [{"name": "x"}]}',
+            b'{"data": [{"nom": "x"}], "models": [{"nom": "x"}]}',
             b"<html>",
             b'{"data": [7]}',
             b"[" * 60_000,

@@ -28,6 +28,8 @@ class Reply:
     """After the last piece: end well; cut the connection; send nothing more; send the last piece again and again."""
     silent_first: bool = False
     """Send nothing at all, not even a status line."""
+    length: int | None = None
+    """Promise this many bytes, rightly or wrongly, instead of sending chunks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Received:
     headers: Mapping[str, str]
     """Names in lower case."""
     body: Any
-    """Decoded JSON; None without a body. Any: whatever the caller sent."""
+    """Decoded JSON, the bytes of anything else, None without a body. Any: whatever the caller sent."""
+    raw: bytes = b""
 
 
 class FakeUpstream:
@@ -88,9 +91,14 @@ class FakeUpstream:
         if reply.silent_first:
             await reader.read()
             return False
-        headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked", **reply.headers}
+        framing = {"transfer-encoding": "chunked"} if reply.length is None else {"content-length": str(reply.length)}
+        headers = {"content-type": "text/event-stream", **framing, **reply.headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"HTTP/1.1 {reply.status} Whatever\r\n{head}\r\n".encode())
+        if reply.length is not None:
+            writer.write(b"".join(reply.pieces))
+            await writer.drain()
+            return False
         for piece in reply.pieces:
             await _send(writer, piece)
         if reply.then == "end":
@@ -124,7 +132,14 @@ async def _read(reader: asyncio.StreamReader) -> Received | None:
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Received(method, path, headers, json.loads(body) if body else None)
+    return Received(method, path, headers, _decoded(body), body)
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        return body
 
 
 async def _send(writer: asyncio.StreamWriter, piece: bytes) -> None:

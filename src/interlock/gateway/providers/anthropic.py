@@ -6,39 +6,55 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from interlock.core.context import Context
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
-from interlock.gateway.http import HttpApi, read_secret
+from interlock.gateway.http import HttpApi
 from interlock.gateway.ports import Provider, ProviderDeps
 from interlock.gateway.profiles import profile
+from interlock.gateway.providers._signers import KeySigner
+from interlock.gateway.secrets import Keys
 from interlock.gateway.settings import ProviderSettings
 from interlock.gateway.wires import anthropic as wire
 
 __all__ = ["plugin"]
 
+_COUNTED = ("messages", "model", "system", "tools", "tool_choice", "thinking")
+
 
 class AnthropicProvider:
-    """`x-api-key`, messages, model list. No embeddings on this API."""
+    """`x-api-key`, messages, token counts, model list. No embeddings on this API."""
 
     def __init__(self, name: str, settings: ProviderSettings, deps: ProviderDeps) -> None:
         self._name = name
         self._settings = settings
-        self._deps = deps
-        self._api = HttpApi(name, settings.base_url or "https://api.anthropic.com/v1", settings)
+        signer = KeySigner(Keys(name, settings, deps.environ), "x-api-key", "")
+        self._api = HttpApi(name, settings.base_url or "https://api.anthropic.com/v1", settings, signer)
 
-    def _headers(self) -> dict[str, str]:
-        key = read_secret(self._settings, self._deps.environ, name=self._name)
-        return {"anthropic-version": wire.VERSION, **({"x-api-key": key} if key else {})}
+    def _headers(self, request: ChatRequest | None = None) -> dict[str, str]:
+        beta = {"anthropic-beta": wire.FILES_BETA} if request is not None and wire.uses_files(request) else {}
+        return {"anthropic-version": wire.VERSION, **beta}
 
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
-        body = wire.encode_request(request, model, profile(model))
+        facts = profile(model)
+        body = wire.encode_request(request, model, facts)
+        answer_tool = wire.answer_tool(request, facts)
         async with (
-            aclosing(self._api.post_events(ctx, "/messages", self._headers(), body)) as data,
-            aclosing(wire.decode_stream(data, provider=self._name, model=model)) as events,
+            aclosing(self._api.post_events(ctx, "/messages", self._headers(request), body)) as data,
+            aclosing(wire.decode_stream(data, provider=self._name, model=model, answer_tool=answer_tool)) as events,
         ):
             async for event in events:
                 yield event
+
+    async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
+        """See :class:`interlock.gateway.ports.CountsTokens`."""
+        whole = wire.encode_request(request, model, profile(model))
+        body = {name: whole[name] for name in _COUNTED if name in whole}
+        answer = await self._api.post_json("/messages/count_tokens", self._headers(request), body, ctx=ctx)
+        try:
+            return int(answer["input_tokens"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProviderError(f"provider {self._name!r} sent no count", provider=self._name) from error
 
     async def embed(self, ctx: Context, texts: Sequence[str], model: str) -> tuple[list[list[float]], int]:
         """Raises InvalidInput: there is no such endpoint."""

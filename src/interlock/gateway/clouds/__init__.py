@@ -1,0 +1,1 @@
+"""Signing in to the three large clouds, by their published protocols and without their libraries."""

@@ -1,0 +1,29 @@
+"""Mistral's own API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from interlock.core.messages import ChatRequest
+from interlock.gateway.ports import Provider, ProviderDeps
+from interlock.gateway.presets import Preset
+from interlock.gateway.profiles import profile
+from interlock.gateway.providers._compatible import CompatibleProvider
+from interlock.gateway.settings import ProviderSettings
+from interlock.gateway.wires import mistral as wire
+
+__all__ = ["plugin"]
+
+
+class MistralProvider(CompatibleProvider):
+    """OpenAI's endpoints, with Mistral's request."""
+
+    # Any: JSON on its way out.
+    def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        return wire.encode_request(request, model, profile(model))
+
+
+def plugin(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Provider:
+    """Build the provider."""
+    preset = Preset("Mistral", "https://api.mistral.ai/v1", "MISTRAL_API_KEY", wire.QUIRKS)
+    return MistralProvider(name, settings, deps, preset=preset, kind="mistral")
