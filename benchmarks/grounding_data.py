@@ -23,6 +23,7 @@ from interlock.knowledge.analysers import analyse
 from interlock.knowledge.chunkers.structural import StructuralChunker
 from interlock.knowledge.embedders.minilm import MiniLM
 from interlock.knowledge.fusion import convex
+from interlock.knowledge.types import LoadedDocument
 
 __all__ = ["Case", "Library", "cases", "open_embedder"]
 
@@ -53,8 +54,8 @@ class Case:
 
 
 def open_embedder() -> MiniLM:
-    """The default embedder from INTERLOCK_MODELS."""
-    return MiniLM(Path(os.environ["INTERLOCK_MODELS"]) / "minilm-l6-int8", threads=1)
+    """The default embedder from INTERLOCK_MODELS_DIR."""
+    return MiniLM(Path(os.environ["INTERLOCK_MODELS_DIR"]) / "minilm-l6-int8", threads=1)
 
 
 class Library:
@@ -66,18 +67,22 @@ class Library:
         self._lexical = Bm25([analyse(text) for text in texts])
 
     @classmethod
-    async def read(cls, name: str, documents: Mapping[str, tuple[str, str]], embedder: MiniLM) -> Library:
-        """Cut `documents` (id to title and text) with the default chunker."""
+    async def read(
+        cls, name: str, documents: Mapping[str, tuple[str, str] | LoadedDocument], embedder: MiniLM
+    ) -> Library:
+        """Cut `documents` (id to title and text, or loaded) with the default chunker."""
         passages, texts = [], []
-        for key, (title, text) in documents.items():
-            document = as_document(title, text)
+        for key, given in documents.items():
+            document = given if isinstance(given, LoadedDocument) else as_document(*given)
             chunks = StructuralChunker().chunk(
                 document, count_tokens=embedder.count_tokens, max_tokens=embedder.max_tokens
             )
             for chunk in chunks:
-                body = text[chunk.span.start : chunk.span.end]
+                body = document.text[chunk.span.start : chunk.span.end]
+                number = f"{key}#{len(passages)}"
+                facts = tuple(sorted(document.metadata.items()))
                 passages.append(
-                    Passage(f"{key}#{len(passages)}", key, key, key, title, chunk.heading, body, chunk.span)
+                    Passage(number, key, key, key, document.title, chunk.heading, body, chunk.span, metadata=facts)
                 )
                 texts.append(chunk.search_text)
         return cls(passages, texts, await embed(embedder, texts, name))
@@ -216,6 +221,16 @@ def _tatqa(folder: Path) -> tuple[dict[str, tuple[str, str]], list[Question]]:
     return documents, questions
 
 
+def _covidqa(folder: Path) -> tuple[dict[str, tuple[str, str]], list[Question]]:
+    documents, relevant = _documents(folder), _qrels(folder)
+    questions: list[Question] = []
+    for row in _lines(folder / "queries.jsonl"):
+        start = row["metadata"]["answer_start"][0]
+        gold = Gold(relevant[row["_id"]][0], (Span(start, start + len(row["answers"][0])),))
+        questions.append((row["text"], (gold,), True))
+    return documents, questions
+
+
 def _whole(folder: Path) -> tuple[dict[str, tuple[str, str]], list[Question]]:
     """Sets whose gold is whole documents."""
     documents, relevant = _documents(folder), _qrels(folder)
@@ -235,6 +250,7 @@ _READERS = {
     "xquad": _xquad,
     "clapnq_dev": _clapnq,
     "chunking_eval": _chunking,
+    "covidqa_long": _covidqa,
     "tatqa_dev": _tatqa,
     "anthropic_docs": _whole,
     "mtrag_un": _whole,

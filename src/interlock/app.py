@@ -52,6 +52,7 @@ from interlock.knowledge.grounding.service import Grounding, ReadText
 from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.service import KnowledgeService
 from interlock.knowledge.sources import SourceSpec, read_spec
+from interlock.knowledge.types import Reading
 from interlock.observe.exporters.otlp import OtlpSink
 from interlock.observe.service import Observe
 from interlock.releases.service import Releases
@@ -152,6 +153,8 @@ class App:
         try:
             if any(self.workspace.path(self.workspace.settings.knowledge_dir).glob("*.yaml")):
                 await self.parts.knowledge.embedder.embed(["warm"], "query")
+                if self.parts.knowledge.reader is not None:
+                    await self.parts.knowledge.reader.read([Reading("warm?", "warm", "")])
         except Unavailable as error:
             # A missing model or library: the first question says so, with the command that mends it.
             _log.warning("not warmed: %s", error.code)
@@ -216,7 +219,7 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         knowledge = KnowledgeService(
             sql, blobs, index, settings=settings.knowledge.model_copy(update={"models": models.folder})
         )
-        grounding = Grounding(knowledge.embedder, read_text=_reader(knowledge))
+        grounding = Grounding(knowledge.embedder, reader=knowledge.reader, read_text=_texts(knowledge))
         detected = tuple(await detect(os.environ)) if settings.gateway.detect else ()
         gateway_settings = _with_detected(settings.gateway, detected)
         kinds = {name: provider.kind for name, provider in gateway_settings.providers.items()}
@@ -229,7 +232,7 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         stack.push_async_callback(gateway.close)
 
         def pins(route: RouteSpec, retrieval: RetrievalSpec | None) -> Mapping[str, object]:
-            return _pins(gateway_settings, route, knowledge.embedder.id if retrieval else "")
+            return _pins(gateway_settings, route, knowledge if retrieval else None)
 
         sources = app_sources(
             workspace.path(settings.apps_dir), pins=pins, detected=[found.target for found in detected]
@@ -291,7 +294,7 @@ def _open_index(kind: str, data: Path, sql: Sql) -> Index:
     return SqliteIndex(data / "index")
 
 
-def _reader(knowledge: KnowledgeService) -> ReadText:
+def _texts(knowledge: KnowledgeService) -> ReadText:
     """Lets a table row find the header that stands before its passage, with the caller's own rights."""
 
     async def read(ctx: Context, passage: Passage) -> str | None:
@@ -308,10 +311,14 @@ def _with_detected(settings: GatewaySettings, detected: Sequence[Detected]) -> G
     return settings.model_copy(update={"providers": {**settings.providers, **missing}})
 
 
-def _pins(settings: GatewaySettings, route: RouteSpec, embedder: str) -> Mapping[str, object]:
+def _pins(settings: GatewaySettings, route: RouteSpec, knowledge: KnowledgeService | None) -> Mapping[str, object]:
     """Digests of the weights we serve ourselves; a hosted model is pinned by its name."""
     known = {entry.name: entry for entry in entries()}
-    pinned: dict[str, object] = {"embedder": embedder} if embedder else {}
+    pinned: dict[str, object] = {}
+    if knowledge is not None:
+        pinned["embedder"] = knowledge.embedder.id
+        if knowledge.reader is not None:
+            pinned["reader"] = knowledge.reader.id
     for name in route.targets:
         target = Target.parse(name)
         provider = settings.providers.get(target.provider)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from interlock.core.ports import Embedder
-from interlock.knowledge.types import Chunk, LoadedDocument, Progress
+from interlock.knowledge.types import Chunk, LoadedDocument, Progress, Reading
 
-__all__ = ["Chunker", "CountTokens", "EmbedderPlugin", "Loader", "ReportProgress"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Chunker", "CountTokens", "EmbedderPlugin", "Loader", "Reader", "ReaderPlugin", "ReportProgress"]
 
 CountTokens = Callable[[str], int]
 """Tokens of a text as the embedder counts them, without special tokens."""
@@ -65,3 +69,24 @@ class EmbedderPlugin(Protocol):
             models: the folder that `interlock models fetch` fills, one folder a model.
             threads: CPU threads of one batch.
         """
+
+
+class Reader(Protocol):
+    """Judges whether a sentence answers a question, by reading both together."""
+
+    @property
+    def id(self) -> str:
+        """Identity of its weights; releases pin it."""
+
+    async def read(self, pairs: Sequence[Reading]) -> NDArray[np.float32]:
+        """``(len(pairs),)`` float32 logits in input order. CPU heavy; runs off the event loop.
+
+        Raises: ModelMissing, MissingExtra, Misconfigured (damaged weights).
+        """
+
+
+class ReaderPlugin(Protocol):
+    """Opens one reader from disk."""
+
+    def open(self, models: Path, *, threads: int) -> Reader:
+        """Give the reader; cheap, the weights load on first use. Arguments as of an embedder."""

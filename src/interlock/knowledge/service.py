@@ -24,7 +24,8 @@ from interlock.knowledge.fusion import convex, min_max, rrf
 from interlock.knowledge.ingesting import IngestRun, Pipeline
 from interlock.knowledge.parsing import Parser
 from interlock.knowledge.payload import PassagePayload
-from interlock.knowledge.ports import CountTokens, ReportProgress
+from interlock.knowledge.ports import CountTokens, Reader, ReportProgress
+from interlock.knowledge.readers import readers
 from interlock.knowledge.sentences import sentences
 from interlock.knowledge.settings import FusionSettings, KnowledgeSettings
 from interlock.knowledge.sources import SourceSpec
@@ -66,6 +67,8 @@ class KnowledgeService:
         self._index = index
         self._settings = settings or KnowledgeSettings()
         self._embedder = embedder
+        self._reader: Reader | None = None
+        self._reads = "none" if embedder is not None else self._settings.reader
 
     @property
     def embedder(self) -> Embedder:
@@ -74,6 +77,17 @@ class KnowledgeService:
             plugin = embedders.get(self._settings.embedder)
             self._embedder = plugin.open(self._settings.models, threads=self._settings.embedder_threads)
         return self._embedder
+
+    @property
+    def reader(self) -> Reader | None:
+        """The reader in use, None for none. Raises: MissingExtra, InvalidInput (no such reader)."""
+        name = self._reads
+        if name == "auto":
+            name = self._settings.embedder if self._settings.embedder in readers.names() else "none"
+        if self._reader is None and name != "none":
+            plugin = readers.get(name)
+            self._reader = plugin.open(self._settings.models, threads=self._settings.embedder_threads)
+        return self._reader
 
     # ── ingest ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -33,6 +33,8 @@ class KnowledgeSettings(BaseModel):
     """Folder of model weights, one folder a model."""
     embedder: str = "minilm"
     embedder_threads: int = Field(default=1, ge=1)
+    reader: str = "auto"
+    """Judges whether sentences answer a question: a reader's name, ``none``, or ``auto`` for the embedder's own one."""
     chunker: str = "structural"
     fusion: FusionSettings = FusionSettings()
     candidates: int = Field(default=50, ge=1, le=4096)

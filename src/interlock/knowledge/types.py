@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from interlock.core.ids import DocumentId, SnapshotId
 from interlock.core.passages import Span
@@ -67,6 +67,16 @@ class LoadedDocument:
     """Facts the document states about itself (front matter). Never decides who may read it."""
     pages: int | None = None
     """Number of pages, for paged formats."""
+
+
+class Reading(NamedTuple):
+    """One question and one sentence for a reader."""
+
+    question: str
+    sentence: str
+    """Under its innermost headings."""
+    before: str
+    """The text of the passage that leads up to it."""
 
 
 @dataclass(frozen=True, slots=True)

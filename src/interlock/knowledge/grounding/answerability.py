@@ -1,4 +1,6 @@
-"""Whether the found passages hold the answer: a calibrated logistic model over a few general features.
+"""Whether the found passages hold the answer: a logistic model over a few general features, and the reader's word.
+
+The reader's logit is added to the model's: both are log odds that were fitted on different questions.
 
 Features, each about [0, 1]:
 
@@ -11,7 +13,8 @@ Features, each about [0, 1]:
 - ``clash``: 1 when the evidence speaks of another model, version or year of the same form;
 - ``kind``: 1 when the evidence holds the kind of value asked for;
 - ``passage``: the best cosine of question and passage;
-- ``gap``: how far the best sentence leads the next ones.
+- ``gap``: how far the best sentence leads the next ones;
+- ``read``: with a reader only, its logit for the evidence in [-5, 5], the mean over the things asked.
 """
 
 from __future__ import annotations
@@ -45,6 +48,9 @@ _WEIGHTS: dict[str, float] = {
     "passage": 2.42,
     "gap": 0.53,
 }
+_READ_OFFSET = 0.6
+"""With a reader: puts the default of `min_answerability` where three organisations that it was not trained on are
+answered and declined equally often."""
 _ASIDE = 0.5
 """Weight of words in the story around the asking."""
 
@@ -60,7 +66,7 @@ def features(question: str, selection: Selection) -> dict[str, float]:
     spared = asking_words() | (kind_words(kind) if held else frozenset())
     subject = [t for t in selection.asked if t.term not in spared] or list(selection.asked)
     weigh = [t.weight if t.term in clause else _ASIDE * t.weight for t in subject]
-    return {
+    values = {
         "meaning": sum(e.similarity for e in evidence) / len(evidence),
         "at_hand": _share(weigh, [float(t.near or t.met > 0.5) for t in subject]),
         "unseen": _share(weigh, [float(not t.seen and t.met < 0.35) for t in subject]),
@@ -71,6 +77,10 @@ def features(question: str, selection: Selection) -> dict[str, float]:
         "passage": max((e.passage.dense_score or 0.0 for e in selection.candidates), default=0.0),
         "gap": _gap(selection.candidates),
     }
+    read = [e.read for e in evidence if e.read is not None]
+    if read:
+        values["read"] = sum(read) / len(read)
+    return values
 
 
 def _gone(term: AskedTerm, clause: frozenset[str]) -> bool:
@@ -94,5 +104,7 @@ def assess(question: str, selection: Selection) -> Assessment:
     if not selection.evidence:
         return Assessment(0.0, ())
     values = features(question, selection)
-    logit = _INTERCEPT + sum(_WEIGHTS[name] * value for name, value in values.items())
+    logit = _INTERCEPT + sum(weight * values[name] for name, weight in _WEIGHTS.items())
+    if "read" in values:
+        logit += values["read"] + _READ_OFFSET
     return Assessment(1.0 / (1.0 + math.exp(-logit)), tuple(values.items()))

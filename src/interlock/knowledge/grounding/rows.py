@@ -9,7 +9,7 @@ from interlock.knowledge.grounding.asks import asked_kind, holds
 from interlock.knowledge.grounding.types import Cell, Evidence
 from interlock.knowledge.grounding.wordmatch import WordMatcher, surfaces
 
-__all__ = ["fact", "focused"]
+__all__ = ["fact", "focused", "worded"]
 
 _WHOLE_ROW = 3
 """A row of at most this many filled cells is told whole."""
@@ -26,6 +26,13 @@ def fact(evidence: Evidence) -> str:
     key, rest = cells[0], cells[1:]
     told = ", ".join(f"{_name(cell.column)} is {cell.text}" if cell.column else cell.text for cell in rest)
     return f"{key.text}: {told}." if told else f"{key.text}."
+
+
+def worded(evidence: Evidence) -> str:
+    """A row as a plain sentence: ``For Day pass, the price is £12.``"""
+    cells = [cell for cell in evidence.cells if cell.text]
+    told = " and ".join(f"the {_name(c.column)} is {c.text}" if c.column else c.text for c in cells[1:])
+    return f"For {cells[0].text}, {told}." if told else f"{cells[0].text}."
 
 
 def _name(column: str) -> str:

@@ -13,6 +13,7 @@ from interlock.knowledge.grounding.asks import asked_kind, holds
 from interlock.knowledge.grounding.quoting import EvidenceQuoter
 from interlock.knowledge.grounding.select import Selector
 from interlock.knowledge.grounding.types import AnswerSpec, Assessment, Evidence, Match, Selection, Verdict
+from interlock.knowledge.ports import Reader
 
 __all__ = ["Grounding", "ReadText"]
 
@@ -28,11 +29,12 @@ class Grounding:
 
     Args:
         embedder: the one that embedded the passages, or any other.
+        reader: judges the best sentences; None leaves selection and answerability to words and meaning.
         read_text: lets a table row find the header that stands before its passage.
     """
 
-    def __init__(self, embedder: Embedder, *, read_text: ReadText | None = None) -> None:
-        self._selector = Selector(embedder)
+    def __init__(self, embedder: Embedder, *, reader: Reader | None = None, read_text: ReadText | None = None) -> None:
+        self._selector = Selector(embedder, reader)
         self._read_text = read_text
         self.quoter = EvidenceQuoter(self._selector)
 
@@ -60,6 +62,10 @@ class Grounding:
     def fact(self, question: str, evidence: Evidence) -> str:
         """The evidence as one fact to restate: a row is cut to its name and the columns asked for."""
         return rows.fact(rows.focused(question, evidence, self._selector.words))
+
+    def worded(self, question: str, evidence: Evidence) -> str | None:
+        """A row's fact as a plain sentence, for a last try; None for a sentence, which is one already."""
+        return rows.worded(rows.focused(question, evidence, self._selector.words)) if evidence.is_row else None
 
     def best_support(self, claim: str, selection: Selection, numbers: Sequence[int], spec: AnswerSpec) -> Match | None:
         """The evidence that supports `claim` best, or the nearest one when none does.

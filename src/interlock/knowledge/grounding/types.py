@@ -91,6 +91,8 @@ class Evidence:
     """Weighted share of the question's terms in the sentence, its heading and its columns, in [0, 1]."""
     score: float = 0.0
     """What evidence is ranked by; higher is better."""
+    read: float | None = None
+    """Logit of the reader that it answers the question, or the part it was chosen for; None when it was not read."""
     features: tuple[float, ...] = ()
     """Inputs of the score, in the order of :data:`interlock.knowledge.grounding.features.FEATURES`."""
 

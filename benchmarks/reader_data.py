@@ -1,0 +1,108 @@
+"""Questions with candidate sentences, for training the reader: gold ones marked, the nearest others beside them.
+
+    INTERLOCK_DATA=… INTERLOCK_MODELS_DIR=… python -m benchmarks.reader_data OUT.jsonl [SET …]
+
+A set is a public one (see `benchmarks/grounding_data.py`) or one of our organisations (`benchmarks/organisations.py`).
+Each line: ``set``, ``question``, ``answerable``, ``cells``: [{``text``, ``around``, ``gold``}].
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.grounding_data import _READERS, Gold, Library, Question, open_embedder, touches
+from benchmarks.organisations import FOLDER, organisations, read_organisation
+from benchmarks.retrieval import Vectors, embed
+from interlock.knowledge.embedders.minilm import MiniLM
+from interlock.knowledge.grounding.reading import reading
+from interlock.knowledge.grounding.types import Evidence
+from interlock.knowledge.grounding.units import units
+
+PUBLIC = ("xquad", "covidqa_long", "tatqa_dev", "chunking_eval", "clapnq_dev")
+_MOST = {"xquad": 1200, "covidqa_long": 500, "tatqa_dev": 420, "chunking_eval": 472, "clapnq_dev": 300}
+_NEAREST = 10
+
+
+async def questions_of(name: str, embedder: MiniLM) -> tuple[Library, list[Question]]:
+    """The library and the questions of a set."""
+    if (FOLDER / name / "questions.jsonl").exists():
+        library, questions, _ = await read_organisation(name, embedder)
+        return library, questions
+    documents, questions = _READERS[name](Path(os.environ["INTERLOCK_DATA"]) / "retrieval" / name)
+    random.Random(7).shuffle(questions)
+    return await Library.read(name, documents, embedder), questions[: _MOST[name]]
+
+
+async def lines(name: str, embedder: MiniLM) -> Iterator[dict]:
+    """Every question of a set with its candidates."""
+    library, questions = await questions_of(name, embedder)
+    vectors = await embed(embedder, [text for text, _, _ in questions], f"{name} questions")
+    found = [units(library.search(text, v), {}) for (text, _, _), v in zip(questions, vectors, strict=True)]
+    for (_, gold, _), row in zip(questions, found, strict=True):
+        missing = [g for g in gold if not any(is_gold(e, [g]) for e in row)]
+        passages = [p for g in missing for p in library.passages if touches(p.document_id, p.span, g)]
+        row += [e for e in units(passages, {}) if is_gold(e, missing)]
+    shown = {reading("", e).sentence: 0 for row in found for e in row}
+    for number, text in enumerate(shown):
+        shown[text] = number
+    sentences = await embed(embedder, [t[:700] for t in shown], f"{name} sentences")
+    return iter(
+        [
+            _line(name, question, row, vector, sentences[[shown[reading("", e).sentence] for e in row]])
+            for question, row, vector in zip(questions, found, vectors, strict=True)
+            if row
+        ]
+    )
+
+
+def is_gold(evidence: Evidence, gold: Sequence[Gold]) -> bool:
+    """True when the sentence holds gold characters."""
+    return any(g.spans and touches(evidence.passage.document_id, evidence.span, g) for g in gold)
+
+
+def _line(name: str, question: Question, row: Sequence[Evidence], vector: Vectors, sentences: Vectors) -> dict:
+    text, gold, answerable = question
+    similar = sentences @ vector
+    kept = [i for i, e in enumerate(row) if is_gold(e, gold)]
+    order = [int(i) for i in np.argsort(-similar) if int(i) not in kept][:_NEAREST]
+    cells = [
+        {
+            "text": (r := reading("", row[i])).sentence,
+            "around": r.before,
+            "gold": i in kept,
+            "similar": round(float(similar[i]), 3),
+        }
+        for i in [*kept[:3], *order]
+    ]
+    return {"set": name, "question": text, "answerable": answerable, "cells": cells}
+
+
+async def main() -> None:
+    """Write the lines of the sets named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("sets", nargs="*")
+    options = parser.parse_args()
+    embedder = open_embedder()
+    with options.out.open("w", encoding="utf-8") as out:
+        for name in options.sets or (*PUBLIC, *organisations()):
+            rows = list(await lines(name, embedder))
+            for row in rows:
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            gold = sum(any(c["gold"] for c in r["cells"]) for r in rows)
+            print(
+                f"{name}: {len(rows)} questions, {gold} with gold, {sum(len(r['cells']) for r in rows)} sentences",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
