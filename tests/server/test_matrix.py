@@ -30,18 +30,25 @@ OUTBOUND = [
 ]
 
 
-MODELS = {"openai": "gpt-4.1-mini", "anthropic": "claude-haiku-4-5", "google": "gemini-2.5-flash"}
-"""Models whose profile reads images."""
+MODELS = {
+    "anthropic": "claude-haiku-4-5",
+    "google": "gemini-2.5-flash",
+    "bedrock": "anthropic.claude-haiku-4-5-20251001-v1:0",
+    "cohere": "command-a-vision-07-2025",
+    "mistral": "mistral-medium-latest",
+}
+"""Models whose profile reads images; others are asked for `gpt-4.1-mini`."""
 
 
 def settings(wire, upstream):
     model = MODELS.get(wire.kind, "gpt-4.1-mini")
     provider = {"kind": wire.kind, "base_url": upstream.url, "api_key_env": "FAKE_KEY", "models": [model]}
+    provider |= wire.settings
     route = {"targets": [f"up/{model}"], "retries": 0}
     return {"gateway": {"providers": {"up": provider}, "routes": {"r": route}, "breaker": {"failures": 1000}}}
 
 
-@pytest.mark.parametrize("outbound", OUTBOUND, ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("outbound", OUTBOUND, ids=lambda kind: kind.__name__)
 async def test_every_client_reads_what_every_provider_says(tmp_path, outbound):
     """One server a provider; text, stream, tools, parallel tools, schema, image and errors through each client."""
     wire = outbound()
