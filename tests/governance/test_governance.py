@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
 import interlock.testing.postgres
 from interlock.core.audit import AuditEvent
+from interlock.core.canonical import canonical_bytes
 from interlock.core.context import Context, EndUser, Principal
 from interlock.core.errors import Misconfigured, NotFound
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.core.sealing import Sealer
 from interlock.governance.merkle import verify_inclusion
-from interlock.governance.service import Governance
+from interlock.governance.service import Governance, payload_of
 from interlock.governance.signing import HeadSigner
 from interlock.governance.store import audit_heads, audit_lines, audit_tree
 from interlock.governance.subjects import Subjects
@@ -303,3 +306,13 @@ async def test_processes_that_append_together_leave_no_gap(place, tmp_path):
         mine = [line.subject for line in reversed(lines) if line.subject.startswith(name + "-")]
         assert mine == [f"{name}-{n}" for n in range(40)]
     await log.close()
+
+
+@given(st.text(), st.dictionaries(st.text(), st.text() | st.booleans() | st.integers(-(2**63), 2**63 - 1), max_size=5))
+def test_a_line_is_hashed_as_canonical_json(subject, details):
+    event = replace(EVENT, subject=subject, details=details)
+    expected = {
+        "v": 1, "tenant": "acme", "at": event.at.isoformat(), "actor": "key_1", "end_user": "", "action": "chat.answer",
+        "subject": subject, "outcome": "ok", "details": details, "trace_id": "",
+    }  # fmt: skip
+    assert payload_of(event, "") == canonical_bytes(expected)

@@ -44,12 +44,31 @@ SpanId = NewType("SpanId", str)
 """16 hex digits."""
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+# Two characters for each value of ten bits: an id is made several times a request.
+_PAIRS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+
+
+class _Millisecond:
+    """The ten characters that all ids of one millisecond begin with."""
+
+    at = -1
+    text = ""
 
 
 def ulid() -> str:
     """A new ULID: 26 characters, sortable by time of creation to the millisecond."""
-    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
-    return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+    at = time.time_ns() // 1_000_000
+    if at != _Millisecond.at:
+        text = "".join(_PAIRS[(at >> shift) & 1023] for shift in (40, 30, 20, 10, 0))
+        # Another thread may be here too, so what is read afterwards is our own.
+        _Millisecond.text, _Millisecond.at = text, at
+    else:
+        text = _Millisecond.text
+    value, pairs = int.from_bytes(os.urandom(10), "big"), _PAIRS
+    return (
+        f"{text}{pairs[value >> 70]}{pairs[value >> 60 & 1023]}{pairs[value >> 50 & 1023]}{pairs[value >> 40 & 1023]}"
+        f"{pairs[value >> 30 & 1023]}{pairs[value >> 20 & 1023]}{pairs[value >> 10 & 1023]}{pairs[value & 1023]}"
+    )
 
 
 def new_id(prefix: str) -> str:

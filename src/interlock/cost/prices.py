@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
+from math import lcm
 from typing import NamedTuple
 
 from interlock.core.messages import Usage
@@ -14,6 +17,7 @@ __all__ = ["Price", "Prices"]
 
 _OWN_MACHINE = frozenset({"local", "extractive", "scripted"})
 _MILLION = Decimal(1_000_000)
+_MAX_RATES = 4096
 
 
 class Price(NamedTuple):
@@ -34,6 +38,7 @@ class Prices:
     def __init__(self, overrides: Mapping[str, PriceOverride], kinds: Mapping[str, str]) -> None:
         self._overrides = overrides
         self._kinds = kinds
+        self._rates: dict[tuple[str, str], _Rates] = {}
 
     def price(self, provider: str, model: str, usage: Usage) -> Money | None:
         """Cost of `usage`, None when unpriced."""
@@ -50,7 +55,45 @@ class Prices:
             return Price(Money.zero(), f"own-machine:{provider}")
         if usage.unmetered:
             return Price(None, "unpriced")
-        return _by_public_list(kind if provider not in {"openai", "anthropic"} else provider, model, usage)
+        rates = self._rates.get((provider, model))
+        if rates is not None and usage.cached_tokens <= usage.input_tokens:
+            return Price(rates.cost(usage), rates.source)
+        price, rates = _by_public_list(kind if provider not in {"openai", "anthropic"} else provider, model, usage)
+        if rates is not None and len(self._rates) < _MAX_RATES:
+            self._rates[provider, model] = rates
+        return price
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Prices a token of a model whose cost is linear, as whole numbers over one denominator: the list itself takes
+    longer to ask than a call takes to forward.
+    """
+
+    fresh: int
+    cached: int
+    output: int
+    over: int
+    """Nano-dollars are the sum divided by this."""
+    source: str
+
+    @classmethod
+    def of(cls, fresh: Decimal, cached: Decimal, output: Decimal, source: str) -> _Rates:
+        """From dollars a million tokens."""
+        nano = [Fraction(price) * 1000 for price in (fresh, cached, output)]
+        over = lcm(*(price.denominator for price in nano))
+        first, second, third = (int(price * over) for price in nano)
+        return cls(first, second, third, over, source)
+
+    def cost(self, usage: Usage) -> Money:
+        """Rounded half to even, as `Money.of` does."""
+        total = (
+            (usage.input_tokens - usage.cached_tokens) * self.fresh
+            + usage.cached_tokens * self.cached
+            + usage.output_tokens * self.output
+        )
+        whole, rest = divmod(total, self.over)
+        return Money(whole + (2 * rest > self.over or (2 * rest == self.over and whole & 1)))
 
 
 def _by_override(override: PriceOverride, usage: Usage) -> Money:
@@ -64,7 +107,8 @@ def _by_override(override: PriceOverride, usage: Usage) -> Money:
     return Money.of(dollars)
 
 
-def _by_public_list(provider: str, model: str, usage: Usage) -> Price:
+def _by_public_list(provider: str, model: str, usage: Usage) -> tuple[Price, _Rates | None]:
+    """The price of one use, and the rates behind it when they depend on nothing else."""
     import genai_prices
 
     try:
@@ -79,5 +123,20 @@ def _by_public_list(provider: str, model: str, usage: Usage) -> Price:
         )
     except (LookupError, ValueError):
         # Not listed, or figures the list's formula refuses: unknown, and so never zero.
-        return Price(None, "unpriced")
-    return Price(Money.of(found.total_price), f"genai-prices:{found.provider.id}/{found.model.id}")
+        return Price(None, "unpriced"), None
+    source = f"genai-prices:{found.provider.id}/{found.model.id}"
+    fresh, cached = found.model_price.input_mtok, found.model_price.cache_read_mtok
+    output = found.model_price.output_mtok
+    rates = None
+    # Steps by length and prices by the hour are asked for each time.
+    if (
+        not isinstance(found.model.prices, list)
+        and isinstance(fresh, Decimal)
+        and isinstance(output, Decimal)
+        and isinstance(cached, (Decimal, type(None)))
+    ):
+        rates = _Rates.of(fresh, fresh if cached is None else cached, output, source)
+        if usage.cached_tokens > usage.input_tokens or rates.cost(usage) != Money.of(found.total_price):
+            # The list knows more about this model than these three prices.
+            rates = None
+    return Price(Money.of(found.total_price), source), rates

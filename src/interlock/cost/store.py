@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 
 from interlock.core.ids import ReleaseId, TenantId, TraceId
 from interlock.core.messages import Usage
@@ -55,6 +56,10 @@ limit_rules = sa.Table(
 )
 
 
+def _quoted(names: Sequence[str]) -> list[str]:
+    return [f'"{name}"' for name in names]
+
+
 def _values(entry: LedgerEntry) -> dict[str, object]:
     return {
         "id": entry.id,
@@ -80,10 +85,48 @@ def _values(entry: LedgerEntry) -> dict[str, object]:
     }
 
 
+_COLUMNS = tuple(column.name for column in ledger.columns)
+_SQLITE_INSERT = (
+    f"INSERT INTO ledger ({', '.join(_quoted(_COLUMNS))}) "  # noqa: S608 - our own column names
+    f"VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (id) DO NOTHING"
+)
+
+
 def insert_all(conn: Connection, rows: Sequence[LedgerEntry]) -> None:
     """Add rows; all or none. A second row of an id is left out, so a call is never charged twice."""
-    insert = postgresql.insert(ledger) if conn.dialect.name == "postgresql" else sqlite.insert(ledger)
-    conn.execute(insert.on_conflict_do_nothing(index_elements=["id"]), [_values(row) for row in rows])
+    if conn.dialect.name == "postgresql":
+        insert = postgresql.insert(ledger).on_conflict_do_nothing(index_elements=["id"])
+        conn.execute(insert, [_values(row) for row in rows])
+    else:
+        # Every call of the gateway makes a row, and the compiler's handling of each costs more than storing it.
+        conn.exec_driver_sql(_SQLITE_INSERT, [_sqlite_row(row) for row in rows])
+
+
+def _sqlite_row(entry: LedgerEntry) -> tuple[object, ...]:
+    """Values in the order of the table's columns, as SQLAlchemy's types would store them."""
+    usage = entry.usage
+    return (
+        entry.id,
+        entry.tenant,
+        entry.at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds"),
+        entry.principal,
+        entry.end_user,
+        entry.app,
+        entry.release,
+        entry.trace_id,
+        entry.provider,
+        entry.model,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        usage.estimated,
+        None if entry.cost is None else entry.cost.nano,
+        entry.price,
+        entry.outcome,
+        usage.cache_write_tokens,
+        json.dumps(dict(entry.tags)) if entry.tags else None,
+    )
 
 
 def entries(conn: Connection, tenant: TenantId, *, trace_id: str | None, limit: int) -> list[LedgerEntry]:

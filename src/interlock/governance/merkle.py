@@ -27,14 +27,20 @@ class Frontier:
 
     def append(self, leaf: bytes) -> Frontier:
         """The frontier with one more leaf hash."""
-        nodes = [*self.nodes, leaf]
-        # Each trailing 1 bit of the old size is a perfect subtree that the new leaf completes.
-        size = self.size
-        while size & 1:
-            right, left = nodes.pop(), nodes.pop()
-            nodes.append(_node(left, right))
-            size >>= 1
-        return Frontier(self.size + 1, tuple(nodes))
+        return self.extend([leaf])
+
+    def extend(self, leaves: Sequence[bytes]) -> Frontier:
+        """The frontier with more leaf hashes."""
+        nodes, size = list(self.nodes), self.size
+        for leaf in leaves:
+            node, left = leaf, size
+            # Each trailing 1 bit of the old size is a perfect subtree that the new leaf completes.
+            while left & 1:
+                node = _node(nodes.pop(), node)
+                left >>= 1
+            nodes.append(node)
+            size += 1
+        return Frontier(size, tuple(nodes))
 
     @property
     def root(self) -> bytes:

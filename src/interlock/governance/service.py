@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import count
 
+import msgspec
 import sqlalchemy as sa
 
 from interlock.core.audit import AuditEvent
-from interlock.core.canonical import canonical_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, NotFound
 from interlock.core.ids import TenantId
 from interlock.core.release import Release
+from interlock.governance import store
 from interlock.governance.merkle import Frontier, inclusion_proof, leaf_hash
 from interlock.governance.signing import HeadSigner
 from interlock.governance.store import audit_heads, audit_lines, audit_tree
@@ -26,7 +28,7 @@ from interlock.governance.subjects import ERASED, Subjects
 from interlock.governance.types import AuditLine, Head, Verification
 from interlock.stores.sql.base import Sql
 
-__all__ = ["Governance", "Record"]
+__all__ = ["Governance", "Record", "payload_of"]
 
 _COMMIT_EVERY_S = 0.05
 _log = logging.getLogger("interlock.audit")
@@ -124,7 +126,7 @@ class Governance:
                 return
             users = {(e.tenant, e.end_user) for e in events if e.end_user}
             sealed = {key: await self._subjects.seal(*key) for key in users}
-            payloads = [_payload(event, sealed.get((event.tenant, event.end_user), "")) for event in events]
+            payloads = [payload_of(event, sealed.get((event.tenant, event.end_user), "")) for event in events]
             await self._sql.write(lambda conn: self._insert(conn, events, payloads))
             del self._queued[: len(events)]
 
@@ -132,21 +134,13 @@ class Governance:
         # FOR UPDATE serialises appends of several processes on PostgreSQL; SQLite has one writer anyway.
         row = conn.execute(sa.select(audit_tree).where(audit_tree.c.id == 1).with_for_update()).one_or_none()
         frontier = Frontier() if row is None else _unpack(row.size, row.frontier)
-        lines = []
-        for event, payload in zip(events, payloads, strict=True):
-            leaf = leaf_hash(payload)
-            lines.append(
-                {
-                    "seq": frontier.size,
-                    "tenant": event.tenant,
-                    "at": event.at,
-                    "action": event.action,
-                    "data": payload,
-                    "leaf": leaf,
-                }
-            )
-            frontier = frontier.append(leaf)
-        conn.execute(audit_lines.insert(), lines)
+        leaves = [leaf_hash(payload) for payload in payloads]
+        lines = [
+            (seq, event.tenant, event.at, event.action, payload, leaf)
+            for seq, event, payload, leaf in zip(count(frontier.size), events, payloads, leaves, strict=False)
+        ]
+        store.insert_lines(conn, lines)
+        frontier = frontier.extend(leaves)
         state = {"size": frontier.size, "frontier": b"".join(frontier.nodes)}
         if row is None:
             conn.execute(audit_tree.insert().values(id=1, **state))
@@ -257,20 +251,38 @@ class Governance:
         await self.flush()
 
 
-def _payload(event: AuditEvent, end_user: str) -> bytes:
-    return canonical_bytes(
-        {
-            "v": 1,
-            "tenant": event.tenant,
-            "at": event.at.isoformat(),
-            "actor": event.actor,
-            "end_user": end_user,
-            "action": event.action,
-            "subject": event.subject,
-            "outcome": event.outcome,
-            "details": dict(event.details),
-            "trace_id": event.trace_id,
-        }
+class _Payload(msgspec.Struct, frozen=True):
+    """What is hashed. Fields by code point, so that this encoder writes what `core.canonical` would."""
+
+    action: str
+    actor: str
+    at: str
+    details: Mapping[str, str | int | bool]
+    end_user: str
+    outcome: str
+    subject: str
+    tenant: str
+    trace_id: str
+    v: int = 1
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def payload_of(event: AuditEvent, end_user: str) -> bytes:
+    """Canonical JSON of one line."""
+    return _encode(
+        _Payload(
+            event.action,
+            event.actor,
+            event.at.isoformat(),
+            event.details,
+            end_user,
+            event.outcome,
+            event.subject,
+            event.tenant,
+            event.trace_id,
+        )
     )
 
 
