@@ -71,14 +71,15 @@ class Limits(RuleBasedStateMachine):
         self.runner.run(self.sql.migrate())
         self.workers = [Worker(self), Worker(self)]
 
-    @rule(worker=st.integers(0, 1), user=st.sampled_from(["ada", "bo"]), tokens=st.integers(0, 60))
-    def admit(self, worker, user, tokens):
+    @rule(worker=st.integers(0, 1), user=st.sampled_from(["ada", "bo"]), tokens=st.integers(0, 60), quick=st.booleans())
+    def admit(self, worker, user, tokens, quick):
         async def work():
             chosen = self.workers[worker]
             ctx = Context(ACME, Principal(PrincipalId("svc"), "service")).on_behalf_of(EndUser(user))
             bill = Bill(chosen.costs, ctx)
             try:
-                admitted = await bill.admit("m", "x", Usage(tokens, 0))
+                admitted = bill.admit_now("m", "x", Usage(tokens, 0)) if quick else None
+                admitted = admitted or await bill.admit("m", "x", Usage(tokens, 0))
             except LimitExceeded:
                 return
             chosen.open.append((bill, admitted, user, tokens, self.at))
@@ -100,10 +101,10 @@ class Limits(RuleBasedStateMachine):
         self.runner.run(work())
 
     @precondition(lambda self: any(worker.open for worker in self.workers))
-    @rule(data=st.data())
-    def fail(self, data):
+    @rule(data=st.data(), uncount=st.booleans())
+    def fail(self, data, uncount):
         worker = data.draw(st.sampled_from([worker for worker in self.workers if worker.open]))
-        worker.open.pop(data.draw(st.integers(0, len(worker.open) - 1)))[1].drop()
+        worker.open.pop(data.draw(st.integers(0, len(worker.open) - 1)))[1].drop(uncount=uncount)
 
     @rule(seconds=st.sampled_from([1, 7, 30, 61, 86_400, 31 * 86_400]))
     def wait(self, seconds):

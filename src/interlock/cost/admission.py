@@ -92,6 +92,8 @@ class Admission:
         self._stored: dict[TenantId, tuple[LimitRule, ...]] = {}
         self._counters: dict[tuple[TenantId, str, Measure, str], Counter] = {}
         self._returns: list[tuple[Counter, int, int]] = []
+        self._known: dict[tuple[object, ...], tuple[Counter, ...]] = {}
+        """Counters about a subject: matching every rule anew takes longer than counting."""
 
     def rules(self, tenant: TenantId) -> Sequence[LimitRule]:
         """Rules of a tenant: the workspace's, then those set at run time, which replace one of the same name."""
@@ -103,6 +105,7 @@ class Admission:
     def use_rules(self, tenant: TenantId, rules: Sequence[LimitRule]) -> None:
         """Replace a tenant's run-time rules. Counters of a rule that changed go on with what was used."""
         self._stored[tenant] = tuple(rules)
+        self._known.clear()
         current = {rule.name: rule for rule in self.rules(tenant)}
         for key, counter in list(self._counters.items()):
             if key[0] == tenant and current.get(key[1]) != counter.rule:
@@ -150,6 +153,51 @@ class Admission:
         counted.update(counter.name for counter, _, _ in taken if counter.measure == "requests")
         return Reservation(taken, tuple(dict.fromkeys(near)))
 
+    def reserve_now(self, subject: Subject, demand: Demand, *, counted: set[str]) -> Reservation | None:
+        """As `reserve`, from what this worker has leased already.
+
+        None when the store must be asked, or a rule would refuse: nothing is held then, and `reserve` decides.
+        """
+        at = self._clock()
+        taken: list[tuple[Counter, int, int]] = []
+        near: list[str] = []
+        for counter in self._counters_of(subject):
+            measure = counter.measure
+            if measure == "requests" and counter.name in counted:
+                continue
+            amount = demand.of(measure)
+            unpriced = measure == "money" and demand.money is None and counter.rule.unpriced == "refuse"
+            if unpriced or not counter.try_take(amount, at):
+                for held, _, units in taken:
+                    held.free += units
+                return None
+            taken.append((counter, counter.slot, amount))
+            if counter.is_near:
+                near.append(counter.rule.name)
+        for counter, _, _ in taken:
+            if counter.measure == "requests":
+                counted.add(counter.name)
+        return Reservation(taken, tuple(dict.fromkeys(near)))
+
+    def _counters_of(self, subject: Subject) -> tuple[Counter, ...]:
+        if subject.tags:
+            return self._match(subject)
+        key = (subject.tenant, subject.key, subject.user, subject.groups, subject.app, subject.provider, subject.model)
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= _MAX_COUNTERS:
+                self._known.clear()
+            known = self._known[key] = self._match(subject)
+        return known
+
+    def _match(self, subject: Subject) -> tuple[Counter, ...]:
+        return tuple(
+            self._counter(subject.tenant, rule, measure, rule.scope(subject))
+            for rule in self.rules(subject.tenant)
+            if rule.match.holds(subject)
+            for measure in rule.measures
+        )
+
     def pressure(self, subject: Subject) -> float:
         """Share used of the fullest money budget that is about a caller, whatever the target."""
         shares = [0.0]
@@ -165,10 +213,14 @@ class Admission:
             self._put_right(counter, slot, amount, actual.of(counter.measure))
         reservation.taken = []
 
-    def release(self, taken: Sequence[tuple[Counter, int, int]]) -> None:
-        """Give everything back, except that a request stays counted: the limit is on asking."""
+    def release(self, taken: Sequence[tuple[Counter, int, int]], *, uncount: bool = False) -> None:
+        """Give everything back, except that a request stays counted: the limit is on asking.
+
+        Args:
+            uncount: give that back too: the request is about to be admitted anew.
+        """
         for counter, slot, amount in taken:
-            self._put_right(counter, slot, amount, amount if counter.measure == "requests" else 0)
+            self._put_right(counter, slot, amount, amount if counter.measure == "requests" and not uncount else 0)
 
     def _put_right(self, counter: Counter, slot: int, reserved: int, actual: int) -> None:
         late = counter.settle(reserved, actual, slot)
@@ -191,6 +243,7 @@ class Admission:
         for key, counter in list(self._counters.items()):
             if counter.free == 0 and counter.used_at < self._clock() - 60:
                 del self._counters[key]
+        self._known.clear()
 
     async def tidy(self, *, all_of_it: bool = False) -> None:
         """Give back what is not being used. Called now and then, and with `all_of_it` at the end."""

@@ -28,7 +28,7 @@ from interlock.cost.prices import Prices
 from interlock.cost.types import LedgerEntry, Outcome, Spend
 from interlock.stores.sql.base import Sql
 
-__all__ = ["Bill", "Costs"]
+__all__ = ["Bill", "Costs", "Try"]
 
 _log = logging.getLogger("interlock.cost")
 _COMMIT_EVERY_S = 0.02
@@ -38,7 +38,7 @@ _TIDY_EVERY_S = 2.0
 
 
 @dataclass(slots=True, eq=False)
-class _Try:
+class Try:
     """One admitted try. Implements :class:`interlock.core.ports.Admitted`."""
 
     bill: Bill
@@ -52,10 +52,14 @@ class _Try:
         self.bill.entries.append(self.bill.costs._settle(self, usage))
         self.is_open = False
 
-    def drop(self) -> None:
-        """See `Admitted.drop`."""
+    def drop(self, *, uncount: bool = False) -> None:
+        """See `Admitted.drop`.
+
+        Args:
+            uncount: the request itself is given back as well: it is about to be admitted anew.
+        """
         if self.is_open:
-            self.bill.costs._drop(self)
+            self.bill.costs._drop(self, uncount=uncount)
             self.is_open = False
 
 
@@ -72,13 +76,23 @@ class Bill:
     """One row a served call, in order."""
     near: dict[str, None] = field(default_factory=dict)
     """Names of limits that are past their warning line."""
-    _tries: list[_Try] = field(default_factory=list, repr=False)
+    _tries: list[Try] = field(default_factory=list, repr=False)
     _counted: set[str] = field(default_factory=set, repr=False)
 
     async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
         """See `Meter.admit`."""
         admitted = await self.costs._admit(self, provider, model, estimate)
         self._tries.append(admitted)
+        return admitted
+
+    def admit_now(self, provider: str, model: str, estimate: Usage) -> Try | None:
+        """As `admit`, without waiting for anything.
+
+        None when that cannot be (a limit's lease is used up, a rule would refuse): nothing is held then.
+        """
+        admitted = self.costs._admit_now(self, provider, model, estimate)
+        if admitted is not None:
+            self._tries.append(admitted)
         return admitted
 
     def pressure(self) -> float:
@@ -171,7 +185,7 @@ class Costs:
         self._clock = clock
         self._wait = wait_for_ledger
         self._pending: list[LedgerEntry] = []
-        self._open: dict[str, _Try] = {}
+        self._open: dict[str, Try] = {}
         self._commit: asyncio.Task[None] | None = None
         self._tidier: asyncio.Task[None] | None = None
         self.prices = prices
@@ -203,7 +217,7 @@ class Costs:
 
         A client that leaves cancels the task, not the settlement.
         """
-        bill = Bill(self, ctx, release, release.app if release else app, tags or {})
+        bill = self.open(ctx, release, app=app, tags=tags)
         outcome: Outcome = "ok"
         try:
             yield bill
@@ -217,26 +231,54 @@ class Costs:
             outcome = "error"
             raise
         finally:
-            bill.drop()
-            if bill.entries:
-                if outcome != "ok":
-                    bill.entries[:] = [replace(entry, outcome=outcome) for entry in bill.entries]
-                self._pending.extend(bill.entries)
-                self._commit_soon()
-                if self._wait:
-                    await _finished(self.flush())
+            self.close_bill(bill, outcome)
+            if bill.entries and self._wait:
+                await _finished(self.flush())
 
-    async def _admit(self, bill: Bill, provider: str, model: str, estimate: Usage) -> _Try:
+    def open(
+        self, ctx: Context, release: Release | None, *, app: str = "", tags: Mapping[str, str] | None = None
+    ) -> Bill:
+        """A bill that its caller closes by `close_bill`, on every exit. `reserve` does both."""
+        return Bill(self, ctx, release, release.app if release else app, tags or {})
+
+    def close_bill(self, bill: Bill, outcome: Outcome) -> None:
+        """Release what is still open and send the rows to the ledger."""
+        bill.drop()
+        if bill.entries:
+            if outcome != "ok":
+                bill.entries[:] = [replace(entry, outcome=outcome) for entry in bill.entries]
+            self._pending.extend(bill.entries)
+            self._commit_soon()
+
+    @property
+    def waits_for_ledger(self) -> bool:
+        """True when an answer's last byte waits for its row."""
+        return self._wait
+
+    async def _admit(self, bill: Bill, provider: str, model: str, estimate: Usage) -> Try:
         if len(self._pending) > _MAX_WAITING:
             raise Unavailable(
                 "the ledger cannot be written, so no call that costs something is made",
                 hint="see the log of the database: interlock doctor",
                 code="ledger_unavailable",
             )
-        ctx = bill.ctx
         money = self.prices.price(provider, model, estimate)
         subject = bill.subject(provider, model)
         reservation = await self.admission.reserve(subject, Demand(estimate.total_tokens, money), counted=bill._counted)
+        return self._note(bill, subject, estimate, reservation)
+
+    def _admit_now(self, bill: Bill, provider: str, model: str, estimate: Usage) -> Try | None:
+        if len(self._pending) > _MAX_WAITING:
+            return None
+        money = self.prices.price(provider, model, estimate)
+        subject = bill.subject(provider, model)
+        demand = Demand(estimate.total_tokens, money)
+        reservation = self.admission.reserve_now(subject, demand, counted=bill._counted)
+        return None if reservation is None else self._note(bill, subject, estimate, reservation)
+
+    def _note(self, bill: Bill, subject: Subject, estimate: Usage, reservation: Reservation) -> Try:
+        """Write the reservation down before the call is sent."""
+        ctx = bill.ctx
         for name in reservation.near:
             bill.near[name] = None
         record = Reserved(
@@ -248,8 +290,8 @@ class Costs:
             app=bill.app,
             release=bill.release.id if bill.release else None,
             trace_id=ctx.trace_id,
-            provider=provider,
-            model=model,
+            provider=subject.provider,
+            model=subject.model,
             input_tokens=estimate.input_tokens,
             output_tokens=estimate.output_tokens,
             held=reservation.held(),
@@ -260,10 +302,10 @@ class Costs:
         except BaseException:
             self.admission.release(reservation.taken)
             raise
-        opened = self._open[record.id] = _Try(bill, record, reservation)
+        opened = self._open[record.id] = Try(bill, record, reservation)
         return opened
 
-    def _settle(self, opened: _Try, usage: Usage) -> LedgerEntry:
+    def _settle(self, opened: Try, usage: Usage) -> LedgerEntry:
         record = opened.record
         price = self.prices.lookup(record.provider, record.model, usage)
         self._journal.append(
@@ -283,10 +325,10 @@ class Costs:
         self.admission.settle(opened.reservation, Demand(usage.total_tokens, price.cost))
         return entry_of(record, usage, price.cost, price.source, "ok")
 
-    def _drop(self, opened: _Try) -> None:
+    def _drop(self, opened: Try, *, uncount: bool) -> None:
         self._journal.append(Dropped(opened.record.id))
         del self._open[opened.record.id]
-        self.admission.release(opened.reservation.taken)
+        self.admission.release(opened.reservation.taken, uncount=uncount)
 
     def _commit_soon(self) -> None:
         if self._commit is None or self._commit.done():
