@@ -53,6 +53,7 @@ class ServerSettings(BaseModel):
     max_body_bytes: int = Field(default=25_000_000, ge=1024)
     shutdown_s: float = Field(default=30.0, ge=0, description="how long open streams may finish on shutdown")
     secure_cookies: bool = Field(default=False, description="set when the console is reached over https")
+    fast_lane: bool = Field(default=True, description="forward plain model calls with a key without a framework")
 
 
 class Settings(BaseSettings):

@@ -42,6 +42,8 @@ class Access:
         self._keys = keys
         self._audit = audit
         self._sink = sink
+        self.generation = 0
+        """Counts revocations in this process: who keeps a verified key looks whether it still stands."""
         self.tokens = tokens
         self.accounts = accounts
         self.directory = directory
@@ -126,6 +128,7 @@ class Access:
         """Revoke by id or prefix, at once. Raises: NotFound."""
         ctx.require(Role.ADMIN, Role.OPERATOR, Role.RISK)
         revoked = await self._keys.revoke(ctx.tenant, key)
+        self.generation += 1
         await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "key.revoke", revoked.id, "ok"))
         return revoked
 

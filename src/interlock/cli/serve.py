@@ -20,19 +20,28 @@ __all__ = ["serve_app", "up"]
 @click.option("--host", help="Address to listen on (setting server.host).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, 0 for a free one (setting server.port).")
 @click.option("--warm/--no-warm", default=True, show_default=True, help="Load models before taking requests.")
+@click.option("--no-fast-lane", is_flag=True, help="Answer every call by the ordinary path (setting server.fast_lane).")
 @json_option
 @pass_session
-def up(session: Session, host: str | None, port: int | None, warm: bool, as_json: bool) -> None:
+def up(session: Session, host: str | None, port: int | None, warm: bool, no_fast_lane: bool, as_json: bool) -> None:
     """Serve the API and the console until Ctrl-C; open streams finish first."""
 
     async def work() -> None:
         async with session.open() as app:
-            await serve_app(app, host=host, port=port, warm=warm, as_json=as_json)
+            await serve_app(app, host=host, port=port, warm=warm, fast_lane=not no_fast_lane, as_json=as_json)
 
     run(work())
 
 
-async def serve_app(app: App, *, host: str | None = None, port: int | None = None, warm: bool, as_json: bool) -> None:
+async def serve_app(
+    app: App,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    warm: bool,
+    fast_lane: bool = True,
+    as_json: bool,
+) -> None:
     """Console, API and one worker in this process."""
     from interlock.console import routes
     from interlock.server.process import serve
@@ -57,7 +66,14 @@ async def serve_app(app: App, *, host: str | None = None, port: int | None = Non
 
     worker = asyncio.ensure_future(work(app))
     try:
-        await serve(app, host=address, port=server.port if port is None else port, extra=routes(app), on_ready=ready)
+        await serve(
+            app,
+            host=address,
+            port=server.port if port is None else port,
+            extra=routes(app),
+            on_ready=ready,
+            fast_lane=fast_lane and server.fast_lane,
+        )
     finally:
         worker.cancel()
         with contextlib.suppress(asyncio.CancelledError):

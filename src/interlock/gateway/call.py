@@ -39,6 +39,8 @@ class Served:
         self.attempts = 0
         self.fallbacks = 0
         self.decision = Decision()
+        self.tried: tuple[Target, InterlockError] | None = None
+        """A try of this request that was made and failed elsewhere: it counts as the target's first."""
 
     def note(self, row: Considered) -> None:
         """Say what became of a target."""
@@ -77,7 +79,7 @@ class Call:
         for refused in plan.refused:
             self._served.note(refused)
         if not plan.order:
-            raise _no_target(plan)
+            raise self._served.tried[1] if self._served.tried is not None else _no_target(plan)
         last: InterlockError | None = None
         for position, target in enumerate(plan.order):
             self._served.fallbacks = self._tried
@@ -130,6 +132,11 @@ class Call:
                 await self._sleep(wait)
 
     async def _try(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
+        if self._served.tried is not None and self._served.tried[0] == target:
+            (_, failed), self._served.tried = self._served.tried, None
+            with ctx.span(f"chat {target.model}") as (span, _):
+                _describe(span, self._request, self._served)
+                raise failed
         estimate = estimate_usage(self._request, self._route.max_output_tokens)
         opened = self._attempts.attempt(ctx, target, self._meter, estimate, what="chat", priority=self._route.priority)
         async with opened as attempt:

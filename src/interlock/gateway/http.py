@@ -126,6 +126,20 @@ class HttpApi:
                     f"provider {self._name!r} broke off inside a frame", provider=self._name, retryable=True
                 )
 
+    async def head_of(
+        self, ctx: Context, path: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[str, dict[str, str]]:
+        """Address and headers, in lower case, of a POST of JSON whose signature does not depend on its body.
+
+        Raises: Misconfigured, Unavailable: the key cannot be read.
+        """
+        given = {"content-type": "application/json", **(headers or {}), **self._settings.headers}
+        if self._signer is not None:
+            added = await self._signer.headers(ctx, Outgoing("POST", self._base_url + path, given, b""))
+            fixed = {name.lower() for name in self._settings.headers}
+            given |= {name: value for name, value in added.items() if name.lower() not in fixed}
+        return self._base_url + path, {name.lower(): value for name, value in given.items()}
+
     async def relay(self, ctx: Context, path: str, headers: Mapping[str, str], body: bytes) -> RelayAnswer:
         """Send a body as it is; the answer's body comes as it arrives. A failure status raises before that."""
         async with AsyncExitStack() as opening:

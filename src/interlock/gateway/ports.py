@@ -17,6 +17,8 @@ __all__ = [
     "Asked",
     "CountsTokens",
     "Fault",
+    "Forwarding",
+    "Forwards",
     "Frame",
     "Inbound",
     "ModelFiles",
@@ -164,6 +166,41 @@ class CountsTokens(Protocol):
 
     async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
         """Input tokens of `request`. Raises: ProviderError and its kin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """How a request in a provider's own API is sent on without being translated."""
+
+    url: str
+    headers: Mapping[str, str]
+    """All of them, the key included; host, length and connection are the sender's."""
+    limit_field: str = "max_tokens"
+    """Field that limits the output."""
+    usage_on_request: bool = True
+    """A stream tells its usage when asked to."""
+    tools: bool = True
+    json_schema: bool = True
+    effort: bool = True
+    """`reasoning_effort` is understood."""
+    embeddings: bool = True
+    fixed_sampling: bool = False
+    """Temperature and its kin must not be sent."""
+    all: bool = True
+    """Rarer fields are understood as well: a seed, the user, parallel tool calls, vectors in base 64."""
+    connect_timeout_s: float = 5.0
+    idle_timeout_s: float = 60.0
+
+
+@runtime_checkable
+class Forwards(Protocol):
+    """A provider whose own API callers may speak: its requests can be sent on as they are."""
+
+    async def forwarding(self, ctx: Context, wire: str, model: str) -> Forwarding | None:
+        """Where and how to send a request of `wire` (``openai.chat``, ``openai.embeddings``, ``anthropic.messages``).
+
+        None when this model's requests must be translated. Raises: Misconfigured, Unavailable: its key cannot be read.
+        """
 
 
 ProviderFactory = Callable[[str, ProviderSettings, ProviderDeps], Provider]

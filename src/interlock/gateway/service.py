@@ -35,7 +35,7 @@ from interlock.gateway.health import Health
 from interlock.gateway.ports import Provider, ProviderDeps, Warmable
 from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.profiles import profile
-from interlock.gateway.routing import Conditions, Facts, Plan, need_of, plan
+from interlock.gateway.routing import Conditions, Facts, Need, Plan, need_of, plan
 from interlock.gateway.settings import GatewaySettings
 from interlock.gateway.types import ModelProfile, RouteSpec, Target
 
@@ -71,6 +71,8 @@ class Gateway:
         self._sleep = sleep
         self._settings = settings
         self._deps = deps
+        self.generation = 0
+        """Counts configurations: who keeps something derived from one looks whether it is still this one."""
         self._facts = Facts(settings.approvals, settings.must_be_approved, prices)
         self._attempts = Attempts(settings, self._open, time.monotonic)
 
@@ -133,6 +135,21 @@ class Gateway:
     def _open(self, name: str) -> Provider:
         settings = self._settings.providers[name]
         return PROVIDERS.get(settings.kind)(name, settings, self._deps)
+
+    @property
+    def attempts(self) -> Attempts:
+        """Connections, turns and health that all calls of this worker share."""
+        return self._attempts
+
+    def fit_targets(self, ctx: Context, route: RouteSpec) -> Sequence[Target]:
+        """Targets that a caller's requests may be sent to as far as the route, the register and residency go, in order
+        of the route.
+        """
+        anything = Need(tools=False, images=False, json_schema=False, input_tokens=0, output_tokens=0)
+        in_order = route.model_copy(update={"strategy": "fallback", "downgrade_at": None})
+        healthy = Health(**self._settings.breaker.model_dump())
+        conditions = Conditions((tuple(self._settings.residency.get(ctx.tenant, ())),))
+        return plan(in_order, anything, healthy, self._facts, conditions=conditions).order
 
     @property
     def health(self) -> Health:

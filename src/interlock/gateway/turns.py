@@ -61,6 +61,17 @@ class Turns:
         finally:
             self._leave()
 
+    def try_enter(self) -> bool:
+        """Take a turn when one is free and nobody waits; `leave` gives it back."""
+        if self._limit and (self.busy >= self._limit or self._waiting):
+            return False
+        self.busy += 1
+        return True
+
+    def leave(self) -> None:
+        """Give a turn back that `try_enter` took."""
+        self._leave()
+
     async def _enter(self, priority: Priority, remaining_s: float) -> None:
         if self.busy < self._limit and not self._waiting:
             self.busy += 1

@@ -85,8 +85,12 @@ async def context_of(request: Request) -> Context:
         loopback=local,
         conversation=request.headers.get("x-interlock-conversation"),
     )
+    # A request that began on the fast lane keeps the trace that it began there.
+    ctx = replace(
+        ctx, request_id=request.state.request_id, trace_id=request.scope.get("interlock.trace_id", ctx.trace_id)
+    )
     request.state.identity["x-interlock-trace-id"] = ctx.trace_id
-    return replace(ctx, request_id=request.state.request_id)
+    return ctx
 
 
 def identity_of(request: Request) -> dict[str, str]:

@@ -43,6 +43,7 @@ async def answer(request: Request, ctx: Context, wire: str, asked: Asked, *, kee
     app = app_of(request)
     release = await app.resolve(ctx, asked.request.model)
     call = Responding(app.parts, ctx, codec(wire), asked, release, keep=keep)
+    call.served.tried = request.scope.get("interlock.tried")
     headers_of(request, release)
     try:
         if not asked.request.stream:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +16,7 @@ from interlock.app import App
 from interlock.core.errors import InterlockError
 from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
 from interlock.server import admin, batches, gateway, google, health, media, responses
+from interlock.server.tally import Tally
 
 __all__ = ["build_asgi"]
 
@@ -47,21 +48,18 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
     asgi.state.interlock = app
     asgi.state.stopping = False
     asgi.state.metrics = CollectorRegistry()
-    asgi.add_middleware(_Observed, registry=asgi.state.metrics, app_state=app)
+    asgi.state.tally = Tally()
+    asgi.state.metrics.register(asgi.state.tally)
+    asgi.add_middleware(_Observed, registry=asgi.state.metrics, app_state=app, tally=asgi.state.tally)
     return asgi
 
 
 class _Observed:
     """Counts, times and logs every request; adds headers that keep browsers honest."""
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry, app_state: App) -> None:
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry, app_state: App, tally: Tally) -> None:
         self._app = app
-        self._requests = Counter(
-            "interlock_http_requests", "HTTP requests", ["method", "family", "status"], registry=registry
-        )
-        self._seconds = Histogram(
-            "interlock_http_seconds", "Time to the last byte, in seconds", ["family"], registry=registry
-        )
+        self._tally = tally
         self._open = Gauge("interlock_http_open", "Requests being served now", registry=registry)
         dropped = Gauge("interlock_spans_dropped", "Spans lost to a full buffer", registry=registry)
         dropped.set_function(lambda: app_state.parts.observe.dropped)
@@ -91,39 +89,6 @@ class _Observed:
             await self._app(scope, receive, send_on)
         finally:
             seconds = time.perf_counter() - began
-            family = _family(scope["path"])
             self._open.dec()
-            self._requests.labels(scope["method"], family, str(status)).inc()
-            self._seconds.labels(family).observe(seconds)
+            self._tally.count(scope["path"], status, seconds, method=scope["method"])
             _log.info("%s %s %s %.1f ms", scope["method"], scope["path"], status, seconds * 1000)
-
-
-def _family(path: str) -> str:
-    """One of a fixed set of names: a stranger's paths must not become series."""
-    for family in _FAMILIES:
-        if path == family or path.startswith(family + "/"):
-            return family
-    if path in {"/healthz", "/readyz", "/metrics"}:
-        return "health"
-    return "other" if path.startswith(("/v1/", "/v1beta/", "/v2/", "/api/")) else "console"
-
-
-_FAMILIES = (
-    "/v1/chat/completions",
-    "/v1/models",
-    "/v1/embeddings",
-    "/v1/responses",
-    "/v1/messages",
-    "/v1beta/models",
-    "/v1/rerank",
-    "/v2/rerank",
-    "/v1/moderations",
-    "/v1/audio",
-    "/v1/images",
-    "/v1/files",
-    "/v1/batches",
-    *(
-        f"/api/v1/{n}"
-        for n in ("traces", "apps", "documents", "keys", "collections", "jobs", "spend", "audit", "version")
-    ),
-)

@@ -14,6 +14,8 @@ from starlette.routing import BaseRoute
 from interlock.app import App
 from interlock.core.errors import Misconfigured
 from interlock.server.asgi import build_asgi
+from interlock.server.lane.protocol import GuardedProtocol, lane_protocol
+from interlock.server.lane.service import FastLane
 
 __all__ = ["serve"]
 
@@ -24,6 +26,15 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, asgi: Starlette) -> None:
         super().__init__(config)
         self._asgi = asgi
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn does, ten times a second; each second every connection looks at its clock."""
+        if counter % 10 == 0:
+            at = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, GuardedProtocol):
+                    connection.look(at)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -46,21 +57,24 @@ async def serve(
     port: int,
     extra: Sequence[BaseRoute] = (),
     on_ready: Callable[[str], None] | None = None,
+    fast_lane: bool = True,
 ) -> None:
     """Serve until SIGINT or SIGTERM; open streams get `server.shutdown_s` to finish.
 
     Args:
         on_ready: called once with the address when requests are taken.
+        fast_lane: forward plain model calls without the application.
 
     Raises: Misconfigured: the address is taken or not ours.
     """
     asgi = build_asgi(app, extra)
+    lane = FastLane(app, count=asgi.state.tally.count) if fast_lane else None
     config = uvicorn.Config(
         asgi,
         host=host,
         port=port,
         loop="none",
-        http="httptools",
+        http=GuardedProtocol if lane is None else lane_protocol(lane),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -81,6 +95,9 @@ async def serve(
                 param="server.port",
                 hint="another process uses it? try: interlock up --port 0",
             ) from error
+        finally:
+            if lane is not None:
+                lane.close()
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, Misconfigured, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi, Signer
-from interlock.gateway.ports import Moderated, ProviderDeps, RelayAnswer, RelayCall, Reranked
+from interlock.gateway.ports import Forwarding, Moderated, ProviderDeps, RelayAnswer, RelayCall, Reranked
 from interlock.gateway.presets import Preset
 from interlock.gateway.profiles import profile
 from interlock.gateway.providers._relay import with_model
@@ -65,6 +65,9 @@ class CompatibleProvider:
         self._keys = Keys(name, self._settings, deps.environ)
         self._api = HttpApi(name, base_url, settings, signer or KeySigner(self._keys))
 
+    plain = True
+    """False where a request is more than OpenAI's with another key."""
+
     # Any: JSON on its way out.
     def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
         return openai.encode_request(request, model, profile(model), self._quirks)
@@ -88,6 +91,28 @@ class CompatibleProvider:
         async with aclosing(data), aclosing(events):
             async for event in events:
                 yield event
+
+    async def forwarding(self, ctx: Context, wire: str, model: str) -> Forwarding | None:
+        """See :class:`interlock.gateway.ports.Forwards`."""
+        known, quirks = profile(model), self._quirks
+        paths = {"openai.chat": "/chat/completions", "openai.embeddings": "/embeddings"}
+        if wire not in paths or self._settings.api != "chat" or not known.system_role or not self.plain:
+            return None
+        url, headers = await self._api.head_of(ctx, self._path(paths[wire], model))
+        return Forwarding(
+            url,
+            headers,
+            limit_field=quirks.output_token_field or known.output_token_field,
+            usage_on_request=quirks.stream_options,
+            tools=quirks.tools,
+            json_schema=quirks.json_schema,
+            effort=quirks.reasoning == "effort",
+            embeddings=quirks.embeddings,
+            fixed_sampling=known.fixed_sampling,
+            all=quirks.user and quirks.seed and quirks.parallel_tool_calls,
+            connect_timeout_s=self._settings.connect_timeout_s,
+            idle_timeout_s=self._settings.idle_timeout_s,
+        )
 
     async def embed(self, ctx: Context, texts: Sequence[str], model: str) -> tuple[list[list[float]], int]:
         """See :class:`interlock.gateway.ports.Provider`."""

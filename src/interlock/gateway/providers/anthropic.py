@@ -9,7 +9,7 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi
-from interlock.gateway.ports import Provider, ProviderDeps
+from interlock.gateway.ports import Forwarding, Provider, ProviderDeps
 from interlock.gateway.profiles import profile
 from interlock.gateway.providers._signers import KeySigner
 from interlock.gateway.secrets import Keys
@@ -45,6 +45,21 @@ class AnthropicProvider:
         ):
             async for event in events:
                 yield event
+
+    async def forwarding(self, ctx: Context, wire: str, model: str) -> Forwarding | None:
+        """See :class:`interlock.gateway.ports.Forwards`."""
+        if wire != "anthropic.messages":
+            return None
+        known = profile(model)
+        url, headers = await self._api.head_of(ctx, "/messages", self._headers())
+        return Forwarding(
+            url,
+            headers,
+            tools=known.tools,
+            fixed_sampling=known.fixed_sampling,
+            connect_timeout_s=self._settings.connect_timeout_s,
+            idle_timeout_s=self._settings.idle_timeout_s,
+        )
 
     async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
         """See :class:`interlock.gateway.ports.CountsTokens`."""

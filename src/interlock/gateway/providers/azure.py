@@ -31,6 +31,8 @@ _QUIRKS = Quirks(audio=True, images=True, responses=True)
 class AzureProvider(CompatibleProvider):
     """One resource and its deployments."""
 
+    plain = False
+
     def _deployment(self, model: str) -> str:
         return self._settings.deployments.get(model, model)
 

@@ -18,6 +18,8 @@ __all__ = ["plugin"]
 class MistralProvider(CompatibleProvider):
     """OpenAI's endpoints, with Mistral's request."""
 
+    plain = False
+
     # Any: JSON on its way out.
     def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
         return wire.encode_request(request, model, profile(model))

@@ -1,0 +1,501 @@
+"""What the lane reads of requests and answers, and the few bytes of them that it changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from interlock.core.messages import Usage
+from interlock.gateway.ports import Forwarding
+from interlock.gateway.types import RouteSpec
+from interlock.gateway.wires.openai import decode_usage
+
+__all__ = ["WIRES", "Scan", "Sent", "StreamFailed", "Wire", "spliced"]
+
+# Any in this module: JSON objects of foreign services.
+_MAX_EVENT_BYTES = 8_000_000
+_TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+_Raw = msgspec.Raw
+_NONE = _Raw()
+
+
+@dataclass(slots=True)
+class Sent:
+    """What was read of a request that the lane can forward."""
+
+    model: str
+    stream: bool
+    wants_usage: bool
+    limit: int | None
+    """Output tokens asked for."""
+    # Any: the wire's own struct, read back by the wire alone.
+    given: Any
+
+
+class StreamFailed(Exception):
+    """The upstream told of an error inside its stream."""
+
+    def __init__(self, error: object) -> None:
+        super().__init__("an error inside a stream")
+        self.error = error
+
+
+class Scan(Protocol):
+    """Follows a streamed answer."""
+
+    usage: Usage | None
+    events: int
+    """Events so far: about as many tokens, where nothing better is known."""
+    ended: bool
+    """True once its last event came."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The events that are whole, without those that the caller did not ask for; the rest waits for its end.
+
+        Raises: StreamFailed, OverflowError: an event without end.
+        """
+
+
+class Wire(Protocol):
+    """One API that both sides speak."""
+
+    name: str
+    operation: str
+    """OpenTelemetry's name of the operation; the root span has it too."""
+    action: str
+    """In the audit log."""
+    extends: bool
+    """Answers carry our field ``interlock``."""
+
+    def read(self, body: bytes) -> Sent | None:
+        """None: not for the lane, because it is wrong, unusual, or would have to be translated."""
+
+    def outgoing(self, body: bytes, sent: Sent, model: str, to: Forwarding, route: RouteSpec) -> bytes | None:
+        """The body for a target that calls the model `model`; None when it must be translated."""
+
+    def usage(self, body: bytes) -> Usage | None:
+        """Usage of a whole answer, None when it tells none. Raises: msgspec.DecodeError: it is no answer."""
+
+    def scan(self, sent: Sent, extension: Callable[[Usage], bytes]) -> Scan:
+        """Follow a stream.
+
+        Args:
+            extension: the JSON text of the field ``interlock`` for an event that tells the usage.
+        """
+
+
+def spliced(body: bytes, extension: bytes) -> bytes:
+    """A JSON object with one more field at its end, ``interlock``."""
+    end = body.rstrip()
+    return b'%b,"interlock":%b}' % (end[:-1], extension) if end.endswith(b"}") else body
+
+
+def _rewritten(body: bytes, model: str, asked: str, added: Mapping[str, bytes], replaced: Mapping[str, bytes]) -> bytes:
+    """`body` with another model, further fields, and some fields replaced."""
+    encoded = msgspec.json.encode(model)
+    if not replaced and body.count(b'"model"') == 1:
+        # Quotes inside a text are escaped, so this is a key or a value, and there is no second one.
+        match = re.search(rb'"model"[ \t\r\n]*:[ \t\r\n]*' + re.escape(msgspec.json.encode(asked)), body)
+        if match is not None:
+            more = b"".join(b',"%b":%b' % (name.encode(), value) for name, value in added.items())
+            return b'%b"model":%b%b%b' % (body[: match.start()], encoded, more, body[match.end() :])
+    fields = _any_object(body)
+    fields["model"] = _Raw(encoded)
+    fields |= {name: _Raw(value) for name, value in (*added.items(), *replaced.items())}
+    return _encode(fields)
+
+
+_any_object = msgspec.json.Decoder(dict[str, _Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+# OpenAI: chat completions and embeddings.
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Chat(msgspec.Struct, forbid_unknown_fields=True):
+    """Fields whose meaning is the same on both sides. Another one sends the request the long way round."""
+
+    model: str
+    messages: _Raw
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: _TokenLimit | None = None
+    max_completion_tokens: _TokenLimit | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    frequency_penalty: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None = None
+    n: int | None = None
+    stop: _Raw = _NONE
+    seed: int | None = None
+    tools: _Raw = _NONE
+    tool_choice: _Raw = _NONE
+    parallel_tool_calls: bool | None = None
+    response_format: _Raw = _NONE
+    reasoning_effort: str | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    logit_bias: _Raw = _NONE
+    user: Annotated[str, msgspec.Meta(max_length=512)] | None = None
+    safety_identifier: Annotated[str, msgspec.Meta(max_length=512)] | None = None
+    prompt_cache_key: str | None = None
+    service_tier: str | None = None
+    verbosity: str | None = None
+
+
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_creation_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    reasoning_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class _Reply(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+class _Chunk(msgspec.Struct):
+    usage: _Usage | None = None
+    choices: list[_Raw] = []
+    error: Any = None
+
+
+_read_chat = msgspec.json.Decoder(_Chat).decode
+_read_reply = msgspec.json.Decoder(_Reply).decode
+_read_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+def _usage(usage: _Usage | None) -> Usage | None:
+    return None if usage is None else decode_usage(msgspec.to_builtins(usage))
+
+
+class _OpenAIChat:
+    name = "openai.chat"
+    operation = "chat"
+    action = "chat.model"
+    extends = True
+
+    def read(self, body: bytes) -> Sent | None:
+        """See `Wire`."""
+        try:
+            given = _read_chat(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if given.n not in {None, 1} or b"base64," in body or b'"developer"' in body or body.count(b'"max_') > 1:
+            return None
+        options = given.stream_options
+        return Sent(
+            given.model,
+            bool(given.stream),
+            options is not None and bool(options.include_usage),
+            given.max_completion_tokens or given.max_tokens,
+            given,
+        )
+
+    def outgoing(self, body: bytes, sent: Sent, model: str, to: Forwarding, route: RouteSpec) -> bytes | None:
+        """See `Wire`."""
+        given: _Chat = sent.given
+        if given.reasoning_effort is not None and not to.effort:
+            return None
+        if (given.tools and not to.tools) or (given.response_format and not to.json_schema):
+            return None
+        if (given.user is not None or given.seed is not None or given.parallel_tool_calls is not None) and not to.all:
+            return None
+        sampling = (given.temperature, given.top_p, given.frequency_penalty, given.presence_penalty)
+        if to.fixed_sampling and any(value is not None for value in sampling):
+            return None
+        added: dict[str, bytes] = {}
+        replaced: dict[str, bytes] = {}
+        field = to.limit_field
+        limit = min(sent.limit or route.max_output_tokens, route.max_output_tokens)
+        if sent.limit is None:
+            added[field] = b"%d" % limit
+        elif limit != sent.limit or getattr(given, field, None) is None:
+            if getattr(given, field, None) is None:
+                return None
+            replaced[field] = b"%d" % limit
+        if sent.stream and not sent.wants_usage and to.usage_on_request:
+            (added if given.stream_options is None else replaced)["stream_options"] = b'{"include_usage":true}'
+        if not to.fixed_sampling:
+            if route.temperature is not None and given.temperature is None:
+                added["temperature"] = _encode(route.temperature)
+            if route.top_p is not None and given.top_p is None:
+                added["top_p"] = _encode(route.top_p)
+        if route.seed is not None and given.seed is None:
+            if not to.all:
+                return None
+            added["seed"] = b"%d" % route.seed
+        return _rewritten(body, model, sent.model, added, replaced)
+
+    def usage(self, body: bytes) -> Usage | None:
+        """See `Wire`."""
+        return _usage(_read_reply(body).usage)
+
+    def scan(self, sent: Sent, extension: Callable[[Usage], bytes]) -> Scan:
+        """See `Wire`."""
+        return _ChatScan(sent.wants_usage, extension)
+
+
+class _Embeddings(msgspec.Struct, forbid_unknown_fields=True):
+    model: str
+    input: str | list[str]
+    encoding_format: str | None = None
+    user: Annotated[str, msgspec.Meta(max_length=512)] | None = None
+
+
+_read_embeddings = msgspec.json.Decoder(_Embeddings).decode
+
+
+class _OpenAIEmbeddings:
+    name = "openai.embeddings"
+    operation = "embeddings"
+    action = "embeddings.create"
+    extends = False
+
+    def read(self, body: bytes) -> Sent | None:
+        """See `Wire`."""
+        try:
+            given = _read_embeddings(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        texts = [given.input] if isinstance(given.input, str) else given.input
+        if not 0 < len(texts) <= 2048 or "" in texts or given.encoding_format not in {None, "float", "base64"}:
+            return None
+        return Sent(given.model, False, False, 0, given)
+
+    def outgoing(self, body: bytes, sent: Sent, model: str, to: Forwarding, route: RouteSpec) -> bytes | None:
+        """See `Wire`."""
+        if not to.embeddings or (sent.given.encoding_format == "base64" and not to.all):
+            return None
+        return _rewritten(body, model, sent.model, {}, {})
+
+    def usage(self, body: bytes) -> Usage | None:
+        """See `Wire`."""
+        return _usage(_read_reply(body).usage)
+
+    def scan(self, sent: Sent, extension: Callable[[Usage], bytes]) -> Scan:
+        """See `Wire`."""
+        raise AssertionError("embeddings are not streamed")
+
+
+class _Events:
+    """Cuts a stream where its events end."""
+
+    __slots__ = ("_held", "ended", "events", "usage")
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.usage: Usage | None = None
+        self.events = 0
+        self.ended = False
+
+    def whole(self, data: bytes) -> bytes:
+        """The events of `data` that are whole; the rest waits."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if data.endswith((b"\n\n", b"\r\n\r\n")):
+            return data
+        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4)
+        if end < 4:
+            end = 2 if data[:2] == b"\n\n" else 0
+        self._held = data[end:]
+        if len(self._held) > _MAX_EVENT_BYTES:
+            raise OverflowError("an event without end")
+        return data[:end]
+
+
+_EVENT = re.compile(rb".+?(?:\r\n\r\n|\n\n)", re.DOTALL)
+_DATA = re.compile(rb"^data:[ ]?([^\r\n]*)\r?$", re.MULTILINE)
+
+
+class _ChatScan(_Events):
+    __slots__ = ("_extension", "_finished", "_wanted")
+
+    def __init__(self, wanted: bool, extension: Callable[[Usage], bytes]) -> None:
+        super().__init__()
+        self._wanted = wanted
+        self._extension = extension
+        self._finished = False
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Scan`."""
+        data = self.whole(data)
+        self.events += data.count(b"data:")
+        # A text's own quotes are escaped, so these are keys. A `"usage":null` is in every chunk and tells nothing.
+        if b'"usage":{' in data or b'"usage": {' in data or b'"error":' in data:
+            data = b"".join(self._event(match[0]) for match in _EVENT.finditer(data))
+        if b"data: [DONE]" in data or b"data:[DONE]" in data:
+            self.ended = True
+        return data
+
+    def _event(self, event: bytes) -> bytes:
+        found = _DATA.search(event)
+        if found is None or found[1] == b"[DONE]":
+            return event
+        try:
+            chunk = _read_chunk(found[1])
+        except msgspec.DecodeError:
+            return event
+        if chunk.error:
+            raise StreamFailed(chunk.error)
+        if chunk.usage is None:
+            return event
+        self.usage = _usage(chunk.usage) or self.usage
+        if chunk.choices:
+            return event
+        if not self._wanted or self.usage is None:
+            # Ours to know: the caller did not ask for it.
+            return b""
+        return b"data: %b\n\n" % spliced(found[1], self._extension(self.usage))
+
+
+# Anthropic: messages.
+
+
+class _Messages(msgspec.Struct, forbid_unknown_fields=True):
+    model: str
+    messages: _Raw
+    max_tokens: _TokenLimit
+    system: _Raw = _NONE
+    stream: bool | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    top_k: int | None = None
+    stop_sequences: _Raw = _NONE
+    tools: _Raw = _NONE
+    tool_choice: _Raw = _NONE
+    thinking: _Raw = _NONE
+    service_tier: str | None = None
+
+
+class _AnthropicReply(msgspec.Struct):
+    usage: dict[str, Any] | None = None
+
+
+class _AnthropicEvent(msgspec.Struct):
+    type: str = ""
+    message: _AnthropicReply | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_read_messages = msgspec.json.Decoder(_Messages).decode
+_read_anthropic = msgspec.json.Decoder(_AnthropicReply).decode
+_read_event = msgspec.json.Decoder(_AnthropicEvent).decode
+
+
+def _anthropic_usage(usage: Mapping[str, Any] | None) -> Usage | None:
+    if not usage:
+        return None
+    read, written = int(usage.get("cache_read_input_tokens") or 0), int(usage.get("cache_creation_input_tokens") or 0)
+    return Usage(
+        int(usage.get("input_tokens") or 0) + read + written,
+        int(usage.get("output_tokens") or 0),
+        read,
+        int((usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
+        cache_write_tokens=written,
+    )
+
+
+class _AnthropicMessages:
+    name = "anthropic.messages"
+    operation = "chat"
+    action = "chat.model"
+    extends = True
+
+    def read(self, body: bytes) -> Sent | None:
+        """See `Wire`."""
+        try:
+            given = _read_messages(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        if b'"base64"' in body or b'"file_id"' in body or body.count(b'"max_') > 1:
+            return None
+        return Sent(given.model, bool(given.stream), True, given.max_tokens, given)
+
+    def outgoing(self, body: bytes, sent: Sent, model: str, to: Forwarding, route: RouteSpec) -> bytes | None:
+        """See `Wire`."""
+        given: _Messages = sent.given
+        if given.tools and not to.tools:
+            return None
+        if to.fixed_sampling and (given.temperature is not None or given.top_p is not None):
+            return None
+        added: dict[str, bytes] = {}
+        replaced: dict[str, bytes] = {}
+        if given.max_tokens > route.max_output_tokens:
+            replaced["max_tokens"] = b"%d" % route.max_output_tokens
+        if not to.fixed_sampling and route.temperature is not None and given.temperature is None:
+            added["temperature"] = _encode(min(route.temperature, 1.0))
+        if not to.fixed_sampling and route.top_p is not None and given.top_p is None:
+            added["top_p"] = _encode(route.top_p)
+        return _rewritten(body, model, sent.model, added, replaced)
+
+    def usage(self, body: bytes) -> Usage | None:
+        """See `Wire`."""
+        return _anthropic_usage(_read_anthropic(body).usage)
+
+    def scan(self, sent: Sent, extension: Callable[[Usage], bytes]) -> Scan:
+        """See `Wire`."""
+        return _AnthropicScan()
+
+
+class _AnthropicScan(_Events):
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, Any] = {}
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Scan`."""
+        data = self.whole(data)
+        self.events += data.count(b"data:")
+        if b'"usage":{' in data or b'"usage": {' in data or b"event: error" in data:
+            for match in _DATA.finditer(data):
+                self._event(match[1])
+        if b'"message_stop"' in data:
+            self.ended = True
+        return data
+
+    def _event(self, data: bytes) -> None:
+        try:
+            event = _read_event(data)
+        except msgspec.DecodeError:
+            return
+        if event.type == "error":
+            raise StreamFailed(event.error)
+        said = event.message.usage if event.message is not None else event.usage
+        if said:
+            self._said |= {name: value for name, value in said.items() if value is not None}
+            self.usage = _anthropic_usage(self._said)
+
+
+WIRES: Mapping[bytes, Wire] = {
+    b"/v1/chat/completions": _OpenAIChat(),
+    b"/v1/embeddings": _OpenAIEmbeddings(),
+    b"/v1/messages": _AnthropicMessages(),
+}
+"""By the address they are posted to."""

@@ -1,0 +1,524 @@
+"""One request on the lane, from its body to its last byte: admitted, sent, followed, settled, written down.
+
+Everything happens in callbacks of the event loop; nothing is awaited but a new connection. Whatever does not go the
+plain way (an error, a limit that must be asked for, an answer of another kind) is handed to the ordinary path with the
+request as it came, as long as the client has been given nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from interlock.core.audit import AuditEvent
+from interlock.core.clock import Deadline
+from interlock.core.context import Context
+from interlock.core.errors import DeadlineExceeded, InterlockError, ProviderError, StorageFull, Unavailable
+from interlock.core.ids import new_id, new_span_id, new_trace_id
+from interlock.core.messages import Usage
+from interlock.core.money import Money
+from interlock.core.trace import AttributeValue, Span
+from interlock.cost.service import Bill, Try
+from interlock.cost.types import Outcome
+from interlock.flows.respond import codec
+from interlock.gateway.failures import status_error, stream_error
+from interlock.server.lane.bodies import Scan, Sent, StreamFailed, Wire, spliced
+from interlock.server.lane.facts import Caller, Lane, Route
+from interlock.server.lane.http1 import Head
+from interlock.server.lane.upstream import Connection
+
+if TYPE_CHECKING:
+    from interlock.server.lane.protocol import LaneProtocol
+    from interlock.server.lane.service import FastLane
+
+__all__ = ["LaneCall"]
+
+_log = logging.getLogger("interlock.lane")
+_MAX_ERROR_BYTES = 64_000
+_MAX_ANSWER_BYTES = 128_000_000
+_PIECE = 256 * 1024
+_UNFIT_S = 30.0
+_HEAD = (
+    b"content-type: %b\r\nx-request-id: %b\r\nx-interlock-trace-id: %b\r\nx-interlock-route: %b\r\n"
+    b"x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\n"
+)
+_encode_text = msgspec.json.Encoder().encode
+
+
+class Going(NamedTuple):
+    """Who sends a request, and where to."""
+
+    caller: Caller
+    route: Route
+    lane: Lane
+    passed: str
+    """Targets that were passed over, and why, as the route's header tells them."""
+
+
+class LaneCall:
+    """A request under way. Implements :class:`interlock.server.lane.upstream.Caller`."""
+
+    __slots__ = (
+        "_admitted", "_bill", "_body", "_connection", "_dialling", "_error", "_head", "_idle_s", "_is_over", "_kept",
+        "_limit_s", "_pieces", "_scan", "_settled", "_size", "_started", "_waiting", "asked", "began", "caller",
+        "client", "ctx", "deadline", "lane", "passed", "route", "sent", "server", "span", "wire",
+    )  # fmt: skip
+
+    def __init__(self, server: FastLane, client: LaneProtocol, wire: Wire, sent: Sent, going: Going) -> None:
+        self.server = server
+        self.client = client
+        self.wire = wire
+        self.sent = sent
+        self.caller, self.route, self.lane, self.passed = going
+        lane = self.lane
+        self.asked = sent.model
+        self.ctx: Context
+        self.span: Span
+        self._bill: Bill
+        self._admitted: Try
+        self._connection: Connection | None = None
+        self._dialling: asyncio.Task[None] | None = None
+        self._head: Head | None = None
+        self._scan: Scan | None = None
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._started = 0.0
+        self._settled = False
+        self._is_over = False
+        self._error: InterlockError | None = None
+        self._body: list[bytes] = []
+        self._kept = 0
+        self.began = False
+        """The client was given something."""
+        self.deadline = 0.0
+        """Monotonic time of the next thing that must have happened."""
+        self._waiting = "connect"
+        self._limit_s = 0.0
+        self._idle_s = lane.to.idle_timeout_s
+
+    @staticmethod
+    def begin(server: FastLane, client: LaneProtocol, wire: Wire, authorization: bytes, body: bytes) -> LaneCall | None:
+        """Admit a request and send it. None: the ordinary path must take it, and nothing has happened."""
+        at = time.monotonic()
+        caller = server.facts.caller(authorization, at)
+        if caller is None:
+            return None
+        sent = wire.read(body)
+        if sent is None:
+            return None
+        route = server.facts.route(caller, wire.name, sent.model, at)
+        if route is None:
+            return None
+        # As `gateway.estimate`: three bytes a token, and what is no text in the body counts a little as well.
+        inputs = len(body) // 3 + 8
+        chosen = route.choose(at, inputs)
+        if chosen is None:
+            return None
+        lane, passed = chosen
+        outgoing = wire.outgoing(body, sent, lane.target.model, lane.to, route.spec)
+        if outgoing is None:
+            return None
+        call = LaneCall(server, client, wire, sent, Going(caller, route, lane, passed))
+        return call if call._admit(at, inputs, outgoing) else None
+
+    def _admit(self, at: float, inputs: int, body: bytes) -> bool:
+        spec, lane, server = self.route.spec, self.lane, self.server
+        if not lane.turns.try_enter():
+            return False
+        principal = self.caller.principal
+        self.ctx = Context(
+            self.caller.tenant,
+            principal,
+            None,
+            None,
+            Deadline(at + spec.total_timeout_s),
+            new_id("req"),
+            new_trace_id(),
+            None,
+            server.observe,
+        )
+        self._bill = server.costs.open(self.ctx, None)
+        outputs = 0 if self.sent.limit == 0 else min(self.sent.limit or spec.max_output_tokens, spec.max_output_tokens)
+        estimate = Usage(inputs, outputs, estimated=True)
+        try:
+            admitted = self._bill.admit_now(lane.target.provider, lane.target.model, estimate)
+        except (StorageFull, Unavailable):
+            admitted = None
+        if admitted is None:
+            lane.turns.leave()
+            return False
+        self._admitted = admitted
+        self._started = at
+        ctx = self.ctx
+        self.span = Span(ctx.trace_id, new_span_id(), None, ctx.tenant, self.wire.operation, time.time_ns())
+        lane.health.begin(at)
+        lane.retries.call()
+        server.calls.add(self)
+        self._limit_s = lane.to.connect_timeout_s
+        self.deadline = at + self._limit_s
+        self._body = [b"%b%d\r\n\r\n" % (lane.head, len(body)), body]
+        if len(body) <= _PIECE:
+            self._body = [b"".join(self._body)]
+        connection = lane.pool.take()
+        if connection is None:
+            self._dialling = server.loop.create_task(self._dial())
+        else:
+            self._send(connection)
+        return True
+
+    async def _dial(self) -> None:
+        try:
+            connection = await self.lane.pool.connect()
+            if self._is_over:
+                # Its caller has gone, but the connection is good: the next one may have it.
+                self.lane.pool.give_back(connection)
+            else:
+                self._send(connection)
+        except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of it
+            _log.debug("no connection: %s", type(error).__name__)
+            if self._is_over:
+                return
+            provider = self.lane.target.provider
+            self._fail(
+                ProviderError(
+                    f"provider {provider!r} cannot be reached",
+                    provider=provider,
+                    retryable=True,
+                    code="provider_unreachable",
+                    hint=f"check gateway.providers.{provider}.base_url and that the server runs",
+                )
+            )
+
+    def _send(self, connection: Connection) -> None:
+        self._connection = connection
+        spec = self.route.spec
+        self._waiting = "sending a first token"
+        self._limit_s = min(spec.first_token_timeout_s, spec.try_timeout_s or spec.first_token_timeout_s)
+        self.deadline = min(time.monotonic() + self._limit_s, self.ctx.deadline.at)
+        body, self._body = self._body, []
+        connection.send(self, body)
+
+    # What the upstream does.
+
+    def on_head(self, head: Head) -> None:
+        """See `Caller`."""
+        self._head = head
+        if head.status != 200:
+            return
+        wanted = b"text/event-stream" if self.sent.stream else b"application/json"
+        if head.kind != wanted:
+            # It answers in another way than it was asked to. The ordinary path can read that.
+            self.route.unfit_until = time.monotonic() + _UNFIT_S
+            self._hand_over(None)
+            return
+        if self.sent.stream:
+            self._scan = self.wire.scan(self.sent, self._extension)
+
+    def on_data(self, data: bytes) -> None:
+        """See `Caller`."""
+        at = time.monotonic()
+        scan = self._scan
+        if scan is None:
+            self._size += len(data)
+            self._pieces.append(data)
+            self.deadline = min(at + self._idle_s, self._latest())
+            assert self._head is not None
+            if self._size > (_MAX_ANSWER_BYTES if self._head.status == 200 else _MAX_ERROR_BYTES):
+                if self._head.status == 200:
+                    self._fail(self._broken("an answer over 128 MB"))
+                else:
+                    self.on_end()
+            return
+        try:
+            out = scan.feed(data)
+        except StreamFailed as failed:
+            self._fail(stream_error(self.lane.target.provider, failed.error))
+            return
+        except OverflowError:
+            self._fail(self._broken("an event over 8 MB"))
+            return
+        self._waiting = "answering"
+        self.deadline = min(at + self._idle_s, self._latest())
+        if not out:
+            return
+        if not self.began:
+            self.began = True
+            self.lane.health.first_token(at, at - self._started)
+            head = self._response_head(b"text/event-stream; charset=utf-8")
+            if scan.ended and not self._settled:
+                self._settle(scan.usage)
+            self.client.write(
+                b"%bcache-control: no-store\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
+                % (head, len(out), out)
+            )
+            return
+        if scan.ended and not self._settled:
+            self._settle(scan.usage)
+        self.client.write(b"%x\r\n%b\r\n" % (len(out), out))
+
+    def on_end(self) -> None:
+        """See `Caller`."""
+        head = self._head
+        assert head is not None
+        if head.status != 200:
+            connection, self._connection = self._connection, None
+            if connection is not None and self._size > _MAX_ERROR_BYTES:
+                connection.abort()
+            if head.status in {401, 403}:
+                # The key may just have been rotated: the ordinary path reads it anew before it gives up.
+                self.server.facts.forget()
+                self._hand_over(None)
+            elif head.status < 400:
+                self._hand_over(None)
+            else:
+                body = b"".join(self._pieces)
+                self._fail(status_error(self.lane.target.provider, head.status, head.mapping(), body))
+            return
+        self._connection = None
+        if self._scan is not None:
+            self._end_stream(self._scan)
+        else:
+            self._end_whole(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+
+    def _end_whole(self, body: bytes) -> None:
+        try:
+            usage = self.wire.usage(body)
+        except msgspec.DecodeError:
+            self._fail(self._broken("no JSON"))
+            return
+        at = time.monotonic()
+        self.began = True
+        self.lane.health.first_token(at, at - self._started)
+        # Where no figures come, four characters a token is the usual rule of thumb.
+        used = usage or Usage(self._admitted.record.input_tokens, -(-len(body) // 8), estimated=True)
+        self._settle(used)
+        if self.wire.extends:
+            body = spliced(body, self._extension(used))
+        self.client.write(
+            b"%bcontent-length: %d\r\n\r\n%b" % (self._response_head(b"application/json"), len(body), body)
+        )
+        self._over("ok")
+        self.client.done()
+
+    def _end_stream(self, scan: Scan) -> None:
+        if not scan.ended:
+            self._fail(
+                Unavailable(
+                    f"provider {self.lane.target.provider!r} ended its answer without finishing it",
+                    code="provider_incomplete",
+                )
+            )
+            return
+        if not self._settled:
+            self._settle(scan.usage)
+        self.client.write(b"0\r\n\r\n")
+        self._over("ok")
+        self.client.done()
+
+    def on_broken(self, reason: str, *, stale: bool) -> None:
+        """See `Caller`."""
+        self._connection = None
+        if self._scan is not None and self._scan.ended:
+            self._end_stream(self._scan)
+        elif stale:
+            # The other side closed a kept connection as we took it: nobody's failure, and nothing was done.
+            self._hand_over(None)
+        else:
+            self._fail(self._broken(reason))
+
+    # What the client and the clock do.
+
+    def on_tick(self, at: float) -> None:
+        """Look whether what must have happened has."""
+        if at < self.deadline:
+            return
+        if self._waiting == "connect":
+            self._fail(
+                ProviderError(
+                    f"provider {self.lane.target.provider!r} fell silent",
+                    provider=self.lane.target.provider,
+                    retryable=True,
+                    code="provider_timeout",
+                )
+            )
+            return
+        self._fail(
+            DeadlineExceeded(
+                f"{self.lane.name} took more than {at - self._started:.1f} s {self._waiting}",
+                hint="raise the route's first_token_timeout_s, try_timeout_s or total_timeout_s",
+            )
+        )
+
+    def on_left(self) -> None:
+        """The client went away: the work upstream is stopped; what it had begun to answer is charged."""
+        if self._is_over:
+            return
+        if self.began and not self._settled:
+            self._settle(self._so_far())
+        self._over("cancelled")
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if self._connection is not None:
+            self._connection.pause()
+            # Its silence is ours now.
+            self.deadline = self._latest()
+
+    def resume(self) -> None:
+        """The client reads again."""
+        if self._connection is not None:
+            self._connection.resume()
+            self.deadline = min(time.monotonic() + self._idle_s, self._latest())
+
+    # Ends.
+
+    def _latest(self) -> float:
+        tries = self.route.spec.try_timeout_s
+        total = self.ctx.deadline.at
+        return total if tries is None else min(total, self._started + tries)
+
+    def _settle(self, usage: Usage | None) -> None:
+        self._settled = True
+        self._admitted.charge(usage or self._so_far())
+
+    def _so_far(self) -> Usage:
+        """Estimate of an answer that told no usage: about a token an event."""
+        scan = self._scan
+        if scan is not None and scan.usage is not None and scan.usage.output_tokens:
+            return scan.usage
+        return Usage(self._admitted.record.input_tokens, scan.events if scan is not None else 0, estimated=True)
+
+    def _broken(self, reason: str) -> ProviderError:
+        provider = self.lane.target.provider
+        return ProviderError(f"provider {provider!r} broke off: {reason}", provider=provider, retryable=True)
+
+    def _fail(self, error: InterlockError) -> None:
+        """The target failed: another try while nothing was sent, else the client is told in its stream."""
+        if not self.began:
+            self._hand_over(error)
+            return
+        self._error = error
+        if not self._settled:
+            self._settle(self._so_far())
+        reply = codec(self.wire.name).fault(error, self.ctx.request_id)
+        event = b"event: error\n" if self.wire.name == "anthropic.messages" else b""
+        told = b"%bdata: %b\n\n" % (event, json.dumps(reply.body, ensure_ascii=False).encode())
+        self.client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(told), told))
+        self._over("error")
+        self.client.done()
+
+    def _hand_over(self, error: InterlockError | None) -> None:
+        """Let the ordinary path answer: this try is given back, and counts as the target's first when it failed."""
+        self._is_over = True
+        self._hang_up()
+        self._admitted.drop(uncount=True)
+        self.lane.turns.leave()
+        if error is None:
+            self.lane.health.left()
+        else:
+            self.lane.health.failed(time.monotonic(), error)
+        self.server.calls.discard(self)
+        self.client.to_ordinary(None if error is None else (self.lane.target, error), self.ctx.trace_id)
+
+    def _hang_up(self) -> None:
+        if self._dialling is not None and not self._dialling.done() and self._connection is None:
+            self._dialling.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.abort()
+
+    def _over(self, outcome: Outcome) -> None:
+        """Write down what happened."""
+        self._is_over = True
+        self._hang_up()
+        at, lane, server = time.monotonic(), self.lane, self.server
+        lane.turns.leave()
+        if self._error is not None:
+            lane.health.failed(at, self._error)
+        elif outcome == "ok":
+            lane.health.succeeded(at)
+        else:
+            lane.health.left()
+        server.calls.discard(self)
+        server.costs.close_bill(self._bill, outcome)
+        self._note(outcome, at)
+
+    def _note(self, outcome: Outcome, at: float) -> None:
+        ctx, server, lane, span = self.ctx, self.server, self.lane, self.span
+        entry = self._bill.entries[0] if self._bill.entries else None
+        usage = Usage() if entry is None else entry.usage
+        cost = Money.zero() if entry is None else entry.cost
+        principal = ctx.principal
+        attributes: dict[str, AttributeValue] = {
+            "interlock.principal": principal.id,
+            "interlock.request": ctx.request_id,
+            "interlock.on_behalf_of": False,
+            "interlock.lane": True,
+            "gen_ai.operation.name": self.wire.operation,
+            "gen_ai.provider.name": lane.target.provider,
+            "gen_ai.request.model": self.asked,
+            "gen_ai.usage.input_tokens": usage.input_tokens,
+            "gen_ai.usage.output_tokens": usage.output_tokens,
+        }
+        if entry is not None:
+            attributes["gen_ai.response.model"] = f"{entry.provider}/{entry.model}"
+        details: dict[str, str | int | bool] = {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+        }
+        if cost is None:
+            attributes["interlock.cost.unpriced"] = True
+            details["cost"] = "unpriced"
+        else:
+            attributes["interlock.cost.nano_usd"] = details["cost_nano_usd"] = cost.nano
+        code = "ok"
+        if outcome == "cancelled":
+            span.status, span.error, code = "cancelled", "client_left", "client_left"
+        elif self._error is not None:
+            code = self._error.code
+            span.status, span.error = "error", code
+        span.attributes = attributes
+        span.end_ns = time.time_ns()
+        server.observe.emit(span)
+        server.governance.append_soon(
+            AuditEvent(
+                ctx.tenant,
+                principal.id,
+                self.wire.action,
+                self.asked,
+                code,
+                details,
+                "",
+                ctx.trace_id,
+                datetime.fromtimestamp(span.end_ns / 1e9, UTC),
+            )
+        )
+        server.count(self.client.path, 499 if outcome == "cancelled" else 200, at - self._started)
+
+    def _extension(self, usage: Usage) -> bytes:
+        """The field ``interlock`` of an answer: what `flows.views.receipt_view` says."""
+        target = self.lane.target
+        cost = self.server.costs.prices.price(target.provider, target.model, usage)
+        return _encode_text(
+            {
+                "trace_id": self.ctx.trace_id,
+                "release": None,
+                "channel": None,
+                "model": f"{target.provider}/{target.model}",
+                "cost_usd": None if cost is None else f"{cost.decimal():f}",
+            }
+        )
+
+    def _response_head(self, kind: bytes) -> bytes:
+        ctx = self.ctx
+        named = f"{self.lane.name}{self.passed}".encode()
+        return b"%b%b" % (
+            self.client.status_line(),
+            _HEAD % (kind, ctx.request_id.encode(), ctx.trace_id.encode(), named),
+        )

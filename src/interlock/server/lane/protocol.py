@@ -1,0 +1,301 @@
+"""The client's side: uvicorn's own protocol and parser, with bounds, and with the lane in front of the application.
+
+One parser reads a connection from its first byte to its last, and no byte is read twice: whether a request takes the
+lane is decided when its head is complete, and a request that leaves the lane takes its body along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from interlock.core.errors import InterlockError
+from interlock.gateway.types import Target
+from interlock.server.lane.bodies import WIRES, Wire
+from interlock.server.lane.call import LaneCall
+from interlock.server.lane.service import FastLane
+
+__all__ = ["GuardedProtocol", "LaneProtocol", "lane_protocol"]
+
+_log = logging.getLogger("interlock.server")
+_MAX_HEADERS = 100
+_MAX_HEAD_BYTES = 64 * 1024
+_HEAD_S = 15.0
+_BODY_S = 60.0
+_TOO_MUCH = b"Request header fields are too large."
+_OTHERWISE = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin")
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """Bounds what a client may send before anybody looks at it: how much of a head, and how slowly."""
+
+    _head_bytes = 0
+    _refused = False
+    _since = 0.0
+    """When the head began, or the last piece of the body came; 0 while nothing is awaited."""
+    _in_body = False
+
+    # Any: uvicorn's transport.
+    def connection_made(self, transport: Any) -> None:
+        """See `asyncio.Protocol`."""
+        super().connection_made(transport)
+        self._since = self.loop.time()
+
+    def look(self, at: float) -> None:
+        """Hang up on a client that has kept a request unfinished for too long. Called about every second."""
+        if (
+            self._since
+            and at - self._since > (_BODY_S if self._in_body else _HEAD_S)
+            and not self.transport.is_closing()
+        ):
+            self._since = 0.0
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._head_bytes = 0
+        self._in_body = False
+        self._since = self.loop.time()
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header."""
+        self._count(len(name) + len(value))
+        if len(self.headers) >= _MAX_HEADERS:
+            self._refuse()
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        if not self._refused:
+            self._in_body = True
+            self._since = self.loop.time()
+            self.on_request()
+
+    def on_request(self) -> None:
+        """A bounded head is whole."""
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if not self._refused:
+            self._since = self.loop.time()
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if not self._refused:
+            self._since = 0.0
+            super().on_message_complete()
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        if self._refused:
+            return
+        self._refused = True
+        _log.warning("the head of a request was over its bounds")
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_MUCH), _TOO_MUCH)
+        )
+        self.transport.close()
+
+
+class _NoEvent:
+    def set(self) -> None:
+        """Nobody waits."""
+
+
+@dataclass(slots=True)
+class _Busy:
+    """Stands where uvicorn keeps the request under way, while that one is on the lane."""
+
+    response_complete: bool = False
+    disconnected: bool = False
+    keep_alive: bool = True
+    message_event: _NoEvent = field(default_factory=_NoEvent)
+
+
+class LaneProtocol(GuardedProtocol):
+    """Takes plain model calls itself; everything else goes to the application, in order."""
+
+    fast: ClassVar[FastLane]
+
+    _wire: Wire | None = None
+    """Of the request whose body is being gathered for the lane."""
+    _authorization = b""
+    _call: LaneCall | None = None
+    _handed: RequestResponseCycle | None = None
+    """A request that left the lane, while a later one stands where uvicorn would look for it."""
+    # Any: uvicorn's scope, of the request on the lane.
+    _scope: Any = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: uvicorn's own arguments
+        super().__init__(*args, **kwargs)
+        self._busy = _Busy(response_complete=True)
+        self._pieces: list[bytes] = []
+        self._body = b""
+
+    @property
+    def path(self) -> str:
+        """Address of the request on the lane."""
+        return str(self._scope["path"])
+
+    def on_request(self) -> None:
+        """See `GuardedProtocol`."""
+        wire = WIRES.get(self.url)
+        idle = self.cycle is None or self.cycle.response_complete
+        if wire is None or not idle or self.pipeline or not self.fast.is_on or not self._fits():
+            super().on_request()
+            return
+        self._wire = wire
+        self._busy.response_complete = False
+        self._busy.disconnected = False
+        self._busy.keep_alive = self.parser.should_keep_alive()
+        self.cycle = self._busy  # type: ignore[assignment]  # what uvicorn reads of a cycle, it has
+        scope = self._scope = self.scope
+        scope["method"] = "POST"
+        scope["path"] = self.url.decode("ascii")
+        scope["raw_path"] = self.url
+        scope["query_string"] = b""
+
+    def _fits(self) -> bool:
+        """True when the head asks for nothing that the lane does not do."""
+        if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1" or self.root_path:
+            return False
+        headers = dict(self.headers)
+        if len(headers) != len(self.headers):
+            return False
+        given = headers.get(b"authorization")
+        if given is None:
+            given = b"Bearer " + headers.get(b"x-api-key", b"")
+        length = headers.get(b"content-length", b"")
+        kind = headers.get(b"content-type", b"application/json")
+        if (
+            not given.startswith(b"Bearer il_")
+            or not length.isdigit()
+            or not 0 < int(length) <= self.fast.max_body_bytes
+        ):
+            return False
+        if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
+            return False
+        if any(name in headers for name in _OTHERWISE):
+            return False
+        for name in headers:
+            if name.startswith(b"x-interlock-"):
+                return False
+        self._authorization = given
+        return True
+
+    def on_body(self, body: bytes) -> None:
+        """See `GuardedProtocol`."""
+        if self._wire is None:
+            super().on_body(body)
+            return
+        self._since = self.loop.time()
+        self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """See `GuardedProtocol`."""
+        wire, self._wire = self._wire, None
+        if wire is None:
+            super().on_message_complete()
+            return
+        self._since = 0.0
+        pieces, self._pieces = self._pieces, []
+        self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._call = LaneCall.begin(self.fast, self, wire, self._authorization, self._body)
+        if self._call is None:
+            self._ordinary()
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer."""
+        self.transport.write(data)
+
+    def status_line(self) -> bytes:
+        """Status line and the headers that every answer of the server has."""
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in self.server_state.default_headers])
+        close = b"" if self._busy.keep_alive else b"connection: close\r\n"
+        return b"HTTP/1.1 200 OK\r\n%b%b" % (lines, close)
+
+    def done(self) -> None:
+        """The answer is sent."""
+        self._call = None
+        self._body = b""
+        self._busy.response_complete = True
+        if not self._busy.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def to_ordinary(self, tried: tuple[Target, InterlockError] | None, trace_id: str) -> None:
+        """The application answers this request, which the lane could not."""
+        self._call = None
+        self._scope["interlock.tried"] = tried
+        self._scope["interlock.trace_id"] = trace_id
+        self._ordinary()
+
+    def _ordinary(self) -> None:
+        cycle = RequestResponseCycle(
+            scope=self._scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=self._busy.keep_alive,
+            on_response=self.on_response_complete,
+        )
+        cycle.body = bytearray(self._body)
+        self._body = b""
+        cycle.more_body = False
+        cycle.message_event.set()
+        if self.cycle is self._busy:  # type: ignore[comparison-overlap]
+            self.cycle = cycle
+        else:
+            self._handed = cycle
+        self._busy.response_complete = True
+        self._start_asgi_task(cycle, self.app)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.on_left()
+        self._wire = None
+        if self._handed is not None and not self._handed.response_complete:
+            self._handed.disconnected = True
+            self._handed.message_event.set()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        super().pause_writing()
+        if self._call is not None:
+            self._call.pause()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        super().resume_writing()
+        if self._call is not None:
+            self._call.resume()
+
+
+def lane_protocol(fast: FastLane) -> type[LaneProtocol]:
+    """The protocol of a server whose connections share `fast`."""
+    return type("BoundLaneProtocol", (LaneProtocol,), {"fast": fast})

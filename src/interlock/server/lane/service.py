@@ -1,0 +1,56 @@
+"""The lane of one server: what its connections share."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from interlock.app import App
+from interlock.server.lane.call import LaneCall
+from interlock.server.lane.facts import Facts
+from interlock.server.lane.upstream import Pools
+
+__all__ = ["FastLane"]
+
+_TICK_S = 0.05
+_SWEEP_TICKS = 20
+
+
+class FastLane:
+    """Shared by all connections of a server process.
+
+    Args:
+        count: told of each finished request: path, status, seconds.
+    """
+
+    def __init__(self, app: App, *, count: Callable[[str, int, float], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.pools = Pools(self.loop)
+        self.facts = Facts(app, self.pools, self.loop)
+        self.costs = app.parts.cost
+        self.governance = app.parts.governance
+        self.observe = app.parts.observe
+        self.count = count
+        self.calls: set[LaneCall] = set()
+        self.max_body_bytes = app.workspace.settings.server.max_body_bytes
+        self.is_on = not app.parts.cost.waits_for_ledger
+        """False while an answer's last byte must wait for its ledger row, which the lane does not do."""
+        self._ticks = 0
+        self._timer = self.loop.call_later(_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        """One timer for the deadlines of all calls."""
+        # First of all, so that nothing below can stop the clock.
+        self._timer = self.loop.call_later(_TICK_S, self._tick)
+        at = time.monotonic()
+        for call in [call for call in self.calls if at >= call.deadline]:
+            call.on_tick(at)
+        self._ticks += 1
+        if self._ticks % _SWEEP_TICKS == 0:
+            self.pools.close_idle()
+
+    def close(self) -> None:
+        """Hang up on all upstreams."""
+        self._timer.cancel()
+        self.pools.close_idle(all_of_them=True)
