@@ -15,7 +15,7 @@ from pydantic import ValidationError
 import interlock.testing.postgres
 from interlock.core.clock import now
 from interlock.core.context import Context, EndUser, Principal
-from interlock.core.errors import Blocked, ProviderError
+from interlock.core.errors import Blocked, ProviderError, Unavailable
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.core.messages import Usage
 from interlock.core.money import Money
@@ -23,6 +23,7 @@ from interlock.cost import store
 from interlock.cost.admission import Admission
 from interlock.cost.journal import Journal
 from interlock.cost.prices import Prices
+from interlock.cost.recovery import recover
 from interlock.cost.service import Bill, Costs
 from interlock.cost.types import PriceOverride
 from interlock.stores.kv.memory import MemoryKv
@@ -232,3 +233,22 @@ def test_an_empty_bill_costs_nothing_yet():
     bill = Bill(None, caller())
     assert bill.usage == Usage()
     assert bill.cost is None
+
+
+async def test_a_stopped_worker_writes_into_nobody_s_file(tmp_path):
+    """A closed journal's number is soon the number of another open file: of the database, for one."""
+    sql = open_sql(f"sqlite:///{tmp_path / 'control.db'}")
+    await sql.migrate()
+    kv = MemoryKv()
+    async with open_costs(sql, tmp_path, kv=kv) as costs:
+        late = [await costs.open(caller(), None).admit("openai", "gpt-4.1-mini", Usage(10, 5)) for _ in range(2)]
+    with (tmp_path / "other").open("wb") as first, (tmp_path / "another").open("wb") as second:
+        late[0].drop()
+        with pytest.raises(Unavailable, match="stopping"):
+            late[1].charge(Usage(10, 5))
+        first.flush()
+        second.flush()
+    assert (tmp_path / "other").read_bytes() == (tmp_path / "another").read_bytes() == b""
+    found = await recover(tmp_path / "journal", sql, kv, PRICES)
+    assert found.orphaned == 2, "what was open when it stopped is settled at its estimate"
+    await sql.close()

@@ -123,6 +123,7 @@ class Journal:
         self._fsync = fsync
         self._number = 0
         self._size = 0
+        self.is_closed = False
         self._file = self._open()
 
     @property
@@ -137,6 +138,9 @@ class Journal:
 
     def append(self, record: Record) -> None:
         """Write one record. Raises: StorageFull, Unavailable: it is not written, so the call must not be made."""
+        if self.is_closed:
+            # The number of a closed file is soon another file's.
+            raise Unavailable("the spending journal is closed: this worker is stopping", code="stopping")
         frame = _frame(record)
         try:
             written = os.write(self._file, frame)
@@ -169,11 +173,15 @@ class Journal:
         return old
 
     def close(self, *, remove: bool) -> None:
-        """Let go of the lock. `remove` when everything in it is settled and stored."""
+        """Let go of the lock. `remove` when everything in it is settled and stored. Nothing is written afterwards."""
+        if self.is_closed:
+            return
+        self.is_closed = True
         os.close(self._file)
         if remove:
             _remove(self._folder)
-        os.close(self._lock or -1)
+        assert self._lock is not None, "held since the beginning"
+        os.close(self._lock)
 
     def _path(self) -> Path:
         return self._folder / f"{self._number:06d}.journal"

@@ -31,7 +31,7 @@ from interlock.stores.sql.base import Sql
 __all__ = ["Bill", "Costs", "Try"]
 
 _log = logging.getLogger("interlock.cost")
-_COMMIT_EVERY_S = 0.02
+_COMMIT_EVERY_S = 0.05
 _RETRY_S = 0.5
 _MAX_WAITING = 100_000
 _TIDY_EVERY_S = 2.0
@@ -165,7 +165,7 @@ class Costs:
     """Prices, limits and the ledger of all tenants.
 
     What "acknowledged" means: before a call is sent, its reservation is in this worker's journal; when it was served,
-    its settlement is, before the caller's last byte. The ledger row follows in a group commit within 20 ms. A killed
+    its settlement is, before the caller's last byte. The ledger row follows in a group commit within 50 ms. A killed
     worker's journal is settled by the next one (`cost.recovery`); with `wait_for_ledger` the row is committed before
     the last byte as well.
     """
@@ -326,7 +326,9 @@ class Costs:
         return entry_of(record, usage, price.cost, price.source, "ok")
 
     def _drop(self, opened: Try, *, uncount: bool) -> None:
-        self._journal.append(Dropped(opened.record.id))
+        if not self._journal.is_closed:
+            # What is open when a worker stops is settled at its estimate by the next one.
+            self._journal.append(Dropped(opened.record.id))
         del self._open[opened.record.id]
         self.admission.release(opened.reservation.taken, uncount=uncount)
 

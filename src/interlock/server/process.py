@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -85,6 +86,10 @@ async def serve(
         proxy_headers=False,
     )
     server = _Server(config, asgi)
+    # What has been loaded stays: a collector that walks through it again and again takes more than a call costs.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     async with _announcing(server, host, on_ready):
         try:
             await server.serve()
