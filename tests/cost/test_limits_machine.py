@@ -51,7 +51,6 @@ class Worker:
     def kill(self):
         """As `kill -9` would: nothing is closed in order, but the system lets go of the lock."""
         os.close(self.journal._lock)
-        os.close(self.journal._file)
 
 
 class Limits(RuleBasedStateMachine):

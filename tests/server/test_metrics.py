@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from interlock.server.asgi import _family
+from interlock.server.tally import family_of
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from interlock.server.asgi import _family
     ],
 )
 def test_a_path_belongs_to_one_of_a_few_families(path: str, family: str) -> None:
-    assert _family(path) == family
+    assert family_of(path) == family

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+
+import msgspec
 
 from interlock.core.clock import now
 from interlock.core.ids import TenantId
@@ -13,8 +14,7 @@ from interlock.core.ids import TenantId
 __all__ = ["AuditEvent", "AuditLog"]
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEvent:
+class AuditEvent(msgspec.Struct, frozen=True):
     """One line of the audit log. Never holds a prompt, an answer or a secret."""
 
     tenant: TenantId
@@ -26,11 +26,11 @@ class AuditEvent:
     """The thing acted on, as an id."""
     outcome: str
     """``ok`` or a stable error code."""
-    details: Mapping[str, str | int | bool] = field(default_factory=dict)
+    details: Mapping[str, str | int | bool] = msgspec.field(default_factory=dict)
     end_user: str = ""
     """Personal: stored sealed under a key of that person, so that erasure can forget it and the proof still holds."""
     trace_id: str = ""
-    at: datetime = field(default_factory=now)
+    at: datetime = msgspec.field(default_factory=now)
 
 
 class AuditLog(Protocol):

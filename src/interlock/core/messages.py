@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import msgspec
+
 from interlock.core.passages import Passage
 
 __all__ = [
@@ -131,8 +133,7 @@ def text_message(role: Role, text: str) -> Message:
     return Message(role, (TextPart(text),))
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one call.
 
     `input_tokens` includes `cached_tokens` (read from the provider's prompt cache) and `cache_write_tokens` (written to

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from interlock.core.errors import BudgetExceeded, LimitExceeded
 from interlock.core.ids import TenantId
 from interlock.core.money import Money
@@ -24,8 +26,7 @@ _MAX_COUNTERS = 50_000
 _IDLE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """What one try may use at most."""
 
     tokens: int
@@ -160,24 +161,30 @@ class Admission:
         """
         at = self._clock()
         taken: list[tuple[Counter, int, int]] = []
-        near: list[str] = []
+        near: tuple[str, ...] = ()
         for counter in self._counters_of(subject):
             measure = counter.measure
-            if measure == "requests" and counter.name in counted:
-                continue
-            amount = demand.of(measure)
-            unpriced = measure == "money" and demand.money is None and counter.rule.unpriced == "refuse"
-            if unpriced or not counter.try_take(amount, at):
+            if measure == "requests":
+                if counter.name in counted:
+                    continue
+                amount = 1
+            elif measure == "tokens":
+                amount = demand.tokens
+            elif demand.money is not None:
+                amount = demand.money.nano
+            else:
+                amount = 0 if counter.rule.unpriced != "refuse" else -1
+            if amount < 0 or not counter.try_take(amount, at):
                 for held, _, units in taken:
                     held.free += units
                 return None
             taken.append((counter, counter.slot, amount))
-            if counter.is_near:
-                near.append(counter.rule.name)
+            if counter.is_near and counter.rule.name not in near:
+                near = (*near, counter.rule.name)
         for counter, _, _ in taken:
             if counter.measure == "requests":
                 counted.add(counter.name)
-        return Reservation(taken, tuple(dict.fromkeys(near)))
+        return Reservation(taken, near)
 
     def _counters_of(self, subject: Subject) -> tuple[Counter, ...]:
         if subject.tags:

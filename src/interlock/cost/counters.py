@@ -49,6 +49,7 @@ class Counter:
         "_leased",
         "_left",
         "_lock",
+        "_near",
         "free",
         "limit",
         "measure",
@@ -82,6 +83,8 @@ class Counter:
         self._ends_at = 0.0
         self.used_at = 0.0
         self._left = self.limit
+        self._near = 0
+        """With more than this free, the warning line is not reached."""
         self._leased: dict[int, int] = {}
         self._lock = asyncio.Lock()
 
@@ -93,7 +96,7 @@ class Counter:
     @property
     def is_near(self) -> bool:
         """True when the use that this worker knows of is past the rule's warning line."""
-        return self.share >= self.rule.warn_at
+        return self.free <= self._near and self.share >= self.rule.warn_at
 
     def try_take(self, amount: int, at: float) -> bool:
         """Reserve `amount` from what is leased already; False when the store must be asked first."""
@@ -124,6 +127,7 @@ class Counter:
                 ttl_s=slot.ttl_s,
             )
             self._left = granted.left
+            self._near = max(0, int(self.limit * (1 - self.rule.warn_at)) + 1 - granted.left)
             if granted.amount == 0 and need > 0:
                 return Exhausted(self.rule, self.measure, self.limit, granted.left, self._wait_s(amount, at))
             self._lease(granted.amount)

@@ -1,8 +1,10 @@
 """What this worker has leased, reserved and settled, on disk before it counts: the memory of a worker that was killed.
 
-One append-only file a worker, written with one `write` a record, so that it survives the death of the process (for
-the loss of power, see `fsync`). Each record is ``length u32 | crc32 u32 | MessagePack``. When a file has grown, the
-next one begins with what is still open; the old one goes once its settlements are in the ledger. A folder whose lock
+One append-only file a worker, mapped into memory: a record that was copied there survives the death of the process
+(for the loss of power, see `fsync`), and costs no call of the system. Its room is allocated beforehand, so that a full
+disk is met when a file is begun. Each record is ``length u32 | crc32 u32 | MessagePack``; a length of 0 ends the file.
+When a file is full, the next one begins with what is still open; the old one goes once its settlements are in the
+ledger. A folder whose lock
 nobody holds belongs to a worker that died: :func:`dead_workers` finds it and `cost.recovery` settles it.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import mmap
 import os
 import struct
 import zlib
@@ -36,7 +39,7 @@ __all__ = [
 ]
 
 _HEAD = struct.Struct("<II")
-_ROTATE_BYTES = 8_000_000
+_FILE_BYTES = 4 * 1024 * 1024
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -124,7 +127,7 @@ class Journal:
         self._number = 0
         self._size = 0
         self.is_closed = False
-        self._file = self._open()
+        self._memory = self._begin(b"")
 
     @property
     def folder(self) -> Path:
@@ -134,7 +137,7 @@ class Journal:
     @property
     def is_long(self) -> bool:
         """True when it is time to rotate."""
-        return self._size > _ROTATE_BYTES
+        return self._size > _FILE_BYTES // 2
 
     def append(self, record: Record) -> None:
         """Write one record. Raises: StorageFull, Unavailable: it is not written, so the call must not be made."""
@@ -142,34 +145,37 @@ class Journal:
             # The number of a closed file is soon another file's.
             raise Unavailable("the spending journal is closed: this worker is stopping", code="stopping")
         frame = _frame(record)
-        try:
-            written = os.write(self._file, frame)
-            if written != len(frame):
-                # A disk that fills up writes a part; readers stop at it, so it must not stay in the middle.
-                os.ftruncate(self._file, self._size)
-                raise OSError(errno.ENOSPC, "short write")
-            if self._fsync:
-                os.fdatasync(self._file)
-        except OSError as error:
-            kind = StorageFull if error.errno in {errno.ENOSPC, errno.EDQUOT} else Unavailable
-            raise kind(
-                f"the spending journal cannot be written: {error.strerror}",
-                hint="free space in the data folder; calls are refused so that none goes unpaid",
-            ) from error
-        self._size += len(frame)
+        begin, end = self._size, self._size + len(frame)
+        if end + _HEAD.size > len(self._memory):
+            self._extend(end + _HEAD.size)
+        # The body first: a reader that finds the length finds what belongs to it.
+        self._memory[begin + _HEAD.size : end] = frame[_HEAD.size :]
+        self._memory[begin : begin + _HEAD.size] = frame[: _HEAD.size]
+        if self._fsync:
+            self._memory.flush(begin - begin % mmap.PAGESIZE, end - begin + begin % mmap.PAGESIZE)
+        self._size = end
+
+    def _extend(self, least: int) -> None:
+        """More room in the same file: it is only rotated between calls. Raises: StorageFull, Unavailable."""
+        size = -(-least // _FILE_BYTES) * _FILE_BYTES
+        with self._path().open("r+b") as file:
+            _allocate(file.fileno(), size)
+            grown = mmap.mmap(file.fileno(), size)
+        self._memory.close()
+        self._memory = grown
 
     def rotate(self, open_records: Sequence[Record]) -> Path:
         """Begin the next file with `open_records`; gives the old one, to be removed once its ledger rows are stored."""
-        frames = [_frame(record) for record in (Fresh(), *open_records)]
-        begun = self._folder / "next"
-        begun.write_bytes(b"".join(frames))
-        old, previous = self._path(), self._file
+        frames = b"".join(_frame(record) for record in (Fresh(), *open_records))
+        old, previous = self._path(), self._memory
         self._number += 1
-        # The new file appears whole or not at all.
-        begun.rename(self._path())
-        self._file = self._open()
-        self._size = sum(map(len, frames))
-        os.close(previous)
+        try:
+            self._memory = self._begin(frames)
+        except BaseException:
+            self._number -= 1
+            raise
+        self._size = len(frames)
+        previous.close()
         return old
 
     def close(self, *, remove: bool) -> None:
@@ -177,7 +183,7 @@ class Journal:
         if self.is_closed:
             return
         self.is_closed = True
-        os.close(self._file)
+        self._memory.close()
         if remove:
             _remove(self._folder)
         assert self._lock is not None, "held since the beginning"
@@ -186,8 +192,23 @@ class Journal:
     def _path(self) -> Path:
         return self._folder / f"{self._number:06d}.journal"
 
-    def _open(self) -> int:
-        return os.open(self._path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def _begin(self, content: bytes) -> mmap.mmap:
+        """A file that appears whole or not at all. Raises: StorageFull, Unavailable."""
+        draft = self._folder / "next"
+        handle = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            _allocate(handle, -(-(len(content) + _HEAD.size) // _FILE_BYTES) * _FILE_BYTES)
+            memory = mmap.mmap(handle, 0)
+        except BaseException:
+            draft.unlink()
+            raise
+        finally:
+            os.close(handle)
+        memory[: len(content)] = content
+        if self._fsync:
+            memory.flush()
+        draft.rename(self._path())
+        return memory
 
 
 class DeadWorker(NamedTuple):
@@ -200,6 +221,18 @@ class DeadWorker(NamedTuple):
         """Remove it: everything in it was dealt with."""
         _remove(self.folder)
         os.close(self.lock)
+
+
+def _allocate(handle: int, size: int) -> None:
+    try:
+        # Blocks, not a hole: writing into a hole of a full disk would end the process.
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        kind = StorageFull if error.errno in {errno.ENOSPC, errno.EDQUOT} else Unavailable
+        raise kind(
+            f"the spending journal cannot be written: {error.strerror}",
+            hint="free space in the data folder; calls are refused so that none goes unpaid",
+        ) from error
 
 
 def _frame(record: Record) -> bytes:
@@ -222,6 +255,8 @@ def read_records(folder: Path) -> Iterator[Record]:
         at = 0
         while at + _HEAD.size <= len(data):
             length, checksum = _HEAD.unpack_from(data, at)
+            if length == 0:
+                break
             body = data[at + _HEAD.size : at + _HEAD.size + length]
             if len(body) < length or zlib.crc32(body) != checksum:
                 break

@@ -9,11 +9,11 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from interlock.core.ids import TenantId
@@ -41,8 +41,7 @@ def window_seconds(text: str) -> int:
     return seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True):
     """What rules are matched against: the caller of one request, and the target it is about to be sent to."""
 
     tenant: TenantId
@@ -51,7 +50,7 @@ class Subject:
     user: str = ""
     groups: frozenset[str] = frozenset()
     app: str = ""
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     provider: str = ""
     model: str = ""
 

@@ -46,6 +46,9 @@ class Prices:
 
     def lookup(self, provider: str, model: str, usage: Usage) -> Price:
         """Cost of `usage` and the source of its price."""
+        known = self._rates.get((provider, model))
+        if known is not None and not usage.unmetered and usage.cached_tokens <= usage.input_tokens:
+            return Price(known.cost(usage), known.source)
         for name in (f"{provider}/{model}", f"{provider}/*"):
             if name in self._overrides and not usage.unmetered:
                 return Price(_by_override(self._overrides[name], usage), f"override:{name}")
@@ -55,9 +58,6 @@ class Prices:
             return Price(Money.zero(), f"own-machine:{provider}")
         if usage.unmetered:
             return Price(None, "unpriced")
-        rates = self._rates.get((provider, model))
-        if rates is not None and usage.cached_tokens <= usage.input_tokens:
-            return Price(rates.cost(usage), rates.source)
         price, rates = _by_public_list(kind if provider not in {"openai", "anthropic"} else provider, model, usage)
         if rates is not None and len(self._rates) < _MAX_RATES:
             self._rates[provider, model] = rates

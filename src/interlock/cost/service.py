@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import anyio
+import msgspec
 
 from interlock.core.clock import now
 from interlock.core.context import Context
@@ -246,7 +247,7 @@ class Costs:
         bill.drop()
         if bill.entries:
             if outcome != "ok":
-                bill.entries[:] = [replace(entry, outcome=outcome) for entry in bill.entries]
+                bill.entries[:] = [msgspec.structs.replace(entry, outcome=outcome) for entry in bill.entries]
             self._pending.extend(bill.entries)
             self._commit_soon()
 

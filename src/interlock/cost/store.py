@@ -14,7 +14,7 @@ from interlock.core.ids import ReleaseId, TenantId, TraceId
 from interlock.core.messages import Usage
 from interlock.core.money import Money
 from interlock.cost.types import LedgerEntry, Spend
-from interlock.stores.sql.base import Json, UtcDateTime, metadata
+from interlock.stores.sql.base import Json, UtcDateTime, insert_rows, metadata
 
 __all__ = ["delete_rule", "entries", "insert_all", "put_rule", "rules", "spend"]
 
@@ -56,10 +56,6 @@ limit_rules = sa.Table(
 )
 
 
-def _quoted(names: Sequence[str]) -> list[str]:
-    return [f'"{name}"' for name in names]
-
-
 def _values(entry: LedgerEntry) -> dict[str, object]:
     return {
         "id": entry.id,
@@ -86,10 +82,6 @@ def _values(entry: LedgerEntry) -> dict[str, object]:
 
 
 _COLUMNS = tuple(column.name for column in ledger.columns)
-_SQLITE_INSERT = (
-    f"INSERT INTO ledger ({', '.join(_quoted(_COLUMNS))}) "  # noqa: S608 - our own column names
-    f"VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (id) DO NOTHING"
-)
 
 
 def insert_all(conn: Connection, rows: Sequence[LedgerEntry]) -> None:
@@ -98,8 +90,8 @@ def insert_all(conn: Connection, rows: Sequence[LedgerEntry]) -> None:
         insert = postgresql.insert(ledger).on_conflict_do_nothing(index_elements=["id"])
         conn.execute(insert, [_values(row) for row in rows])
     else:
-        # Every call of the gateway makes a row, and the compiler's handling of each costs more than storing it.
-        conn.exec_driver_sql(_SQLITE_INSERT, [_sqlite_row(row) for row in rows])
+        once = "ON CONFLICT (id) DO NOTHING"
+        insert_rows(conn, "ledger", _COLUMNS, [_sqlite_row(row) for row in rows], also=once)
 
 
 def _sqlite_row(entry: LedgerEntry) -> tuple[object, ...]:

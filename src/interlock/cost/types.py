@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from interlock.core.ids import ReleaseId, TenantId, TraceId
@@ -58,8 +58,7 @@ class CostSettings(BaseModel):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(msgspec.Struct, frozen=True):
     """One settled call."""
 
     id: str
@@ -78,7 +77,7 @@ class LedgerEntry:
     price: str
     """Which price applied: ``genai-prices:openai/gpt-4o``, ``override:local/*``, or ``unpriced``."""
     outcome: Outcome
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Labels that the caller sent."""
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from interlock.stores.sql.base import BigId, UtcDateTime, metadata
+from interlock.stores.sql.base import BigId, UtcDateTime, insert_rows, metadata
 
 __all__ = ["audit_heads", "audit_lines", "audit_tree", "insert_lines", "subject_keys"]
 
@@ -58,11 +58,8 @@ def insert_lines(conn: sa.Connection, lines: Sequence[tuple[int, str, datetime, 
         names = [column.name for column in audit_lines.columns]
         conn.execute(audit_lines.insert(), [dict(zip(names, line, strict=True)) for line in lines])
         return
-    # Every call of the gateway makes a line, and the compiler's handling of each costs more than storing it.
-    conn.exec_driver_sql(
-        "INSERT INTO audit_lines (seq, tenant, at, action, data, leaf) VALUES (?, ?, ?, ?, ?, ?)",
-        [
-            (seq, tenant, at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds"), action, data, leaf)
-            for seq, tenant, at, action, data, leaf in lines
-        ],
-    )
+    rows = [
+        (seq, tenant, at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds"), action, data, leaf)
+        for seq, tenant, at, action, data, leaf in lines
+    ]
+    insert_rows(conn, "audit_lines", [column.name for column in audit_lines.columns], rows)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -85,7 +86,7 @@ async def trace(request: Request) -> Response:
                     "id": entry.id,
                     "provider": entry.provider,
                     "model": entry.model,
-                    "usage": asdict(entry.usage),
+                    "usage": msgspec.structs.asdict(entry.usage),
                     "cost_usd": None if entry.cost is None else f"{entry.cost.decimal():f}",
                     "price": entry.price,
                     "outcome": entry.outcome,

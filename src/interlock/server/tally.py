@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-__all__ = ["Tally"]
+__all__ = ["Tally", "family_of"]
 
 _log = logging.getLogger("interlock.access")
 _BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
@@ -29,7 +29,7 @@ class Tally(Collector):
         """One request is over."""
         family = self._families.get(path)
         if family is None:
-            family = _family(path)
+            family = family_of(path)
             if len(self._families) < 1000:
                 self._families[path] = family
         key = (method, family, status)
@@ -61,7 +61,7 @@ class Tally(Collector):
         yield times
 
 
-def _family(path: str) -> str:
+def family_of(path: str) -> str:
     """One of a fixed set of names: a stranger's paths must not become series."""
     for family in _FAMILIES:
         if path == family or path.startswith(family + "/"):

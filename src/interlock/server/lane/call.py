@@ -44,10 +44,6 @@ _MAX_ERROR_BYTES = 64_000
 _MAX_ANSWER_BYTES = 128_000_000
 _PIECE = 256 * 1024
 _UNFIT_S = 30.0
-_HEAD = (
-    b"content-type: %b\r\nx-request-id: %b\r\nx-interlock-trace-id: %b\r\nx-interlock-route: %b\r\n"
-    b"x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\n"
-)
 _encode_text = msgspec.json.Encoder().encode
 
 
@@ -250,7 +246,7 @@ class LaneCall:
         if not self.began:
             self.began = True
             self.lane.health.first_token(at, at - self._started)
-            head = self._response_head(b"text/event-stream; charset=utf-8")
+            head = self._response_head("text/event-stream; charset=utf-8")
             if scan.ended and not self._settled:
                 self._settle(scan.usage)
             self.client.write(
@@ -301,7 +297,7 @@ class LaneCall:
         if self.wire.extends:
             body = spliced(body, self._extension(used))
         self.client.write(
-            b"%bcontent-length: %d\r\n\r\n%b" % (self._response_head(b"application/json"), len(body), body)
+            b"%bcontent-length: %d\r\n\r\n%b" % (self._response_head("application/json"), len(body), body)
         )
         self._over("ok")
         self.client.done()
@@ -504,7 +500,8 @@ class LaneCall:
     def _extension(self, usage: Usage) -> bytes:
         """The field ``interlock`` of an answer: what `flows.views.receipt_view` says."""
         target = self.lane.target
-        cost = self.server.costs.prices.price(target.provider, target.model, usage)
+        entry = self._bill.entries[0] if self._bill.entries else None
+        cost = self.server.costs.prices.price(target.provider, target.model, usage) if entry is None else entry.cost
         return _encode_text(
             {
                 "trace_id": self.ctx.trace_id,
@@ -515,10 +512,10 @@ class LaneCall:
             }
         )
 
-    def _response_head(self, kind: bytes) -> bytes:
+    def _response_head(self, kind: str) -> bytes:
         ctx = self.ctx
-        named = f"{self.lane.name}{self.passed}".encode()
-        return b"%b%b" % (
-            self.client.status_line(),
-            _HEAD % (kind, ctx.request_id.encode(), ctx.trace_id.encode(), named),
-        )
+        return self.client.status_line() + (
+            f"content-type: {kind}\r\nx-request-id: {ctx.request_id}\r\nx-interlock-trace-id: {ctx.trace_id}\r\n"
+            f"x-interlock-route: {self.lane.name}{self.passed}\r\n"
+            "x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\n"
+        ).encode("ascii")

@@ -196,7 +196,7 @@ class Facts:
             return None
         split = urlsplit(to.url)
         host = split.hostname or ""
-        if not host.isascii() or (split.scheme in getproxies() and not proxy_bypass(host)):
+        if not f"{host}{target}".isascii() or (split.scheme in getproxies() and not proxy_bypass(host)):
             return None
         tls = split.scheme == "https"
         port = split.port or (443 if tls else 80)

@@ -56,34 +56,47 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins. What uvicorn makes of it is made once it is known that uvicorn handles it."""
         self._head_bytes = 0
         self._in_body = False
         self._since = self.loop.time()
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
 
     def on_url(self, url: bytes) -> None:
         """A piece of the address."""
-        self._count(len(url))
-        super().on_url(url)
+        self._head_bytes += len(url)
+        if self._head_bytes > _MAX_HEAD_BYTES:
+            self._refuse()
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header."""
-        self._count(len(name) + len(value))
-        if len(self.headers) >= _MAX_HEADERS:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > _MAX_HEAD_BYTES or len(self.headers) >= _MAX_HEADERS:
             self._refuse()
-        super().on_header(name, value)
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
         if not self._refused:
             self._in_body = True
-            self._since = self.loop.time()
             self.on_request()
 
     def on_request(self) -> None:
         """A bounded head is whole."""
+        self._begin()
         super().on_headers_complete()
+
+    def _begin(self) -> None:
+        """What uvicorn does at the beginning of a request, with the head that came meanwhile."""
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        self.headers = self.scope["headers"] = headers
+        self.expect_100_continue = any(
+            name == b"expect" and value.lower() == b"100-continue" for name, value in headers
+        )
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -96,11 +109,6 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._refused:
             self._since = 0.0
             super().on_message_complete()
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > _MAX_HEAD_BYTES:
-            self._refuse()
 
     def _refuse(self) -> None:
         if self._refused:
@@ -140,8 +148,9 @@ class LaneProtocol(GuardedProtocol):
     _call: LaneCall | None = None
     _handed: RequestResponseCycle | None = None
     """A request that left the lane, while a later one stands where uvicorn would look for it."""
-    # Any: uvicorn's scope, of the request on the lane.
-    _scope: Any = None
+    _head: tuple[bytes, list[tuple[bytes, bytes]]] = (b"", [])
+    """Address and headers of the request on the lane."""
+    _idle_since = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: uvicorn's own arguments
         super().__init__(*args, **kwargs)
@@ -152,7 +161,7 @@ class LaneProtocol(GuardedProtocol):
     @property
     def path(self) -> str:
         """Address of the request on the lane."""
-        return str(self._scope["path"])
+        return self._head[0].decode("ascii")
 
     def on_request(self) -> None:
         """See `GuardedProtocol`."""
@@ -166,11 +175,7 @@ class LaneProtocol(GuardedProtocol):
         self._busy.disconnected = False
         self._busy.keep_alive = self.parser.should_keep_alive()
         self.cycle = self._busy  # type: ignore[assignment]  # what uvicorn reads of a cycle, it has
-        scope = self._scope = self.scope
-        scope["method"] = "POST"
-        scope["path"] = self.url.decode("ascii")
-        scope["raw_path"] = self.url
-        scope["query_string"] = b""
+        self._head = (self.url, self.headers)
 
     def _fits(self) -> bool:
         """True when the head asks for nothing that the lane does not do."""
@@ -227,9 +232,8 @@ class LaneProtocol(GuardedProtocol):
 
     def status_line(self) -> bytes:
         """Status line and the headers that every answer of the server has."""
-        lines = b"".join([b"%b: %b\r\n" % pair for pair in self.server_state.default_headers])
-        close = b"" if self._busy.keep_alive else b"connection: close\r\n"
-        return b"HTTP/1.1 200 OK\r\n%b%b" % (lines, close)
+        started = self.fast.status_line(self.server_state.default_headers)
+        return started if self._busy.keep_alive else started + b"connection: close\r\n"
 
     def done(self) -> None:
         """The answer is sent."""
@@ -238,18 +242,51 @@ class LaneProtocol(GuardedProtocol):
         self._busy.response_complete = True
         if not self._busy.keep_alive:
             self.transport.close()
-        self.on_response_complete()
+        if self.pipeline:
+            self.on_response_complete()
+        else:
+            # As uvicorn does, but the clock of all connections tells when this one has been idle for too long.
+            self.server_state.total_requests += 1
+            self._idle_since = self.loop.time()
+
+    def look(self, at: float) -> None:
+        """See `GuardedProtocol`."""
+        super().look(at)
+        if self._idle_since and at - self._idle_since > self.timeout_keep_alive and not self.transport.is_closing():
+            self._idle_since = 0.0
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """See `GuardedProtocol`."""
+        self._idle_since = 0.0
+        super().on_message_begin()
 
     def to_ordinary(self, tried: tuple[Target, InterlockError] | None, trace_id: str) -> None:
         """The application answers this request, which the lane could not."""
         self._call = None
-        self._scope["interlock.tried"] = tried
-        self._scope["interlock.trace_id"] = trace_id
-        self._ordinary()
+        self._ordinary({"interlock.tried": tried, "interlock.trace_id": trace_id})
 
-    def _ordinary(self) -> None:
+    # Any: uvicorn's scope has a type of its own, to which ours adds.
+    def _ordinary(self, more: dict[str, Any] | None = None) -> None:
+        url, headers = self._head
+        scope: Any = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": "POST",
+            "root_path": self.root_path,
+            "path": url.decode("ascii"),
+            "raw_path": url,
+            "query_string": b"",
+            "headers": headers,
+            "state": self.app_state.copy(),
+            **(more or {}),
+        }
         cycle = RequestResponseCycle(
-            scope=self._scope,
+            scope=scope,
             transport=self.transport,
             flow=self.flow,
             logger=self.logger,

@@ -7,7 +7,7 @@ PostgreSQL they run on pooled connections. Either way a returned `write` is comm
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-__all__ = ["BigId", "Json", "Sql", "UtcDateTime", "metadata", "read_committed"]
+__all__ = ["BigId", "Json", "Sql", "UtcDateTime", "insert_rows", "metadata", "read_committed"]
 
 T = TypeVar("T")
 
@@ -107,3 +107,28 @@ def read_committed(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+
+
+_AT_ONCE = (256, 64, 16, 4, 1)
+
+
+def insert_rows(
+    connection: Connection, table: str, columns: Sequence[str], rows: Sequence[tuple[object, ...]], *, also: str = ""
+) -> None:
+    """Add many rows on SQLite, past SQLAlchemy's compiler and many in one statement.
+
+    A statement a row would let go of the interpreter and wait for it again with each: more than storing it takes.
+
+    Args:
+        rows: values as the driver takes them, in the order of `columns`.
+        also: what follows the values, such as ``ON CONFLICT …``.
+    """
+    names = ", ".join(f'"{name}"' for name in columns)
+    one = f"({', '.join('?' * len(columns))})"
+    at = 0
+    for size in _AT_ONCE:
+        statement = f'INSERT INTO "{table}" ({names}) VALUES {", ".join([one] * size)} {also}'  # noqa: S608 - our names
+        while len(rows) - at >= size:
+            values = tuple(value for row in rows[at : at + size] for value in row)
+            connection.exec_driver_sql(statement, values)
+            at += size
