@@ -1,0 +1,468 @@
+"""The fast lane gives what the ordinary path gives: answers, ledger, audit, spans, limits, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+
+from interlock.testing.servers import run_server
+from interlock.testing.upstream import Reply, fake_upstream, sse
+from interlock.testing.wires import AnthropicWire, OpenAIWire
+from interlock.testing.workspaces import write_workspace
+
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+JSON = {"content-type": "application/json"}
+MODEL = "gpt-4.1-mini"
+MESSAGES = [{"role": "user", "content": "hi ✓"}]
+
+
+def whole(text="Hello ✓", **more):
+    message = {"role": "assistant", "content": text}
+    answer = {"id": "c1", "object": "chat.completion", "created": 1, "model": MODEL, "usage": USAGE, **more}
+    answer["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    return Reply([json.dumps(answer, ensure_ascii=False).encode()], headers=JSON)
+
+
+def streamed(*texts, then="end"):
+    pieces = OpenAIWire().answer(list(texts))
+    return Reply(pieces if then == "end" else pieces[:-2], then=then)
+
+
+class Site:
+    """A running server, its upstream, and a key."""
+
+    def __init__(self, server, upstream, key, http, on):
+        self.server, self.upstream, self.key, self.http, self.on = server, upstream, key, http, on
+
+    async def ask(self, *, path="/v1/chat/completions", key=None, **body):
+        body = {"model": "route/r", "messages": MESSAGES, **body}
+        headers = {"authorization": f"Bearer {key or self.key}"}
+        return await self.http.post(path, json=body, headers=headers)
+
+    async def warm(self, **body):
+        """Ask until the lane has learnt the key and the route."""
+        for _ in range(8):
+            answer = await self.ask(**body)
+            assert answer.status_code == 200, answer.text
+            if not self.on or await self.took_lane(answer):
+                break
+            await asyncio.sleep(0.05)
+        else:
+            raise AssertionError("no request took the lane")
+        self.upstream.requests.clear()
+
+    async def trace(self, answer):
+        """Spans and ledger rows of an answer. Reading them needs no key on this machine."""
+        for _ in range(100):
+            found = await self.http.get(f"/api/v1/traces/{answer.headers['x-interlock-trace-id']}")
+            if found.status_code == 200:
+                return found.json()
+            await asyncio.sleep(0.02)
+        raise AssertionError("there is no trace")
+
+    async def took_lane(self, answer):
+        root = next(span for span in (await self.trace(answer))["spans"] if span["parent_id"] is None)
+        return bool(root["attributes"].get("interlock.lane"))
+
+
+@asynccontextmanager
+async def site(tmp_path, *, on=True, kind="openai", model=MODEL, limits=(), route=None, provider=None):
+    async with fake_upstream() as upstream:
+        up = {"kind": kind, "base_url": upstream.url, "api_key_env": "FAKE_KEY", "models": [model], **(provider or {})}
+        settings = {
+            "gateway": {
+                "providers": {"up": up},
+                "routes": {"r": {"targets": [f"up/{model}"], "retries": 1, "max_output_tokens": 500, **(route or {})}},
+                "breaker": {"failures": 1000},
+            },
+            "cost": {
+                "limits": list(limits),
+                "prices": {"up/*": {"input_per_million": "1", "output_per_million": "2"}},
+            },
+            "server": {"fast_lane": on},
+        }
+        workspace = write_workspace(tmp_path / "w", settings=settings)
+        command = [sys.executable, "-m", "interlock", "--workspace", str(workspace), "keys", "create", "k", "--json"]
+        made = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+        starting = run_server(workspace, environ={"FAKE_KEY": "secret"})
+        server = await asyncio.to_thread(starting.__enter__)
+        try:
+            async with httpx2.AsyncClient(base_url=server.url, timeout=30) as http:
+                yield Site(server, upstream, json.loads(made.stdout)["secret"], http, on)
+        finally:
+            await asyncio.to_thread(starting.__exit__, None, None, None)
+
+
+BOTH = pytest.mark.parametrize("on", [True, False], ids=["lane", "ordinary"])
+
+
+@BOTH
+async def test_answers_ledger_audit_and_span_are_the_same(tmp_path, on):
+    # The ordinary path asks every upstream to stream.
+    reply = (lambda *texts: whole("".join(texts))) if on else streamed
+    async with site(tmp_path, on=on) as s:
+        s.upstream.will(whole() if on else streamed("Hello ✓"))
+        if on:
+            s.upstream.will(streamed("Hello ✓"))
+            await s.warm(stream=True)
+        s.upstream.will(reply("Hel", "lo ✓"))
+        answer = await s.ask(max_tokens=9, temperature=0.5)
+        body = answer.json()
+        assert body["choices"][0]["message"]["content"] == "Hello ✓"
+        assert body["choices"][0]["finish_reason"] == "stop"
+        assert (body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]) == (11, 7)
+        assert body["interlock"]["model"] == f"up/{MODEL}"
+        assert body["interlock"]["cost_usd"] == "0.000025"
+        assert answer.headers["x-interlock-route"] == f"up/{MODEL}"
+        sent = s.upstream.requests[-1]
+        assert sent.path == "/v1/chat/completions"
+        assert sent.headers["authorization"] == "Bearer secret"
+        assert (sent.body["model"], sent.body["max_tokens"], sent.body["temperature"]) == (MODEL, 9, 0.5)
+        assert sent.body["messages"] == MESSAGES
+        assert bool(sent.body.get("stream")) is not on
+
+        found = await s.trace(answer)
+        assert await s.took_lane(answer) is on
+        (row,) = found["ledger"]
+        assert (row["usage"]["input_tokens"], row["usage"]["output_tokens"]) == (11, 7)
+        assert row["cost_usd"] == "0.000025"
+        lines = (await s.http.get("/api/v1/audit")).json()["data"]
+        line = next(line for line in lines if line["trace_id"] == answer.headers["x-interlock-trace-id"])
+        assert (line["action"], line["subject"], line["outcome"]) == ("chat.model", "route/r", "ok")
+        assert line["details"] == {"input_tokens": 11, "output_tokens": 7, "cost_nano_usd": 25_000}
+
+
+@BOTH
+async def test_a_stream_tells_its_usage_to_who_asked_and_to_nobody_else(tmp_path, on):
+    async with site(tmp_path, on=on) as s:
+        s.upstream.will(streamed("Hel", "lo ✓"))
+        await s.warm(stream=True)
+        for wanted in (False, True):
+            options = {"stream_options": {"include_usage": True}} if wanted else {}
+            answer = await s.ask(stream=True, **options)
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+            assert events[-1] == "[DONE]"
+            chunks = [json.loads(event) for event in events[:-1]]
+            texts = [c["choices"][0]["delta"].get("content") or "" for c in chunks if c["choices"]]
+            assert "".join(texts) == "Hello ✓"
+            told = [chunk["usage"]["completion_tokens"] for chunk in chunks if chunk.get("usage")]
+            assert told == ([7] if wanted else [])
+            assert s.upstream.requests[-1].body["stream_options"] == {"include_usage": True}
+            (row,) = (await s.trace(answer))["ledger"]
+            assert (row["usage"]["output_tokens"], row["usage"]["estimated"]) == (7, False)
+            assert await s.took_lane(answer) is on
+
+
+async def test_anthropic_messages_and_embeddings_take_the_lane_too(tmp_path):
+    async with site(tmp_path / "a", kind="anthropic", model="claude-haiku-4-5") as s:
+        wire = AnthropicWire()
+        ask = {"path": "/v1/messages", "max_tokens": 20}
+        s.upstream.will(Reply(wire.answer(["Hel", "lo ✓"])))
+        await s.warm(stream=True, **ask)
+        answer = await s.ask(stream=True, **ask)
+        assert "lo ✓" in answer.text
+        assert "message_stop" in answer.text
+        assert await s.took_lane(answer)
+        (row,) = (await s.trace(answer))["ledger"]
+        assert (row["usage"]["input_tokens"], row["usage"]["output_tokens"]) == (11, 7)
+        assert s.upstream.requests[-1].headers["x-api-key"] == "secret"
+        said = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "yes"}]}
+        s.upstream.will(
+            Reply([json.dumps({**said, "usage": {"input_tokens": 3, "output_tokens": 2}}).encode()], headers=JSON)
+        )
+        answer = await s.ask(**ask)
+        assert answer.json()["content"][0]["text"] == "yes"
+        assert (await s.trace(answer))["ledger"][0]["usage"]["output_tokens"] == 2
+    async with site(tmp_path / "e") as s:
+        vectors = {"object": "list", "data": [{"index": 0, "embedding": [0.5, 1.0]}], "usage": {"prompt_tokens": 4}}
+        s.upstream.will(Reply([json.dumps(vectors).encode()], headers=JSON))
+        for _ in range(8):
+            answer = await s.http.post(
+                "/v1/embeddings",
+                json={"model": f"up/{MODEL}", "input": ["a"]},
+                headers={"authorization": f"Bearer {s.key}"},
+            )
+            if await s.took_lane(answer):
+                break
+            await asyncio.sleep(0.05)
+        assert answer.json()["data"][0]["embedding"] == [0.5, 1.0]
+        found = await s.trace(answer)
+        assert found["ledger"][0]["usage"]["input_tokens"] == 4
+        assert await s.took_lane(answer)
+
+
+@BOTH
+async def test_a_failed_try_is_the_target_s_first_and_is_not_made_twice(tmp_path, on):
+    async with site(tmp_path, on=on) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        s.upstream.will(OpenAIWire().error(500, "server_error", "oh"), streamed("well"))
+        answer = await s.ask(stream=True)
+        assert "well" in answer.text
+        assert len(s.upstream.requests) == 2, "one retry, as the route says"
+        assert len((await s.trace(answer))["ledger"]) == 1
+
+        s.upstream.requests.clear()
+        s.upstream.will(OpenAIWire().error(400, "invalid_request_error", "no"))
+        refused = await s.ask(stream=True)
+        assert (refused.status_code, refused.json()["error"]["type"]) == (400, "invalid_request_error")
+        assert len(s.upstream.requests) == 1, "a request that is wrong is wrong everywhere"
+
+        s.upstream.requests.clear()
+        s.upstream.will(Reply(status=503))
+        failed = await s.ask(stream=True)
+        assert failed.status_code == 502
+        assert len(s.upstream.requests) == 2
+
+
+@BOTH
+async def test_a_stream_that_breaks_off_is_told_and_charged_as_an_estimate(tmp_path, on):
+    async with site(tmp_path, on=on) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        for reply in (
+            streamed("Hel", "lo", then="break off"),
+            Reply([*streamed("Hel", then="end").pieces[:2], OpenAIWire().error_event("server_error", "oh")]),
+        ):
+            s.upstream.will(reply)
+            answer = await s.ask(stream=True)
+            events = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+            assert "error" in json.loads(events[-1]), answer.text
+            assert "Hel" in answer.text
+            (row,) = (await s.trace(answer))["ledger"]
+            assert row["usage"]["estimated"]
+            assert row["outcome"] == "error"
+            assert len(s.upstream.requests) == 1, "a token was sent: nothing is tried again"
+            s.upstream.requests.clear()
+
+
+@BOTH
+async def test_a_client_that_leaves_stops_the_upstream_and_pays_for_what_came(tmp_path, on):
+    async with site(tmp_path, on=on) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        s.upstream.will(streamed("Hel", "lo", then="fall silent"))
+        body = {"model": "route/r", "messages": MESSAGES, "stream": True}
+        headers = {"authorization": f"Bearer {s.key}"}
+        async with s.http.stream("POST", "/v1/chat/completions", json=body, headers=headers) as answer:
+            async for _ in answer.aiter_text():
+                break
+        await asyncio.wait_for(s.upstream.until_idle(), 20)
+        (row,) = (await s.trace(answer))["ledger"]
+        assert (row["outcome"], row["usage"]["estimated"]) == ("cancelled", True)
+
+
+@BOTH
+async def test_a_limit_holds_whatever_path_the_calls_take(tmp_path, on):
+    limits = [{"name": "few", "period": "day", "requests": 10, "per": ["key"]}]
+    async with site(tmp_path, on=on, limits=limits) as s:
+        s.upstream.will(streamed("ok"))
+        answers = [await s.ask(stream=True) for _ in range(14)]
+        assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 4
+        assert len(s.upstream.requests) == 10
+        assert "few" in answers[-1].json()["error"]["message"]
+
+
+async def test_concurrent_calls_cannot_pass_a_budget(tmp_path):
+    # 40 + 2 * 500 microdollars are reserved a call, and 25 are used.
+    limits = [{"name": "money", "period": "month", "money": "0.01"}]
+    async with site(tmp_path, limits=limits, provider={"max_concurrency": 8}) as s:
+        s.upstream.will(streamed("ok"))
+        answers = [a for _ in range(12) for a in await asyncio.gather(*(s.ask(stream=True) for _ in range(40)))]
+        served = [answer for answer in answers if answer.status_code == 200]
+        assert 0 < len(served) == len(s.upstream.requests)
+        assert len(served) * 25 <= 10_000
+        assert {answer.status_code for answer in answers} <= {200, 402, 429}
+
+
+async def test_a_revoked_key_is_refused_at_once(tmp_path):
+    async with site(tmp_path) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        (key,) = (await s.http.get("/api/v1/keys")).json()["data"]
+        assert (await s.http.delete(f"/api/v1/keys/{key['id']}")).status_code in {200, 204}
+        assert (await s.ask(stream=True)).status_code == 401
+
+
+async def test_an_upstream_that_answers_otherwise_than_asked_is_read_the_long_way(tmp_path):
+    async with site(tmp_path) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        # Asked for one object, it streams.
+        answer = await s.ask()
+        assert answer.json()["choices"][0]["message"]["content"] == "ok"
+        assert len(s.upstream.requests) == 2
+        await s.ask()
+        assert len(s.upstream.requests) == 3, "it is remembered for a while"
+
+
+@pytest.mark.parametrize(
+    ("body", "sent"),
+    [
+        ({"max_tokens": 9999}, {"max_tokens": 500}),
+        ({}, {"max_tokens": 500}),
+        ({"temperature": 0.1}, {"temperature": 0.1}),
+    ],
+)
+async def test_the_route_s_limits_reach_the_upstream(tmp_path, body, sent):
+    async with site(tmp_path, route={"temperature": 0.7}) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        said = {"messages": [{"role": "user", "content": 'say "model": "route/r"'}], **body}
+        answer = await s.ask(stream=True, **said)
+        assert await s.took_lane(answer)
+        got = s.upstream.requests[-1].body
+        assert got["model"] == MODEL
+        assert got["messages"] == said["messages"]
+        assert sent.items() <= got.items()
+        assert body.get("temperature", 0.7) == got["temperature"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"n": 2}, 400),
+        ({"temperature": 7}, 400),
+        ({"messages": []}, 400),
+        ({"model": "route/none"}, 404),
+        ({"max_tokens": 0}, 400),
+    ],
+)
+async def test_what_is_wrong_is_refused_as_ever(tmp_path, body, status):
+    async with site(tmp_path) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        refused = await s.ask(**{"stream": True, **body})
+        assert refused.status_code == status
+        assert refused.json()["error"]["message"]
+
+
+async def _raw(s, data, *, until=None, seconds=20):
+    """Send bytes, read until the connection ends or `until` was seen."""
+    host, port = s.server.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(data)
+    got = b""
+    try:
+        async with asyncio.timeout(seconds):
+            while until is None or got.count(until[0]) < until[1]:
+                piece = await reader.read(65536)
+                if not piece:
+                    break
+                got += piece
+    finally:
+        writer.close()
+    return got
+
+
+def _http(s, body, *headers, path="/v1/chat/completions"):
+    raw = json.dumps(body).encode()
+    lines = [f"POST {path} HTTP/1.1", "host: 127.0.0.1", f"authorization: Bearer {s.key}"]
+    lines += ["content-type: application/json", f"content-length: {len(raw)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + raw
+
+
+async def test_pipelined_requests_are_answered_in_order(tmp_path):
+    async with site(tmp_path) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        lane = _http(s, {"model": "route/r", "messages": MESSAGES, "stream": True})
+        models = b"GET /v1/models HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer %b\r\n\r\n" % s.key.encode()
+        got = await _raw(s, lane + models + lane, until=(b"[DONE]", 2))
+        first, second, third = (got.index(b"[DONE]"), got.index(b'"object":"list"'), got.rindex(b"[DONE]"))
+        assert first < second < third
+        assert got.count(b"HTTP/1.1 200 OK") == 3
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "content-length: 5\r\ncontent-length: 6",
+        "content-length: 5\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ntransfer-encoding: identity",
+        "transfer-encoding: xchunked",
+        "content-length: +5",
+        "content-length: 5 5",
+        "content-length : 5",
+        "x: a\r\n b: c\r\ncontent-length: 5",
+        "content-length: 5\r\nx\x00y: z",
+    ],
+)
+async def test_a_request_that_two_readers_could_read_differently_reaches_nobody(tmp_path_factory, head, hostile):
+    s = hostile
+    s.upstream.requests.clear()
+    smuggled = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {s.key}\r\n"
+    body = b"0\r\n\r\n" + _http(s, {"model": "route/r", "messages": MESSAGES, "stream": True})
+    got = await _raw(s, f"{smuggled}{head}\r\n\r\n".encode("latin-1") + body, until=(b"\r\n\r\n", 1))
+    assert got.startswith(b"HTTP/1.1 400"), got[:200]
+    await asyncio.sleep(0.05)
+    assert s.upstream.requests == []
+
+
+@pytest.fixture
+async def hostile(tmp_path):
+    async with site(tmp_path) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        yield s
+
+
+async def test_bounds_of_a_head(hostile):
+    many = b"GET / HTTP/1.1\r\nhost: x\r\n" + b"x: y\r\n" * 200 + b"\r\n"
+    large = b"GET / HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 70_000 + b"\r\n\r\n"
+    address = b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n"
+    for data in (many, large, address):
+        assert (await _raw(hostile, data)).startswith(b"HTTP/1.1 431")
+    assert (await hostile.ask(stream=True)).status_code == 200
+
+
+async def test_a_body_that_is_no_utf_8_or_no_json_is_refused(hostile):
+    for raw in (b'{"model": "route/r", "messages": [{"role": "user", "content": "\xff\xfe"}]}', b"{", b"[]", b"\x00"):
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {hostile.key}\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(raw)}\r\nconnection: close\r\n\r\n"
+        assert b" 400 " in (await _raw(hostile, head.encode() + raw)).split(b"\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply([b"data: {not json\n\n", *sse("[DONE]")]),
+        Reply([b"data: " + b"x" * 9_000_000]),
+        Reply([b'{"usage": '], headers=JSON),
+        Reply([b"{}"], headers=JSON, length=50),
+        Reply([b"{}"], headers={**JSON, "content-encoding": "gzip"}),
+        Reply([b"<html>"], headers={"content-type": "text/html"}),
+        Reply([], silent_first=False, then="break off"),
+    ],
+    ids=["no json", "no end", "half", "short", "packed", "html", "cut"],
+)
+async def test_an_upstream_that_misbehaves_harms_nobody_else(hostile, reply):
+    hostile.upstream.will(reply)
+    for stream in (True, False):
+        answer = await hostile.ask(stream=stream)
+        assert answer.status_code == 502 or "error" in answer.text or "[DONE]" in answer.text
+    hostile.upstream.will(streamed("still here"))
+    assert "still here" in (await hostile.ask(stream=True)).text
+
+
+async def test_a_chunk_of_ten_megabytes_passes(hostile):
+    big = whole("x" * 10_000_000)
+    hostile.upstream.will(big)
+    answer = await hostile.ask()
+    assert answer.status_code == 200, answer.text[:500]
+    assert len(answer.json()["choices"][0]["message"]["content"]) == 10_000_000
+
+
+async def test_two_thousand_streams_at_once(hostile):
+    """Slow ones, all open together, and every one of them whole."""
+    hostile.upstream.will(streamed(*(f"t{n} " for n in range(5))))
+    body = _http(hostile, {"model": "route/r", "messages": MESSAGES, "stream": True})
+    answers = await asyncio.gather(*(_raw(hostile, body, until=(b"[DONE]", 1), seconds=120) for _ in range(2000)))
+    assert sum(b"t4 " in answer and b"[DONE]" in answer for answer in answers) == 2000
