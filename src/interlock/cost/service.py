@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import anyio
 
 from interlock.core.clock import now
-from interlock.core.context import Context
+from interlock.core.context import Charged, Context
 from interlock.core.errors import Blocked, Unavailable
 from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
@@ -21,9 +21,10 @@ from interlock.core.money import Money
 from interlock.core.ports import Admitted
 from interlock.core.release import Release
 from interlock.cost import store
-from interlock.cost.admission import Admission, Demand, LimitUse, Reservation
+from interlock.cost.admission import Admission, Demand, LimitUse, Reservation, quota_headers
+from interlock.cost.counters import Counter
 from interlock.cost.journal import Dropped, Journal, Leased, Reserved, Settled
-from interlock.cost.limits import LimitRule, Subject
+from interlock.cost.limits import Subject
 from interlock.cost.prices import Prices
 from interlock.cost.types import LedgerEntry, Outcome, Spend
 from interlock.stores.sql.base import Sql
@@ -177,9 +178,13 @@ class Costs:
         self.prices = prices
         self.admission = admission
 
-    def start(self) -> None:
-        """Begin returning idle leases and rotating the journal. Needs a running loop."""
-        self._tidier = asyncio.ensure_future(self._tidy_now_and_then())
+    def start(self, *also: Callable[[], Awaitable[None]]) -> None:
+        """Begin returning idle leases and rotating the journal, every two seconds. Needs a running loop.
+
+        Args:
+            also: done in the same rhythm, e.g. looking for rules that somebody changed.
+        """
+        self._tidier = asyncio.ensure_future(self._tidy_now_and_then((self.tidy, *also)))
 
     @property
     def waiting(self) -> int:
@@ -236,9 +241,14 @@ class Costs:
         ctx = bill.ctx
         money = self.prices.price(provider, model, estimate)
         subject = bill.subject(provider, model)
-        reservation = await self.admission.reserve(subject, Demand(estimate.total_tokens, money), counted=bill._counted)
+        met: list[Counter] = []
+        if self.admission.rules(ctx.tenant):
+            ctx.notices.quota = lambda: quota_headers(met, self.admission.now())
+        reservation = await self.admission.reserve(
+            subject, Demand(estimate.total_tokens, money), counted=bill._counted, met=met
+        )
         for name in reservation.near:
-            bill.near[name] = None
+            bill.near[name] = ctx.notices.near[name] = None
         record = Reserved(
             id=new_id("led"),
             at_ns=int(self._clock().timestamp() * 1e9),
@@ -279,6 +289,14 @@ class Costs:
                 price.source,
             )
         )
+        opened.bill.ctx.notices.charged.append(
+            Charged(
+                f"{record.provider}/{record.model}",
+                usage.input_tokens,
+                usage.output_tokens,
+                None if price.cost is None else price.cost.nano,
+            )
+        )
         del self._open[record.id]
         self.admission.settle(opened.reservation, Demand(usage.total_tokens, price.cost))
         return entry_of(record, usage, price.cost, price.source, "ok")
@@ -314,13 +332,14 @@ class Costs:
         while self._pending:
             await self._store_pending()
 
-    async def _tidy_now_and_then(self) -> None:
+    async def _tidy_now_and_then(self, chores: Sequence[Callable[[], Awaitable[None]]]) -> None:
         while True:
             await asyncio.sleep(_TIDY_EVERY_S)
-            try:
-                await self.tidy()
-            except Exception as error:  # noqa: BLE001 - a border: the next round tries again
-                _log.warning("idle leases of limits were not returned: %s", type(error).__name__)
+            for chore in chores:
+                try:
+                    await chore()
+                except Exception as error:  # noqa: BLE001 - a border: the next round tries again
+                    _log.warning("leases or rules of limits were not looked after: %s", type(error).__name__)
 
     async def tidy(self) -> None:
         """Return idle leases; begin a new journal file when the present one has grown."""
@@ -370,11 +389,6 @@ class Costs:
     async def limit_use(self, ctx: Context) -> Sequence[LimitUse]:
         """How far each limit of the tenant is used now."""
         return await self.admission.use(ctx.tenant)
-
-    async def load_rules(self, tenant: TenantId) -> None:
-        """Read the run-time rules of a tenant."""
-        specs = await self._sql.read(lambda conn: store.rules(conn, tenant))
-        self.admission.use_rules(tenant, [LimitRule.model_validate(spec) for spec in specs])
 
 
 def entry_of(record: Reserved, usage: Usage, cost: Money | None, price: str, outcome: Outcome) -> LedgerEntry:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -35,8 +35,8 @@ from interlock.gateway.health import Health
 from interlock.gateway.ports import Provider, ProviderDeps, Warmable
 from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.profiles import profile
-from interlock.gateway.routing import Conditions, Facts, Plan, need_of, plan
-from interlock.gateway.settings import GatewaySettings
+from interlock.gateway.routing import Conditions, Facts, Need, Plan, need_of, plan
+from interlock.gateway.settings import GatewaySettings, ProviderSettings
 from interlock.gateway.types import ModelProfile, RouteSpec, Target
 
 __all__ = ["Embeddings", "Gateway", "Served", "collect"]
@@ -72,7 +72,73 @@ class Gateway:
         self._settings = settings
         self._deps = deps
         self._facts = Facts(settings.approvals, settings.must_be_approved, prices)
-        self._attempts = Attempts(settings, self._open, time.monotonic)
+        self._attempts = Attempts(settings, self._opener(settings), time.monotonic)
+        self._held: dict[int, int] = {}
+        """How many calls are under way that began in a generation."""
+        self._retired: list[tuple[int, Attempts]] = []
+        """Attempts that no new call uses, with the generation that came after them."""
+        self._closing: set[asyncio.Task[None]] = set()
+        self.generation = 0
+        """Grows with every `reload`."""
+
+    @property
+    def settings(self) -> GatewaySettings:
+        """As they hold now."""
+        return self._settings
+
+    @property
+    def facts(self) -> Facts:
+        """What plans are made from, besides the request."""
+        return self._facts
+
+    @property
+    def attempts(self) -> Attempts:
+        """What calls share: turns, health, retry budgets."""
+        return self._attempts
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keeps every provider that is in use now open until the block ends, whatever is reloaded meanwhile."""
+        began = self.generation
+        self._held[began] = self._held.get(began, 0) + 1
+        try:
+            yield
+        finally:
+            self._held[began] -= 1
+            if self._retired:
+                self._close_retired()
+
+    def reload(self, settings: GatewaySettings) -> None:
+        """Serve new calls by `settings`; calls under way end with what they began with.
+
+        A provider whose entry did not change keeps its connections, its queue and what is known of its health. The
+        others are closed once the calls that may use them have ended. `settings` should have been checked
+        (:func:`interlock.gateway.checking.check`).
+        """
+        kept = {name for name, entry in settings.providers.items() if self._settings.providers.get(name) == entry}
+        old = self._attempts
+        self._settings = settings
+        self._facts = replace(self._facts, register=settings.approvals, must_be_approved=settings.must_be_approved)
+        self._attempts = old.following(settings, self._opener(settings), kept)
+        self.generation += 1
+        self._retired.append((self.generation, old))
+        self._close_retired()
+
+    def _close_retired(self) -> None:
+        oldest = min((generation for generation, calls in self._held.items() if calls), default=self.generation)
+        self._held = {generation: calls for generation, calls in self._held.items() if calls}
+        done = [attempts for generation, attempts in self._retired if generation <= oldest]
+        self._retired = [entry for entry in self._retired if entry[0] > oldest]
+        used = {
+            id(provider)
+            for attempts in (self._attempts, *(a for _, a in self._retired))
+            for provider in attempts.opened.values()
+        }
+        unused = {id(p): p for attempts in done for p in attempts.opened.values() if id(p) not in used}
+        for provider in unused.values():
+            task = asyncio.ensure_future(provider.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     @property
     def provider_names(self) -> list[str]:
@@ -130,8 +196,20 @@ class Gateway:
         """Providers that are in use."""
         return self._attempts.opened
 
-    def _open(self, name: str) -> Provider:
-        settings = self._settings.providers[name]
+    def _opener(self, settings: GatewaySettings) -> Callable[[str], Provider]:
+        """Opens providers by these settings, whichever hold by then: a call ends with those it began with."""
+
+        def open_provider(name: str) -> Provider:
+            entry = settings.providers[name]
+            return PROVIDERS.get(entry.kind)(name, entry, self._deps)
+
+        return open_provider
+
+    def build(self, name: str, settings: ProviderSettings) -> Provider:
+        """A provider by other settings than those that hold, for checking them; the caller closes it.
+
+        Raises: Misconfigured, InvalidInput, MissingExtra.
+        """
         return PROVIDERS.get(settings.kind)(name, settings, self._deps)
 
     @property
@@ -149,11 +227,31 @@ class Gateway:
         last_resort: bool = False,
     ) -> Plan:
         """Which targets would be tried for a request now, and why not the others."""
+        return self.plan_for(
+            need_of(request, route),
+            route,
+            ctx=ctx,
+            regions=request.regions,
+            pressure=pressure,
+            last_resort=last_resort,
+        )
+
+    def plan_for(
+        self,
+        need: Need,
+        route: RouteSpec,
+        *,
+        ctx: Context,
+        regions: Sequence[str] = (),
+        pressure: float = 0.0,
+        last_resort: bool = False,
+    ) -> Plan:
+        """As `plan`, for what a request would need."""
         unit = "" if route.sticky == "none" else _sticky_unit(ctx, route.sticky)
-        residency = (tuple(self._settings.residency.get(ctx.tenant, ())), request.regions)
+        residency = (tuple(self._settings.residency.get(ctx.tenant, ())), tuple(regions))
         return plan(
             route,
-            need_of(request, route),
+            need,
             self.health,
             self._facts,
             conditions=Conditions(residency, pressure),
@@ -187,22 +285,23 @@ class Gateway:
         ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
         served.decision.strategy = route.strategy
         call = Call(self._attempts, request, route, served=served, meter=meter, sleep=self._sleep)
-        try:
-            planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure())
-            async with aclosing(call.run(ctx, planned)) as events:
+        with self.hold():
+            try:
+                planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure())
+                async with aclosing(call.run(ctx, planned)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except InterlockError as error:
+                if call.began or "smaller" not in route.degrade or ctx.deadline.remaining_s() <= 0:
+                    raise
+                failed = error
+            smaller = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=True)
+            if not smaller.order:
+                raise failed
+            async with aclosing(call.run(ctx, smaller)) as events:
                 async for event in events:
                     yield event
-            return
-        except InterlockError as error:
-            if call.began or "smaller" not in route.degrade or ctx.deadline.remaining_s() <= 0:
-                raise
-            failed = error
-        smaller = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=True)
-        if not smaller.order:
-            raise failed
-        async with aclosing(call.run(ctx, smaller)) as events:
-            async for event in events:
-                yield event
 
     async def complete(
         self,
@@ -221,6 +320,10 @@ class Gateway:
 
         The space of a vector belongs to its model, so a route of several models is for mirrors of one model.
         """
+        with self.hold():
+            return await self._embed(ctx, model, texts, meter)
+
+    async def _embed(self, ctx: Context, model: str, texts: Sequence[str], meter: Meter | None) -> Embeddings:
         route = self.route(model)
         last: InterlockError | None = None
         for name in route.targets:
@@ -301,6 +404,10 @@ class Gateway:
 
     async def close(self) -> None:
         """Close every provider that was used."""
+        await asyncio.gather(*self._closing)
+        for _, attempts in self._retired:
+            await attempts.close(but=self._attempts.opened)
+        self._retired.clear()
         await self._attempts.close()
 
 
