@@ -29,7 +29,7 @@ from interlock.gateway.checking import Problem, check, targets_of
 from interlock.gateway.settings import GatewaySettings
 from interlock.gateway.types import RouteSpec, Target
 
-__all__ = ["Accepted", "Configuration", "Reloaded", "history_of"]
+__all__ = ["Accepted", "Configuration", "Reloaded", "history_of", "write_whole"]
 
 _log = logging.getLogger("interlock.config")
 _KEPT = 20
@@ -154,7 +154,7 @@ class Configuration:
                 await self._told(ctx, error.code, {"field": error.param or ""})
                 raise
             if text is not None:
-                _write(self.workspace.root / FILE, text)
+                write_whole(self.workspace.root / FILE, text)
             done = self._apply(wanted)
             await self._told(ctx, "ok", {"generation": done.generation, "changed": len(done.changed)})
             self.accept(str(ctx.principal.id))
@@ -186,20 +186,20 @@ class Configuration:
         """Keep the present `interlock.yaml` in the history, unless it is the newest one there."""
         text = (self.workspace.root / FILE).read_text("utf-8")
         digest = hashlib.sha256(text.encode()).hexdigest()
-        known = history_of(self.workspace)
+        known = history_of(self.workspace.data)
         if known and known[0].digest == digest:
             return
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = known[0].number + 1 if known else 1
         entry = {"number": number, "at": now().isoformat(), "by": by, "digest": digest, "text": text}
-        _write(self._folder / f"{number:06d}.json", json.dumps(entry))
+        write_whole(self._folder / f"{number:06d}.json", json.dumps(entry))
         for old in known[_KEPT - 1 :]:
             (self._folder / f"{old.number:06d}.json").unlink(missing_ok=True)
 
     def history(self, ctx: Context) -> list[Accepted]:
         """Accepted configurations, newest first. Raises: Forbidden."""
         self._require(ctx)
-        return history_of(self.workspace)
+        return history_of(self.workspace.data)
 
     async def rollback(self, ctx: Context, number: int | None = None) -> Reloaded:
         """Make an earlier configuration the present one: `interlock.yaml` is written anew and reloaded.
@@ -246,10 +246,10 @@ class Configuration:
         )
 
 
-def history_of(workspace: Workspace) -> list[Accepted]:
-    """Accepted configurations of a workspace, newest first; also when its present one is broken."""
+def history_of(data: Path) -> list[Accepted]:
+    """Accepted configurations of the workspace with this data folder, newest first; also when its file is broken."""
     found = []
-    for path in sorted((workspace.data / "config").glob("[0-9]*.json"), reverse=True):
+    for path in sorted((data / "config").glob("[0-9]*.json"), reverse=True):
         raw = json.loads(path.read_text("utf-8"))
         at = datetime.fromisoformat(raw["at"])
         found.append(Accepted(raw["number"], at, raw["by"], raw["digest"], raw["text"]))
@@ -266,8 +266,8 @@ def _refused(problems: list[Problem]) -> Misconfigured:
     )
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all, with the rights it had."""
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with open(beside, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:

@@ -15,7 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from interlock.app import App
 from interlock.core.errors import InterlockError
 from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
-from interlock.server import admin, batches, gateway, google, health, media, responses
+from interlock.server import admin, batches, gateway, google, health, media, operations, responses
+from interlock.server.access_log import AccessLine, AccessLog
+from interlock.server.metrics import GatewayCollector
 
 __all__ = ["build_asgi"]
 
@@ -24,11 +26,17 @@ _log = logging.getLogger("interlock.access")
 
 def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
     """The application over a running App; `extra` are the routes of other faces (the console)."""
+    wanted = app.workspace.settings.server.access_log
+    access_log = AccessLog(str(app.workspace.path(wanted)) if wanted != "-" else "-") if wanted else None
 
     @asynccontextmanager
     async def lifespan(asgi: Starlette) -> AsyncIterator[None]:
+        if access_log is not None:
+            access_log.start()
         yield
         asgi.state.stopping = True
+        if access_log is not None:
+            access_log.close()
 
     asgi = Starlette(
         routes=[
@@ -38,6 +46,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *media.routes,
             *batches.routes,
             *admin.routes,
+            *operations.routes,
             *health.routes,
             *extra,
         ],
@@ -47,15 +56,20 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
     asgi.state.interlock = app
     asgi.state.stopping = False
     asgi.state.metrics = CollectorRegistry()
-    asgi.add_middleware(_Observed, registry=asgi.state.metrics, app_state=app)
+    asgi.state.metrics.register(GatewayCollector(app))
+    asgi.state.access_log = access_log
+    asgi.add_middleware(_Observed, registry=asgi.state.metrics, app_state=app, access_log=access_log)
     return asgi
 
 
 class _Observed:
     """Counts, times and logs every request; adds headers that keep browsers honest."""
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry, app_state: App) -> None:
+    def __init__(
+        self, app: ASGIApp, registry: CollectorRegistry, app_state: App, access_log: AccessLog | None = None
+    ) -> None:
         self._app = app
+        self._access_log = access_log
         self._requests = Counter(
             "interlock_http_requests", "HTTP requests", ["method", "family", "status"], registry=registry
         )
@@ -67,6 +81,11 @@ class _Observed:
         dropped.set_function(lambda: app_state.parts.observe.dropped)
         waiting = Gauge("interlock_audit_waiting", "Audit lines not yet committed", registry=registry)
         waiting.set_function(lambda: app_state.parts.governance.waiting)
+        if access_log is not None:
+            lost = Gauge(
+                "interlock_access_log_dropped", "Access log lines that could not be written", registry=registry
+            )
+            lost.set_function(lambda: access_log.dropped)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -96,6 +115,19 @@ class _Observed:
             self._requests.labels(scope["method"], family, str(status)).inc()
             self._seconds.labels(family).observe(seconds)
             _log.info("%s %s %s %.1f ms", scope["method"], scope["path"], status, seconds * 1000)
+            if self._access_log is not None:
+                state = scope.get("state", {})
+                self._access_log.add(
+                    AccessLine(
+                        time.time() - seconds,
+                        scope["method"],
+                        scope["path"],
+                        status,
+                        seconds,
+                        state.get("caller"),
+                        state.get("request_id", ""),
+                    )
+                )
 
 
 def _family(path: str) -> str:
@@ -124,6 +156,23 @@ _FAMILIES = (
     "/v1/batches",
     *(
         f"/api/v1/{n}"
-        for n in ("traces", "apps", "documents", "keys", "collections", "jobs", "spend", "audit", "version")
+        for n in (
+            "traces",
+            "apps",
+            "documents",
+            "keys",
+            "collections",
+            "jobs",
+            "spend",
+            "audit",
+            "version",
+            "limits",
+            "budgets",
+            "limit-use",
+            "routes",
+            "providers",
+            "provider-register",
+            "config",
+        )
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvicorn
 from starlette.applications import Starlette
@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from interlock.app import App
 from interlock.core.errors import Misconfigured
 from interlock.server.asgi import build_asgi
+from interlock.server.reloading import Reloader
 
 __all__ = ["serve"]
 
@@ -71,7 +72,16 @@ async def serve(
         proxy_headers=False,
     )
     server = _Server(config, asgi)
-    async with _announcing(server, host, on_ready):
+    async with AsyncExitStack() as stack:
+        reloader = Reloader(app, server)
+
+        def ready(url: str) -> None:
+            # Signals are taken before anybody is told where to send them.
+            stack.enter_context(reloader.listening(url))
+            if on_ready is not None:
+                on_ready(url)
+
+        await stack.enter_async_context(_announcing(server, host, ready))
         try:
             await server.serve()
         except SystemExit as error:
