@@ -165,8 +165,7 @@ class Admission:
                 if measure == "requests" and counter.name in counted:
                     continue
                 if measure == "money" and demand.money is None and rule.unpriced == "refuse" and rule.mode == "hard":
-                    self.release(taken)
-                    self.refused["money"] = self.refused.get("money", 0) + 1
+                    self._refuse(taken, counted, measure)
                     raise _unpriced(rule, subject)
                 amount = demand.of(measure)
                 refused = await counter.take(amount, at)
@@ -177,8 +176,7 @@ class Admission:
                     near.append(rule.name)
                     self.warned[measure] = self.warned.get(measure, 0) + 1
                 elif refused is not None:
-                    self.release(taken)
-                    self.refused[measure] = self.refused.get(measure, 0) + 1
+                    self._refuse(taken, counted, measure)
                     raise _error(refused, scope)
                 taken.append((counter, counter.slot, amount))
                 if refused is None and counter.is_near:
@@ -186,6 +184,12 @@ class Admission:
                     self.warned[measure] = self.warned.get(measure, 0) + 1
         counted.update(counter.name for counter, _, _ in taken if counter.measure == "requests")
         return Reservation(taken, tuple(dict.fromkeys(near)))
+
+    def _refuse(self, taken: Sequence[tuple[Counter, int, int]], counted: set[str], measure: Measure) -> None:
+        self.release(taken)
+        self.refused[measure] = self.refused.get(measure, 0) + 1
+        # It was asked for, and its next try at another target is the same request.
+        counted.update(counter.name for counter, _, _ in taken if counter.measure == "requests")
 
     async def short(self, subject: Subject, demand: Demand) -> list[str]:
         """Names of the hard rules that would refuse a try now. Takes nothing."""

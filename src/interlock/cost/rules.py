@@ -28,6 +28,10 @@ _log = logging.getLogger("interlock.cost")
 MAY_SEE = (Role.VIEWER, Role.REVIEWER, Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
 MAY_CHANGE = (Role.OPERATOR,)
 _MOST = 1000
+_WRITTEN = {
+    "name": "a name is 1 to 128 letters, digits and _ . : - and begins with a letter or a digit",
+    "money": "an amount of US dollars, as 50 or 0.25",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def read_rule(values: Mapping[str, object]) -> LimitRule:
         # What is wrong with the whole is about its time or about its figures.
         whole = "window" if "window" in first["msg"] else "requests"
         name = ".".join(str(step) for step in first["loc"]) or whole
-        said = first["msg"].removeprefix("Value error, ")
+        said = _WRITTEN.get(name) or first["msg"].removeprefix("Value error, ")
         raise InvalidInput(f"{name}: {said}", param=name, hint="see docs/how-to/limits.md") from error
 
 
