@@ -141,7 +141,7 @@ async def test_headers_tell_of_the_tightest_hard_limit_also_when_it_refuses(tmp_
         headers = ctx.notices.quota()
         assert headers["x-ratelimit-limit-requests"] == "3"
         assert headers["x-ratelimit-remaining-requests"] == "2"
-        assert headers["x-ratelimit-reset-requests"] == "60s"
+        assert headers["x-ratelimit-reset-requests"] == "64s"
         assert headers["x-ratelimit-limit-tokens"] == "500"
         assert headers["x-ratelimit-remaining-tokens"] == "480"
         assert headers["x-ratelimit-reset-tokens"] == f"{86_400 - int(START) % 86_400}s"

@@ -162,6 +162,8 @@ class Admission:
             scope = rule.scope(subject)
             for measure in rule.measures:
                 counter = self._counter(subject.tenant, rule, measure, scope)
+                if met is not None:
+                    met.append(counter)
                 if measure == "requests" and counter.name in counted:
                     continue
                 if measure == "money" and demand.money is None and rule.unpriced == "refuse" and rule.mode == "hard":
@@ -169,8 +171,6 @@ class Admission:
                     raise _unpriced(rule, subject)
                 amount = demand.of(measure)
                 refused = await counter.take(amount, at)
-                if met is not None:
-                    met.append(counter)
                 if refused is not None and rule.mode == "soft":
                     counter.free -= amount
                     near.append(rule.name)

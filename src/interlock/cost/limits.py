@@ -203,7 +203,7 @@ class LimitRule(BaseModel):
     def reset_s(self, at: float) -> float | None:
         """Seconds until nothing that was used by now counts any more; None: never."""
         if self.window is not None:
-            return float(window_seconds(self.window))
+            return (self.slot(at).number + SPAN) * self.slot_s - at
         ends_at = self.slot(at).ends_at
         return None if ends_at == float("inf") else ends_at - at
 
