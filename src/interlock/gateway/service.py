@@ -356,7 +356,8 @@ class Gateway:
         """Raise NotFound when the provider of ``provider/model`` lists models and this one is not among them."""
         target = self.target(model)
         try:
-            listed = await self.provider(target.provider).models()
+            with self.hold():
+                listed = await self.provider(target.provider).models()
         except InterlockError:
             # Whether it exists cannot be known now; asking it will tell.
             return
@@ -371,9 +372,13 @@ class Gateway:
     async def models(self) -> list[str]:
         """Everything that can be asked for: routes, then ``provider/model`` of each provider that answers."""
         names = [f"route/{name}" for name in self._settings.routes]
-        for provider in self._settings.providers:
+        for provider in list(self._settings.providers):
+            if provider not in self._settings.providers:
+                # A reload took it away while another one was asked.
+                continue
             try:
-                names += [str(Target(provider, model)) for model in await self.provider(provider).models()]
+                with self.hold():
+                    names += [str(Target(provider, model)) for model in await self.provider(provider).models()]
             except InterlockError:
                 # A provider that is down lists nothing; `doctor` and the console say why.
                 continue
@@ -400,7 +405,8 @@ class Gateway:
         """Models of one provider. Raises whatever it raises: for `doctor` and the console."""
         if provider not in self._settings.providers:
             raise NotFound(f"no provider named {provider!r}", hint=_near(provider, self.provider_names, "providers"))
-        return await self.provider(provider).models()
+        with self.hold():
+            return await self.provider(provider).models()
 
     async def close(self) -> None:
         """Close every provider that was used."""
