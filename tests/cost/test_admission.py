@@ -159,8 +159,7 @@ async def test_without_limits_nothing_is_told(tmp_path):
         async with costs.reserve(ctx, None) as bill:
             await bill.add("m", "x", Usage(1, 1))
         assert ctx.notices.quota is None
-        (charged,) = ctx.notices.charged
-        assert (charged.target, charged.input_tokens, charged.cost_nano) == ("m/x", 1, Money.of(2).nano)
+        assert (ctx.notices.target, ctx.notices.input_tokens, ctx.notices.cost_nano) == ("m/x", 1, Money.of(2).nano)
 
 
 async def test_what_would_refuse_is_told_without_taking_anything(tmp_path):

@@ -348,6 +348,7 @@ def test_a_last_day_that_is_near_warns_in_the_register_and_one_that_passed_refus
         "a/a": {"deprecated_on": "2026-12-01"},
         "b/b": {"deprecated_on": "2026-11-22"},
         "c/*": {},
+        "e/*": {"regions": ["eu"]},
     }
     settings = GatewaySettings(
         providers={"c": ProviderSettings(kind="scripted", models=["m"])},
@@ -361,4 +362,5 @@ def test_a_last_day_that_is_near_warns_in_the_register_and_one_that_passed_refus
         "b": ("ended", ("route/r",)),
         "c/m": ("approved", ()),
         "d/n": ("refused", ("route/r",)),
+        "e/*": ("approved", ()),
     }

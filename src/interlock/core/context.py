@@ -14,7 +14,7 @@ from interlock.core.errors import Forbidden, InterlockError
 from interlock.core.ids import KeyId, PrincipalId, SpanId, TenantId, TraceId, new_id, new_span_id, new_trace_id
 from interlock.core.trace import AttributeValue, NullSink, Span, SpanSink
 
-__all__ = ["PUBLIC", "ROLE_ORDER", "Charged", "Context", "EndUser", "Notices", "OpenSpan", "Principal", "Role"]
+__all__ = ["PUBLIC", "ROLE_ORDER", "Context", "EndUser", "Notices", "OpenSpan", "Principal", "Role"]
 
 PUBLIC = "public"
 """The one reader everybody has. A document readable by nobody lists no readers at all."""
@@ -59,17 +59,6 @@ class EndUser:
     purpose: str | None = None
 
 
-class Charged(NamedTuple):
-    """One served model call of a request."""
-
-    target: str
-    """``provider/model``."""
-    input_tokens: int
-    output_tokens: int
-    cost_nano: int | None
-    """Nano-dollars; None when unpriced."""
-
-
 @dataclass(slots=True)
 class Notices:
     """What parts tell the face about one request: for the head of its answer and its line in the access log."""
@@ -80,7 +69,19 @@ class Notices:
     """Names of limits that are past their warning line, in the order they were met."""
     quota: Callable[[], Mapping[str, str]] | None = None
     """Gives ``x-ratelimit-…`` headers about the tightest limits of the request's latest try."""
-    charged: list[Charged] = field(default_factory=list)
+    target: str = ""
+    """``provider/model`` that served last; empty when none did."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nano: int | None = 0
+    """Nano-dollars of all calls that served; None when one of them is unpriced."""
+
+    def charge(self, target: str, input_tokens: int, output_tokens: int, cost_nano: int | None) -> None:
+        """Add one served call."""
+        self.target = target
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+        self.cost_nano = None if cost_nano is None or self.cost_nano is None else self.cost_nano + cost_nano
 
 
 class OpenSpan(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import anyio
 
 from interlock.core.clock import now
-from interlock.core.context import Charged, Context
+from interlock.core.context import Context
 from interlock.core.errors import Blocked, Unavailable
 from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
@@ -289,14 +289,9 @@ class Costs:
                 price.source,
             )
         )
-        opened.bill.ctx.notices.charged.append(
-            Charged(
-                f"{record.provider}/{record.model}",
-                usage.input_tokens,
-                usage.output_tokens,
-                None if price.cost is None else price.cost.nano,
-            )
-        )
+        cost_nano = None if price.cost is None else price.cost.nano
+        target = f"{record.provider}/{record.model}"
+        opened.bill.ctx.notices.charge(target, usage.input_tokens, usage.output_tokens, cost_nano)
         del self._open[record.id]
         self.admission.settle(opened.reservation, Demand(usage.total_tokens, price.cost))
         return entry_of(record, usage, price.cost, price.source, "ok")

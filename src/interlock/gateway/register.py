@@ -33,7 +33,7 @@ class Registered:
 
 
 def register(settings: GatewaySettings, today: date, *, apps: Iterable[tuple[str, RouteSpec]] = ()) -> list[Registered]:
-    """Every target that is configured or named by a route, in the order of their names.
+    """Every target that is configured or named by a route, by name, then entries of the register that none goes by.
 
     Args:
         apps: ``app/NAME`` and its route.
@@ -46,10 +46,11 @@ def register(settings: GatewaySettings, today: date, *, apps: Iterable[tuple[str
             owners = used.setdefault(_full(target), [])
             if owner not in owners:
                 owners.append(owner)
-    for pattern in settings.approvals:
-        if "*" not in pattern and "?" not in pattern and "[" not in pattern:
-            used.setdefault(pattern, [])
-    return [_registered(name, tuple(owners), settings, today) for name, owners in sorted(used.items())]
+    rows = [_registered(name, tuple(owners), settings, today) for name, owners in sorted(used.items())]
+    # Entries that no known target goes by are told as they are written.
+    told = {id(row.approval) for row in rows}
+    patterns = sorted(name for name, entry in settings.approvals.items() if id(entry) not in told)
+    return rows + [_judged(name, settings.approvals[name], (), today) for name in patterns]
 
 
 def _full(name: str) -> str:
@@ -65,6 +66,10 @@ def _registered(name: str, owners: tuple[str, ...], settings: GatewaySettings, t
         if settings.must_be_approved:
             return Registered(shown, None, "refused", "it is not in gateway.approvals", owners)
         return Registered(shown, None, "unregistered", "it is not in gateway.approvals", owners)
+    return _judged(shown, approval, owners, today)
+
+
+def _judged(shown: str, approval: Approval, owners: tuple[str, ...], today: date) -> Registered:
     ends = approval.deprecated_on
     if ends is not None and today >= ends:
         return Registered(shown, approval, "ended", f"it is out of use since {ends.isoformat()}", owners)

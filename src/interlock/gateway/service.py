@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -96,17 +96,9 @@ class Gateway:
         """What calls share: turns, health, retry budgets."""
         return self._attempts
 
-    @contextmanager
-    def hold(self) -> Iterator[None]:
+    def hold(self) -> AbstractContextManager[None]:
         """Keeps every provider that is in use now open until the block ends, whatever is reloaded meanwhile."""
-        began = self.generation
-        self._held[began] = self._held.get(began, 0) + 1
-        try:
-            yield
-        finally:
-            self._held[began] -= 1
-            if self._retired:
-                self._close_retired()
+        return _Hold(self, self.generation)
 
     def reload(self, settings: GatewaySettings) -> None:
         """Serve new calls by `settings`; calls under way end with what they began with.
@@ -415,6 +407,25 @@ class Gateway:
             await attempts.close(but=self._attempts.opened)
         self._retired.clear()
         await self._attempts.close()
+
+
+class _Hold(AbstractContextManager[None]):
+    """One call under way. A class, because every call pays for it."""
+
+    __slots__ = ("_began", "_gateway")
+
+    def __init__(self, gateway: Gateway, began: int) -> None:
+        self._gateway = gateway
+        self._began = began
+
+    def __enter__(self) -> None:
+        held = self._gateway._held
+        held[self._began] = held.get(self._began, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._gateway._held[self._began] -= 1
+        if self._gateway._retired:
+            self._gateway._close_retired()
 
 
 async def collect(events: AsyncGenerator[ChatEvent, None]) -> ChatResult:

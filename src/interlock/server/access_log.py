@@ -131,17 +131,15 @@ def _written(line: AccessLine) -> str:
     }
     caller = line.caller
     if caller is not None:
-        charged = caller.notices.charged
-        costs = [one.cost_nano for one in charged]
-        cost = None if None in costs else Money(sum(cost for cost in costs if cost is not None))
+        told = caller.notices
         fields |= {
             "trace_id": caller.trace_id,
             "tenant": caller.tenant,
             "key": caller.principal.key_id or caller.principal.id,
-            "model": caller.notices.model[:256] or None,
-            "target": charged[-1].target if charged else None,
-            "input_tokens": sum(one.input_tokens for one in charged),
-            "output_tokens": sum(one.output_tokens for one in charged),
-            "cost_usd": None if cost is None else f"{cost.decimal():f}",
+            "model": told.model[:256] or None,
+            "target": told.target or None,
+            "input_tokens": told.input_tokens,
+            "output_tokens": told.output_tokens,
+            "cost_usd": None if told.cost_nano is None else f"{Money(told.cost_nano).decimal():f}",
         }
     return json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n"
