@@ -22,6 +22,7 @@ from interlock.access.keys import Keys
 from interlock.access.service import Access
 from interlock.access.tokens import Tokens
 from interlock.config import Workspace, find_workspace, load_settings
+from interlock.configuration import Configuration
 from interlock.core.answers import Answer
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, NotFound, Unavailable
@@ -34,6 +35,7 @@ from interlock.cost.admission import Admission
 from interlock.cost.journal import Journal
 from interlock.cost.prices import Prices
 from interlock.cost.recovery import recover
+from interlock.cost.rules import Rules
 from interlock.cost.service import Costs
 from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
@@ -86,7 +88,7 @@ class Finished:
 class App:
     """A running Interlock in this process."""
 
-    workspace: Workspace
+    configuration: Configuration
     parts: Parts
     sql: Sql
     blobs: FileBlobs
@@ -95,6 +97,11 @@ class App:
     """True when the index is files of this machine, False when it lives in the database."""
     detected: tuple[Detected, ...]
     """Models found on this machine, when `gateway.detect` is on."""
+
+    @property
+    def workspace(self) -> Workspace:
+        """The workspace and the settings that hold now."""
+        return self.configuration.workspace
 
     def owner(self) -> Context:
         """Context of the person at this machine."""
@@ -253,8 +260,9 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         admission = Admission(kv, journal, tenant=settings.tenant, rules=settings.cost.limits)
         costs = Costs(sql, prices, admission, journal, wait_for_ledger=settings.cost.wait_for_ledger)
         stack.push_async_callback(costs.close)
-        await costs.load_rules(settings.tenant)
-        costs.start()
+        limits = Rules(sql, admission, governance)
+        await limits.refresh()
+        costs.start(limits.refresh)
         parts = Parts(
             access=access,
             gateway=gateway,
@@ -264,6 +272,7 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             guardrails=Guardrails(),
             observe=observe,
             cost=costs,
+            limits=limits,
             governance=governance,
             models=models,
             jobs=SqlJobs(sql),
@@ -275,7 +284,10 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
                 file_days=gateway_settings.file_max_age_days,
             ),
         )
-        yield App(workspace, parts, sql, blobs, kv, isinstance(index, SqliteIndex), detected)
+        configuration = Configuration(
+            workspace, flags or {}, parts, complete=lambda given: _with_detected(given, detected)
+        )
+        yield App(configuration, parts, sql, blobs, kv, isinstance(index, SqliteIndex), detected)
 
 
 def _targets(source: AppSource) -> Sequence[str]:

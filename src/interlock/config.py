@@ -22,7 +22,7 @@ from interlock.gateway.settings import GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.observe.settings import ObserveSettings
 
-__all__ = ["ServerSettings", "Settings", "StoreSettings", "Workspace", "find_workspace", "load_settings"]
+__all__ = ["FILE", "ServerSettings", "Settings", "StoreSettings", "Workspace", "find_workspace", "load_settings"]
 
 FILE = "interlock.yaml"
 
@@ -52,6 +52,10 @@ class ServerSettings(BaseModel):
     )
     max_body_bytes: int = Field(default=25_000_000, ge=1024)
     shutdown_s: float = Field(default=30.0, ge=0, description="how long open streams may finish on shutdown")
+    watch: bool = Field(default=False, description="reload the configuration whenever interlock.yaml changes")
+    access_log: str | None = Field(
+        default=None, description="file that gets one JSON line a request, never content; '-' is standard output"
+    )
     secure_cookies: bool = Field(default=False, description="set when the console is reached over https")
     fast_lane: bool = Field(default=True, description="forward plain model calls with a key without a framework")
 
@@ -143,17 +147,18 @@ def find_workspace(start: Path | None = None) -> Path:
 
 
 # Any: settings before validation are whatever YAML and the environment hold.
-def load_settings(root: Path, flags: Mapping[str, Any] | None = None) -> Workspace:
+def load_settings(root: Path, flags: Mapping[str, Any] | None = None, *, text: str | None = None) -> Workspace:
     """Read, merge and validate the settings of a workspace.
 
     Args:
         root: folder of `interlock.yaml`.
         flags: nested overrides, strongest.
+        text: stands in for what is in `interlock.yaml`.
 
     Raises: Misconfigured: names the setting and the source at fault.
     """
     layers = (
-        (FILE, _read_yaml(root / FILE)),
+        (FILE, _read_yaml(root / FILE, text)),
         ("environment", _read_environment()),
         ("flag", dict(flags or {})),
     )
@@ -179,9 +184,9 @@ def load_settings(root: Path, flags: Mapping[str, Any] | None = None) -> Workspa
     return Workspace(root, settings, sources)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, text: str | None) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
+        raw = yaml.safe_load(path.read_text("utf-8") if text is None else text)
     except OSError as error:
         raise Misconfigured(f"{path.name} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -20,6 +20,7 @@ PAGES = [
     "/traces",
     "/apps",
     "/apps/quotes",
+    "/gateway",
     "/keys",
     "/settings",
     "/search?q=policy",

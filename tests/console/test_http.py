@@ -27,7 +27,9 @@ FAR = {"x-forwarded-for": "203.0.113.9"}
 """A caller behind a proxy is nobody until it signs in."""
 
 
-@pytest.mark.parametrize("path", ["/", "/ask", "/documents", "/traces", "/keys", "/settings", "/sign-in", "/no-such"])
+@pytest.mark.parametrize(
+    "path", ["/", "/ask", "/documents", "/traces", "/gateway", "/keys", "/settings", "/sign-in", "/no-such"]
+)
 def test_every_page_forbids_inline_scripts_frames_and_caching(client: httpx2.Client, path: str) -> None:
     headers = client.get(path).headers
     policy = headers["content-security-policy"]
@@ -38,7 +40,9 @@ def test_every_page_forbids_inline_scripts_frames_and_caching(client: httpx2.Cli
     assert headers["cache-control"] == "no-store"
 
 
-@pytest.mark.parametrize("path", ["/", "/ask", "/documents", "/traces", "/apps/quotes", "/keys", "/settings"])
+@pytest.mark.parametrize(
+    "path", ["/", "/ask", "/documents", "/traces", "/apps/quotes", "/gateway", "/keys", "/settings"]
+)
 def test_no_page_has_an_inline_script_style_or_handler(client: httpx2.Client, path: str) -> None:
     page = client.get(path).text
     assert not re.search(r"<script(?![^>]*\bsrc=)", page)

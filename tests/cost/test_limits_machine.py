@@ -121,6 +121,12 @@ class Limits(RuleBasedStateMachine):
     def rotate(self, worker):
         self.runner.run(self.workers[worker].costs.rotate())
 
+    @rule(worker=st.integers(0, 1), warn_at=st.sampled_from([0.5, 0.9]))
+    def change_rules(self, worker, warn_at):
+        # Other rules of the same limits: what calls hold under the old ones must still come back.
+        changed = [rule.model_copy(update={"warn_at": warn_at}) for rule in RULES]
+        self.workers[worker].admission.use_configured(changed)
+
     @rule(worker=st.integers(0, 1))
     def die(self, worker):
         dead = self.workers[worker]

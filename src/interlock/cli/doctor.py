@@ -11,6 +11,7 @@ import click
 
 from interlock.cli.session import Session, emit, json_option, pass_session, run
 from interlock.core.errors import InterlockError
+from interlock.flows.operations import provider_register
 from interlock.gateway.types import RouteSpec, Target
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ async def examine(app: App) -> AsyncIterator[Finding]:
         yield finding
     async for finding in _providers(app):
         yield finding
+    async for finding in _routing(app):
+        yield finding
     async for finding in _apps(app):
         yield finding
     async for finding in _collections(app):
@@ -146,6 +149,31 @@ async def _providers(app: App) -> AsyncIterator[Finding]:
             )
         else:
             yield Finding("ok", f"provider {name}: {len(models)} models")
+
+
+async def _routing(app: App) -> AsyncIterator[Finding]:
+    """Routes whose targets are not there or not approved, and targets whose last day is near."""
+    problems = [
+        problem
+        for problem in await app.configuration.problems(app.workspace)
+        if problem.field.startswith("gateway.routes.")
+    ]
+    for problem in problems:
+        yield Finding("fail", f"setting {problem.field}", problem.message, problem.hint)
+    for row in provider_register(app.parts, app.owner()):
+        if row.state in {"refused", "ended"} and row.used_by:
+            used = ", ".join(row.used_by)
+            fix = f"take it out of {used}, or mend gateway.approvals in interlock.yaml"
+            yield Finding("warn", f"target {row.target}", f"{row.reason}, and {used} names it", fix)
+        elif row.state == "ends soon":
+            yield Finding(
+                "warn",
+                f"target {row.target}",
+                row.reason,
+                f"choose another for {', '.join(row.used_by) or 'its callers'}; see: interlock providers register",
+            )
+    if not problems and app.parts.gateway.routes:
+        yield Finding("ok", f"routes: {len(app.parts.gateway.routes)}")
 
 
 async def _apps(app: App) -> AsyncIterator[Finding]:

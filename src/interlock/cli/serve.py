@@ -21,10 +21,22 @@ __all__ = ["serve_app", "up"]
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, 0 for a free one (setting server.port).")
 @click.option("--warm/--no-warm", default=True, show_default=True, help="Load models before taking requests.")
 @click.option("--no-fast-lane", is_flag=True, help="Answer every call by the ordinary path (setting server.fast_lane).")
+@click.option("--watch", is_flag=True, help="Reload whenever interlock.yaml changes (setting server.watch).")
 @json_option
 @pass_session
-def up(session: Session, host: str | None, port: int | None, warm: bool, no_fast_lane: bool, as_json: bool) -> None:
+def up(
+    session: Session,
+    *,
+    host: str | None,
+    port: int | None,
+    warm: bool,
+    no_fast_lane: bool,
+    watch: bool,
+    as_json: bool,
+) -> None:
     """Serve the API and the console until Ctrl-C; open streams finish first."""
+    if watch:
+        session.flags.setdefault("server", {})["watch"] = True
 
     async def work() -> None:
         async with session.open() as app:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from interlock import __version__
+from interlock.cli.reload import history, rollback
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 
 __all__ = ["completion", "config", "init", "version"]
@@ -46,7 +47,11 @@ def init(directory: str | None, template: str, list_all: bool, as_json: bool) ->
 
 @click.group()
 def config() -> None:
-    """Show settings and where they came from."""
+    """Show settings and where they came from; go back to earlier ones."""
+
+
+config.add_command(history)
+config.add_command(rollback)
 
 
 @config.command()

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from interlock.app import App
-from interlock.console import apps, ask, assets, documents, keys, overview, search, session, settings, traces
+from interlock.console import apps, ask, assets, documents, gateway, keys, overview, search, session, settings, traces
 from interlock.core.errors import NotFound
 
 __all__ = ["build_routes"]
@@ -38,6 +38,7 @@ def build_routes(app: App) -> Sequence[BaseRoute]:
         *documents.routes,
         *traces.routes,
         *apps.routes,
+        *gateway.routes,
         *keys.routes,
         *settings.routes,
         *search.routes,

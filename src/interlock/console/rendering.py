@@ -43,6 +43,7 @@ _PLACES = (
     Place("Build", "Documents", "/documents", None),
     Place("Run", "Overview", "/", _ALL),
     Place("Run", "Traces", "/traces", _ALL),
+    Place("Run", "Gateway", "/gateway", frozenset({Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR})),
     Place("Govern", "API keys", "/keys", frozenset({Role.OPERATOR, Role.RISK, Role.AUDITOR})),
     Place("Govern", "Settings", "/settings", frozenset({Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR})),
 )

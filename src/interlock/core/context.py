@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -14,7 +14,7 @@ from interlock.core.errors import Forbidden, InterlockError
 from interlock.core.ids import KeyId, PrincipalId, SpanId, TenantId, TraceId, new_id, new_span_id, new_trace_id
 from interlock.core.trace import AttributeValue, NullSink, Span, SpanSink
 
-__all__ = ["PUBLIC", "ROLE_ORDER", "Context", "EndUser", "OpenSpan", "Principal", "Role"]
+__all__ = ["PUBLIC", "ROLE_ORDER", "Context", "EndUser", "Notices", "OpenSpan", "Principal", "Role"]
 
 PUBLIC = "public"
 """The one reader everybody has. A document readable by nobody lists no readers at all."""
@@ -59,6 +59,31 @@ class EndUser:
     purpose: str | None = None
 
 
+@dataclass(slots=True)
+class Notices:
+    """What parts tell the face about one request: for the head of its answer and its line in the access log."""
+
+    model: str = ""
+    """As the caller asked for it."""
+    near: dict[str, None] = field(default_factory=dict)
+    """Names of limits that are past their warning line, in the order they were met."""
+    quota: Callable[[], Mapping[str, str]] | None = None
+    """Gives ``x-ratelimit-…`` headers about the tightest limits of the request's latest try."""
+    target: str = ""
+    """``provider/model`` that served last; empty when none did."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_nano: int | None = 0
+    """Nano-dollars of all calls that served; None when one of them is unpriced."""
+
+    def charge(self, target: str, input_tokens: int, output_tokens: int, cost_nano: int | None) -> None:
+        """Add one served call."""
+        self.target = target
+        self.input_tokens += input_tokens
+        self.output_tokens += output_tokens
+        self.cost_nano = None if cost_nano is None or self.cost_nano is None else self.cost_nano + cost_nano
+
+
 class OpenSpan(NamedTuple):
     """A span that is being timed, and the context whose spans become its children."""
 
@@ -79,6 +104,8 @@ class Context:
     trace_id: TraceId = field(default_factory=new_trace_id)
     parent_span: SpanId | None = None
     sink: SpanSink = field(default_factory=NullSink, repr=False)
+    notices: Notices = field(default_factory=Notices, repr=False, compare=False)
+    """Shared by all contexts derived from this one."""
 
     @property
     def readers(self) -> frozenset[str]:

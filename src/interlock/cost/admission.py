@@ -6,8 +6,9 @@ reservation and makes a new one there, so limits are checked again at every hop.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,10 +21,12 @@ from interlock.cost.journal import Held, Journal, Leased
 from interlock.cost.limits import LimitRule, Measure, Subject
 from interlock.stores.kv.base import Kv
 
-__all__ = ["Admission", "Demand", "LimitUse", "Reservation"]
+__all__ = ["Admission", "Demand", "LimitUse", "Reservation", "quota_headers"]
 
 _MAX_COUNTERS = 50_000
 _IDLE_S = 2.0
+_RETIRED_S = 7200.0
+"""How long the counter of a rule that was changed or removed is kept for calls that still hold it: longer than any."""
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -95,6 +98,29 @@ class Admission:
         self._returns: list[tuple[Counter, int, int]] = []
         self._known: dict[tuple[object, ...], tuple[Counter, ...]] = {}
         """Counters about a subject: matching every rule anew takes longer than counting."""
+        self._retired: list[tuple[float, Counter]] = []
+        self.refused: dict[Measure, int] = {}
+        """Tries that a hard limit stopped since start, by what ran out."""
+        self.warned: dict[Measure, int] = {}
+        """Tries that passed a warning line or a soft limit."""
+
+    @property
+    def configured(self) -> Sequence[LimitRule]:
+        """Rules of the workspace's configuration."""
+        return self._configured
+
+    @property
+    def tenant(self) -> TenantId:
+        """Whose the configured rules are."""
+        return self._tenant
+
+    def stored(self, tenant: TenantId) -> Sequence[LimitRule]:
+        """Rules set at run time."""
+        return self._stored.get(tenant, ())
+
+    def now(self) -> float:
+        """Unix seconds."""
+        return self._clock()
 
     def rules(self, tenant: TenantId) -> Sequence[LimitRule]:
         """Rules of a tenant: the workspace's, then those set at run time, which replace one of the same name."""
@@ -104,25 +130,30 @@ class Admission:
         return [*(rule for rule in base if rule.name not in named), *stored]
 
     def use_rules(self, tenant: TenantId, rules: Sequence[LimitRule]) -> None:
-        """Replace a tenant's run-time rules. Counters of a rule that changed go on with what was used."""
+        """Replace a tenant's run-time rules. Counters of a rule that changed go on with what was used.
+
+        Calls under way settle with the rules that they were admitted by.
+        """
         self._stored[tenant] = tuple(rules)
         self._known.clear()
         current = {rule.name: rule for rule in self.rules(tenant)}
         for key, counter in list(self._counters.items()):
             if key[0] == tenant and current.get(key[1]) != counter.rule:
-                self._counters.pop(key)
-                self._returns.append((counter, max(0, counter.free), counter.slot))
+                self._retired.append((self._clock(), self._counters.pop(key)))
 
     def use_configured(self, rules: Sequence[LimitRule]) -> None:
         """Replace the workspace's rules."""
         self._configured = tuple(rules)
         self.use_rules(self._tenant, self._stored.get(self._tenant, ()))
 
-    async def reserve(self, subject: Subject, demand: Demand, *, counted: set[str]) -> Reservation:
+    async def reserve(
+        self, subject: Subject, demand: Demand, *, counted: set[str], met: list[Counter] | None = None
+    ) -> Reservation:
         """Take room for one try under every rule that is about it.
 
         Args:
             counted: counters that this call was already counted in as a request; added to.
+            met: gets the counters that were asked, also when the try is refused.
 
         Raises: BudgetExceeded, LimitExceeded: names the rule; nothing is held then.
         """
@@ -135,22 +166,26 @@ class Admission:
             scope = rule.scope(subject)
             for measure in rule.measures:
                 counter = self._counter(subject.tenant, rule, measure, scope)
+                if met is not None:
+                    met.append(counter)
                 if measure == "requests" and counter.name in counted:
                     continue
                 if measure == "money" and demand.money is None and rule.unpriced == "refuse" and rule.mode == "hard":
-                    self.release(taken)
+                    self._refuse(taken, counted, measure)
                     raise _unpriced(rule, subject)
                 amount = demand.of(measure)
                 refused = await counter.take(amount, at)
                 if refused is not None and rule.mode == "soft":
                     counter.free -= amount
                     near.append(rule.name)
+                    self.warned[measure] = self.warned.get(measure, 0) + 1
                 elif refused is not None:
-                    self.release(taken)
+                    self._refuse(taken, counted, measure)
                     raise _error(refused, scope)
                 taken.append((counter, counter.slot, amount))
                 if refused is None and counter.is_near:
                     near.append(rule.name)
+                    self.warned[measure] = self.warned.get(measure, 0) + 1
         counted.update(counter.name for counter, _, _ in taken if counter.measure == "requests")
         return Reservation(taken, tuple(dict.fromkeys(near)))
 
@@ -181,6 +216,7 @@ class Admission:
             taken.append((counter, counter.slot, amount))
             if counter.is_near and counter.rule.name not in near:
                 near = (*near, counter.rule.name)
+                self.warned[measure] = self.warned.get(measure, 0) + 1
         for counter, _, _ in taken:
             if counter.measure == "requests":
                 counted.add(counter.name)
@@ -204,6 +240,28 @@ class Admission:
             if rule.match.holds(subject)
             for measure in rule.measures
         )
+
+    def _refuse(self, taken: Sequence[tuple[Counter, int, int]], counted: set[str], measure: Measure) -> None:
+        self.release(taken)
+        self.refused[measure] = self.refused.get(measure, 0) + 1
+        # It was asked for, and its next try at another target is the same request.
+        counted.update(counter.name for counter, _, _ in taken if counter.measure == "requests")
+
+    async def short(self, subject: Subject, demand: Demand) -> list[str]:
+        """Names of the hard rules that would refuse a try now. Takes nothing."""
+        at = self._clock()
+        names = []
+        for rule in self.rules(subject.tenant):
+            if rule.mode == "soft" or not rule.match.holds(subject):
+                continue
+            unpriced = demand.money is None and "money" in rule.measures and rule.unpriced == "refuse"
+            scope = rule.scope(subject)
+            for measure, limit in rule.measures.items():
+                used = await self._counter(subject.tenant, rule, measure, scope).used(at)
+                if unpriced or used + demand.of(measure) > limit:
+                    names.append(rule.name)
+                    break
+        return names
 
     def pressure(self, subject: Subject) -> float:
         """Share used of the fullest money budget that is about a caller, whatever the target."""
@@ -261,11 +319,14 @@ class Admission:
         for counter in list(self._counters.values()):
             if all_of_it or (counter.free and counter.used_at < at - _IDLE_S):
                 await counter.rest(at, all_of_it=all_of_it)
+        for _, counter in self._retired:
+            await counter.rest(at, all_of_it=True)
+        self._retired = [(since, counter) for since, counter in self._retired if since > at - _RETIRED_S]
 
     def leases(self) -> list[Leased]:
         """What this worker holds, for the next file of the journal: leased units that are not yet settled."""
         held: dict[tuple[TenantId, str, int], int] = {}
-        for counter in self._counters.values():
+        for counter in (*self._counters.values(), *(retired for _, retired in self._retired)):
             if counter.free:
                 at = (counter.tenant, counter.name, counter.slot)
                 held[at] = held.get(at, 0) + counter.free
@@ -286,6 +347,24 @@ class Admission:
                     used = await self._counter(tenant, rule, measure, scope).used(at)
                     found.append(LimitUse(rule, measure, scope, used, limit))
         return found
+
+
+def quota_headers(met: Sequence[Counter], at: float) -> Mapping[str, str]:
+    """``x-ratelimit-…`` of the tightest hard limits on requests and on tokens, in OpenAI's names.
+
+    What remains is as this worker knows it: exact when it is the only one, otherwise up to the others' leases too high.
+    The reset is when the counter is whole again if nothing more is asked.
+    """
+    found: dict[str, str] = {}
+    for measure in ("requests", "tokens"):
+        mine = [counter for counter in met if counter.measure == measure and counter.rule.mode == "hard"]
+        if mine:
+            tightest = min(mine, key=lambda counter: counter.remaining)
+            found[f"x-ratelimit-limit-{measure}"] = str(tightest.limit)
+            found[f"x-ratelimit-remaining-{measure}"] = str(tightest.remaining)
+            if (reset := tightest.rule.reset_s(at)) is not None:
+                found[f"x-ratelimit-reset-{measure}"] = f"{max(1, math.ceil(reset))}s"
+    return found
 
 
 def _error(refused: Exhausted, scope: str) -> LimitExceeded:

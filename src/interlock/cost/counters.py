@@ -94,6 +94,11 @@ class Counter:
         return (self.limit - self._left - max(0, self.free)) / self.limit if self.limit else 1.0
 
     @property
+    def remaining(self) -> int:
+        """Units that may still be reserved, as this worker knows it."""
+        return max(0, self._left + self.free)
+
+    @property
     def is_near(self) -> bool:
         """True when the use that this worker knows of is past the rule's warning line."""
         return self.free <= self._near and self.share >= self.rule.warn_at

@@ -35,6 +35,7 @@ __all__ = [
     "Reserved",
     "Settled",
     "dead_workers",
+    "live_workers",
     "read_records",
 ]
 
@@ -246,6 +247,18 @@ def dead_workers(folder: Path) -> Iterator[DeadWorker]:
         lock = _lock(path)
         if lock is not None:
             yield DeadWorker(path, lock)
+
+
+def live_workers(folder: Path) -> int:
+    """How many workers of this machine keep a journal in `folder` now, this one included."""
+    count = 0
+    for path in sorted(folder.glob("wrk_*")) if folder.is_dir() else ():
+        lock = _lock(path)
+        if lock is None:
+            count += 1
+        else:
+            os.close(lock)
+    return count
 
 
 def read_records(folder: Path) -> Iterator[Record]:

@@ -199,6 +199,13 @@ class LimitRule(BaseModel):
         assert self.window is not None, "calendar periods have no fixed length"
         return window_seconds(self.window) / (SPAN - 1)
 
+    def reset_s(self, at: float) -> float | None:
+        """Seconds until nothing that was used by now counts any more; None: never."""
+        if self.window is not None:
+            return (self.slot(at).number + SPAN) * self.slot_s - at
+        ends_at = self.slot(at).ends_at
+        return None if ends_at == float("inf") else ends_at - at
+
     def scope(self, subject: Subject) -> str:
         """Name of the counter among those of this rule: escaped values of `per`, in order."""
         return "|".join(subject.value(name).replace("%", "%25").replace("|", "%7C") for name in self.per)

@@ -40,6 +40,10 @@ class Prices:
         self._kinds = kinds
         self._rates: dict[tuple[str, str], _Rates] = {}
 
+    def use(self, overrides: Mapping[str, PriceOverride], kinds: Mapping[str, str]) -> None:
+        """Price by these from now on."""
+        self._overrides, self._kinds = overrides, kinds
+
     def price(self, provider: str, model: str, usage: Usage) -> Money | None:
         """Cost of `usage`, None when unpriced."""
         return self.lookup(provider, model, usage).cost

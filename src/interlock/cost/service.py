@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,9 +22,10 @@ from interlock.core.money import Money
 from interlock.core.ports import Admitted
 from interlock.core.release import Release
 from interlock.cost import store
-from interlock.cost.admission import Admission, Demand, LimitUse, Reservation
+from interlock.cost.admission import Admission, Demand, LimitUse, Reservation, quota_headers
+from interlock.cost.counters import Counter
 from interlock.cost.journal import Dropped, Journal, Leased, Reserved, Settled
-from interlock.cost.limits import LimitRule, Subject
+from interlock.cost.limits import Subject
 from interlock.cost.prices import Prices
 from interlock.cost.types import LedgerEntry, Outcome, Spend
 from interlock.stores.sql.base import Sql
@@ -192,9 +193,13 @@ class Costs:
         self.prices = prices
         self.admission = admission
 
-    def start(self) -> None:
-        """Begin returning idle leases and rotating the journal. Needs a running loop."""
-        self._tidier = asyncio.ensure_future(self._tidy_now_and_then())
+    def start(self, *also: Callable[[], Awaitable[None]]) -> None:
+        """Begin returning idle leases and rotating the journal, every two seconds. Needs a running loop.
+
+        Args:
+            also: done in the same rhythm, e.g. looking for rules that somebody changed.
+        """
+        self._tidier = asyncio.ensure_future(self._tidy_now_and_then((self.tidy, *also)))
 
     @property
     def waiting(self) -> int:
@@ -265,8 +270,17 @@ class Costs:
             )
         money = self.prices.price(provider, model, estimate)
         subject = bill.subject(provider, model)
-        reservation = await self.admission.reserve(subject, Demand(estimate.total_tokens, money), counted=bill._counted)
+        met: list[Counter] = []
+        self._tell_quota(bill, met)
+        reservation = await self.admission.reserve(
+            subject, Demand(estimate.total_tokens, money), counted=bill._counted, met=met
+        )
         return self._note(bill, subject, estimate, reservation)
+
+    def _tell_quota(self, bill: Bill, met: list[Counter]) -> None:
+        """Let the answer's head say how much is left of the limits that were met."""
+        if self.admission.rules(bill.ctx.tenant):
+            bill.ctx.notices.quota = lambda: quota_headers(met, self.admission.now())
 
     def _admit_now(self, bill: Bill, provider: str, model: str, estimate: Usage) -> Try | None:
         if len(self._pending) > _MAX_WAITING:
@@ -275,13 +289,16 @@ class Costs:
         subject = bill.subject(provider, model)
         demand = Demand(estimate.total_tokens, money)
         reservation = self.admission.reserve_now(subject, demand, counted=bill._counted)
-        return None if reservation is None else self._note(bill, subject, estimate, reservation)
+        if reservation is None:
+            return None
+        self._tell_quota(bill, [counter for counter, _, _ in reservation.taken])
+        return self._note(bill, subject, estimate, reservation)
 
     def _note(self, bill: Bill, subject: Subject, estimate: Usage, reservation: Reservation) -> Try:
         """Write the reservation down before the call is sent."""
         ctx = bill.ctx
         for name in reservation.near:
-            bill.near[name] = None
+            bill.near[name] = ctx.notices.near[name] = None
         record = Reserved(
             id=new_id("led"),
             at_ns=int(self._clock().timestamp() * 1e9),
@@ -322,6 +339,9 @@ class Costs:
                 price.source,
             )
         )
+        cost_nano = None if price.cost is None else price.cost.nano
+        target = f"{record.provider}/{record.model}"
+        opened.bill.ctx.notices.charge(target, usage.input_tokens, usage.output_tokens, cost_nano)
         del self._open[record.id]
         self.admission.settle(opened.reservation, Demand(usage.total_tokens, price.cost))
         return entry_of(record, usage, price.cost, price.source, "ok")
@@ -359,13 +379,14 @@ class Costs:
         while self._pending:
             await self._store_pending()
 
-    async def _tidy_now_and_then(self) -> None:
+    async def _tidy_now_and_then(self, chores: Sequence[Callable[[], Awaitable[None]]]) -> None:
         while True:
             await asyncio.sleep(_TIDY_EVERY_S)
-            try:
-                await self.tidy()
-            except Exception as error:  # noqa: BLE001 - a border: the next round tries again
-                _log.warning("idle leases of limits were not returned: %s", type(error).__name__)
+            for chore in chores:
+                try:
+                    await chore()
+                except Exception as error:  # noqa: BLE001 - a border: the next round tries again
+                    _log.warning("leases or rules of limits were not looked after: %s", type(error).__name__)
 
     async def tidy(self) -> None:
         """Return idle leases; begin a new journal file when the present one has grown."""
@@ -415,11 +436,6 @@ class Costs:
     async def limit_use(self, ctx: Context) -> Sequence[LimitUse]:
         """How far each limit of the tenant is used now."""
         return await self.admission.use(ctx.tenant)
-
-    async def load_rules(self, tenant: TenantId) -> None:
-        """Read the run-time rules of a tenant."""
-        specs = await self._sql.read(lambda conn: store.rules(conn, tenant))
-        self.admission.use_rules(tenant, [LimitRule.model_validate(spec) for spec in specs])
 
 
 def entry_of(record: Reserved, usage: Usage, cost: Money | None, price: str, outcome: Outcome) -> LedgerEntry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ from interlock.core.money import Money
 from interlock.cost.types import LedgerEntry, Spend
 from interlock.stores.sql.base import Json, UtcDateTime, insert_rows, metadata
 
-__all__ = ["delete_rule", "entries", "insert_all", "put_rule", "rules", "spend"]
+__all__ = ["delete_rule", "entries", "insert_all", "matching", "orphans", "put_rule", "rule_stamps", "rules", "spend"]
 
 ledger = sa.Table(
     "ledger",
@@ -182,10 +182,32 @@ def spend(conn: Connection, tenant: TenantId, *, by: str, since: datetime, until
     return [Spend(r.key, r.calls, int(r.unpriced), int(r.inputs), int(r.outputs), Money(int(r.cost))) for r in rows]
 
 
-def rules(conn: Connection, tenant: TenantId) -> list[dict[str, object]]:
-    """Specs of a tenant's run-time limit rules, by name."""
-    query = sa.select(limit_rules.c.spec).where(limit_rules.c.tenant == tenant).order_by(limit_rules.c.name)
-    return list(conn.execute(query).scalars())
+def rules(conn: Connection, tenant: TenantId) -> list[tuple[dict[str, object], str, datetime]]:
+    """A tenant's run-time limit rules by name: spec, who set it, when."""
+    query = sa.select(limit_rules).where(limit_rules.c.tenant == tenant).order_by(limit_rules.c.name)
+    return [(row.spec, row.created_by, row.created_at) for row in conn.execute(query)]
+
+
+def rule_stamps(conn: Connection) -> dict[str, frozenset[tuple[str, datetime]]]:
+    """For each tenant with run-time rules, their names and when each was set: changes when any of them does."""
+    found: dict[str, set[tuple[str, datetime]]] = {}
+    for row in conn.execute(sa.select(limit_rules.c.tenant, limit_rules.c.name, limit_rules.c.created_at)):
+        found.setdefault(row.tenant, set()).add((row.name, row.created_at))
+    return {tenant: frozenset(stamps) for tenant, stamps in found.items()}
+
+
+def matching(conn: Connection, tenant: TenantId, since: datetime) -> Iterator[LedgerEntry]:
+    """Rows of a tenant from `since` on, oldest first, without holding all of them in memory."""
+    query = sa.select(ledger).where(ledger.c.tenant == tenant, ledger.c.at >= since).order_by(ledger.c.at)
+    for row in conn.execution_options(yield_per=5000).execute(query):
+        yield _entry(row)
+
+
+def orphans(conn: Connection, tenant: TenantId, *, limit: int) -> list[LedgerEntry]:
+    """Rows of calls whose end nobody saw, newest first."""
+    mine = sa.and_(ledger.c.tenant == tenant, ledger.c.outcome == "orphaned")
+    query = sa.select(ledger).where(mine).order_by(ledger.c.at.desc()).limit(limit)
+    return [_entry(row) for row in conn.execute(query)]
 
 
 def put_rule(conn: Connection, tenant: TenantId, name: str, spec: dict[str, object], *, by: str, at: datetime) -> None:

@@ -45,7 +45,8 @@ async def line(
     parts: Parts, ctx: Context, operation: Operation, model: str, tags: Mapping[str, str] | None = None
 ) -> AsyncIterator[Line]:
     """Span, audit line and bill around one request; the bill is settled first."""
-    with parts.observe.span(ctx, operation.name) as (span, inner):
+    ctx.notices.model = model
+    with parts.gateway.hold(), parts.observe.span(ctx, operation.name) as (span, inner):
         async with parts.governance.record(inner, None, action=operation.action) as record:
             record.subject = model[:256]
             bill: Bill | None = None

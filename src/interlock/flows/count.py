@@ -29,7 +29,8 @@ async def count_tokens(parts: Parts, ctx: Context, request: ChatRequest, release
 
     Raises: NotFound, and the provider's errors.
     """
-    with parts.observe.span(ctx, "count_tokens", release) as (_, inner):
+    ctx.notices.model = request.model
+    with parts.gateway.hold(), parts.observe.span(ctx, "count_tokens", release) as (_, inner):
         async with parts.governance.record(inner, release, action="tokens.count") as record:
             if release is None:
                 route = parts.gateway.route(request.model)

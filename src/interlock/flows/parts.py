@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from interlock.access.service import Access
+from interlock.cost.rules import Rules
 from interlock.cost.service import Costs
 from interlock.gateway.kept import Kept
 from interlock.gateway.service import Gateway
@@ -35,6 +36,7 @@ class Parts:
     guardrails: Guardrails
     observe: Observe
     cost: Costs
+    limits: Rules
     governance: Governance
     models: Models
     jobs: Jobs

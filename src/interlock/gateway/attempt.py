@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -85,6 +85,30 @@ class Attempts:
         self._budgets: dict[str, RetryBudget] = {}
         self.health = Health(**settings.breaker.model_dump(), clock=clock)
 
+    def following(
+        self, settings: GatewaySettings, open_provider: Callable[[str], Provider], kept: Collection[str]
+    ) -> Attempts:
+        """The attempts of new settings: `kept` providers go on as they are, health is remembered for them."""
+        new = Attempts(settings, open_provider, self.health.clock)
+        new._providers = {name: provider for name, provider in self._providers.items() if name in kept}
+        new._turns = {name: turns for name, turns in self._turns.items() if name in kept}
+        new._budgets = {name: budget for name, budget in self._budgets.items() if name in kept}
+        for budget in new._budgets.values():
+            budget.ratio = settings.retry_ratio
+        new.health = self.health
+        new.health.use(**settings.breaker.model_dump(), forget=lambda target: target.partition("/")[0] not in kept)
+        return new
+
+    @property
+    def queues(self) -> Mapping[str, Turns]:
+        """Queues of providers that were called."""
+        return self._turns
+
+    @property
+    def budgets(self) -> Mapping[str, RetryBudget]:
+        """Retry budgets of providers that were called."""
+        return self._budgets
+
     @property
     def opened(self) -> Mapping[str, Provider]:
         """Providers in use."""
@@ -140,10 +164,12 @@ class Attempts:
         finally:
             admitted.drop()
 
-    async def close(self) -> None:
-        """Close every provider that was used."""
+    async def close(self, *, but: Mapping[str, Provider] | None = None) -> None:
+        """Close every provider that was used, except those in `but`."""
+        spared = {id(provider) for provider in (but or {}).values()}
         for provider in self._providers.values():
-            await provider.close()
+            if id(provider) not in spared:
+                await provider.close()
         self._providers.clear()
 
 

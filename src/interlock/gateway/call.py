@@ -94,6 +94,7 @@ class Call:
                             self._served.note(Considered(str(target), "served"))
                         yield event
             except _NotGoodEnough as error:
+                self._attempts.health.of(str(target)).fallbacks += not is_last
                 self._served.note(Considered(str(target), "failed", "escalated", error.why))
                 continue
             except InterlockError as error:
@@ -102,6 +103,7 @@ class Call:
                 # A token already sent cannot be taken back, and a deadline is the caller's: neither falls back.
                 if self.began or ctx.deadline.remaining_s() <= 0:
                     raise
+                self._attempts.health.of(str(target)).fallbacks += not is_last
                 continue
             return
         assert last is not None, "the last target of a cascade is not judged"

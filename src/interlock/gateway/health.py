@@ -6,6 +6,7 @@ probe through, whose end closes or reopens it. Each time it reopens the pause do
 
 from __future__ import annotations
 
+import bisect
 import math
 import time
 from collections import deque
@@ -15,9 +16,12 @@ from typing import Literal
 
 from interlock.core.errors import InterlockError, LimitExceeded, ProviderError
 
-__all__ = ["BreakerState", "Health", "TargetHealth"]
+__all__ = ["FIRST_TOKEN_S", "BreakerState", "Health", "TargetHealth"]
 
 BreakerState = Literal["closed", "open", "half-open"]
+FIRST_TOKEN_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the classes in which times to a first token are counted; one more class has no bound."""
+_MOST = 2000
 _DECAY_S = 15.0
 """Weight of a latency falls to 1/e in this time, so that a target that was slow is tried again."""
 
@@ -35,6 +39,17 @@ class TargetHealth:
     calls: int = 0
     failures: int = 0
     rejected: int = 0
+    served: int = 0
+    abandoned: int = 0
+    """Calls whose caller left."""
+    refused: int = 0
+    """Calls that failed by the request's own fault."""
+    fallbacks: int = 0
+    """Times a request went on to its next target from here."""
+    waits: list[int] = field(default_factory=lambda: [0] * (len(FIRST_TOKEN_S) + 1))
+    """Calls by time to the first token, see `FIRST_TOKEN_S`."""
+    waited_s: float = 0.0
+    """Sum of those times."""
     latency_s: float | None = None
     """Decayed mean time to the first token of successful calls."""
     seen_at: float = 0.0
@@ -86,6 +101,8 @@ class TargetHealth:
 
     def first_token(self, at: float, waited_s: float) -> None:
         """Its first token came."""
+        self.waits[bisect.bisect_left(FIRST_TOKEN_S, waited_s)] += 1
+        self.waited_s += waited_s
         weight = 1.0 if self.latency_s is None else 1 - math.exp(-max(0.05, at - self.seen_at) / _DECAY_S)
         before = waited_s if self.latency_s is None else self.latency_s
         self.latency_s = before + weight * (waited_s - before)
@@ -94,6 +111,7 @@ class TargetHealth:
     def succeeded(self, at: float) -> None:
         """It ended well."""
         self.in_flight -= 1
+        self.served += 1
         self._recent.append((at, False))
         self._row = 0
         self._probing = False
@@ -103,6 +121,7 @@ class TargetHealth:
     def left(self) -> None:
         """Its caller went away: says nothing about the target."""
         self.in_flight -= 1
+        self.abandoned += 1
         self._probing = False
 
     def failed(self, at: float, error: InterlockError) -> None:
@@ -115,6 +134,7 @@ class TargetHealth:
             self.cool_until = at + min(error.retry_after_s or 1.0, self.max_pause_s)
             return
         if not _targets_fault(error):
+            self.refused += 1
             return
         self.failures += 1
         self._row += 1
@@ -154,8 +174,30 @@ class Health:
         self.clock = clock
         self.targets: dict[str, TargetHealth] = {}
 
+    def use(
+        self,
+        *,
+        failures: int,
+        failure_rate: float,
+        window_s: float,
+        pause_s: float,
+        max_pause_s: float,
+        forget: Callable[[str], bool],
+    ) -> None:
+        """Judge by other figures from now on; targets that `forget` names are well again."""
+        self._figures = (failures, failure_rate, window_s, pause_s, max_pause_s)
+        self.targets = {name: state for name, state in self.targets.items() if not forget(name)}
+        for state in self.targets.values():
+            (state.failures_to_open, state.failure_rate, state.window_s, state.pause_s, state.max_pause_s) = (
+                self._figures
+            )
+
     def of(self, target: str) -> TargetHealth:
         """Health of one target; a new one is well."""
         if target not in self.targets:
+            if len(self.targets) >= _MOST:
+                # Callers name models: what nobody calls now and what never served goes first.
+                for name in [name for name, state in self.targets.items() if not state.in_flight and not state.served]:
+                    del self.targets[name]
             self.targets[target] = TargetHealth(*self._figures)
         return self.targets[target]

@@ -43,16 +43,18 @@ class RetryBudget:
     """
 
     def __init__(self, ratio: float, *, per_s: float = 3.0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ratio = ratio
+        self.ratio = ratio
         self._per_s = per_s
         self._clock = clock
         self._most = max(10.0, per_s * 10)
         self._tokens = self._most
         self._at = clock()
+        self.taken = 0
+        """Retries made since start."""
 
     def call(self) -> None:
         """A first try is made."""
-        self._tokens = min(self._most, self._tokens + self._ratio)
+        self._tokens = min(self._most, self._tokens + self.ratio)
 
     def take(self) -> bool:
         """True when one retry may be made."""
@@ -62,4 +64,5 @@ class RetryBudget:
         if self._tokens < 1:
             return False
         self._tokens -= 1
+        self.taken += 1
         return True

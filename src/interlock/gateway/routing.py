@@ -118,7 +118,7 @@ def plan(
         if why is not None:
             refused.append(Considered(name, "refused", *why))
             continue
-        state = health.of(name)
+        state = health.of(str(target))
         if state.is_resting(at):
             free_at.append(state.free_at(at))
             refused.append(Considered(name, "refused", "breaker_open", _RESTING))

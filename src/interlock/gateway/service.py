@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ from interlock.gateway.ports import Provider, ProviderDeps, Warmable
 from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.profiles import profile
 from interlock.gateway.routing import Conditions, Facts, Need, Plan, need_of, plan
-from interlock.gateway.settings import GatewaySettings
+from interlock.gateway.settings import GatewaySettings, ProviderSettings
 from interlock.gateway.types import ModelProfile, RouteSpec, Target
 
 __all__ = ["Embeddings", "Gateway", "Served", "collect"]
@@ -71,10 +71,66 @@ class Gateway:
         self._sleep = sleep
         self._settings = settings
         self._deps = deps
-        self.generation = 0
-        """Counts configurations: who keeps something derived from one looks whether it is still this one."""
         self._facts = Facts(settings.approvals, settings.must_be_approved, prices)
-        self._attempts = Attempts(settings, self._open, time.monotonic)
+        self._attempts = Attempts(settings, self._opener(settings), time.monotonic)
+        self._held: dict[int, int] = {}
+        """How many calls are under way that began in a generation."""
+        self._retired: list[tuple[int, Attempts]] = []
+        """Attempts that no new call uses, with the generation that came after them."""
+        self._closing: set[asyncio.Task[None]] = set()
+        self.generation = 0
+        """Grows with every `reload`: who keeps something derived from the settings looks whether they still hold."""
+
+    @property
+    def settings(self) -> GatewaySettings:
+        """As they hold now."""
+        return self._settings
+
+    @property
+    def facts(self) -> Facts:
+        """What plans are made from, besides the request."""
+        return self._facts
+
+    @property
+    def attempts(self) -> Attempts:
+        """What calls share: turns, health, retry budgets."""
+        return self._attempts
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keeps every provider that is in use now open until the block ends, whatever is reloaded meanwhile."""
+        return _Hold(self, self.generation)
+
+    def reload(self, settings: GatewaySettings) -> None:
+        """Serve new calls by `settings`; calls under way end with what they began with.
+
+        A provider whose entry did not change keeps its connections, its queue and what is known of its health. The
+        others are closed once the calls that may use them have ended. `settings` should have been checked
+        (:func:`interlock.gateway.checking.check`).
+        """
+        kept = {name for name, entry in settings.providers.items() if self._settings.providers.get(name) == entry}
+        old = self._attempts
+        self._settings = settings
+        self._facts = replace(self._facts, register=settings.approvals, must_be_approved=settings.must_be_approved)
+        self._attempts = old.following(settings, self._opener(settings), kept)
+        self.generation += 1
+        self._retired.append((self.generation, old))
+        self._close_retired()
+
+    def _close_retired(self) -> None:
+        oldest = min((generation for generation, calls in self._held.items() if calls), default=self.generation)
+        self._held = {generation: calls for generation, calls in self._held.items() if calls}
+        done = [attempts for generation, attempts in self._retired if generation <= oldest]
+        self._retired = [entry for entry in self._retired if entry[0] > oldest]
+        used = {
+            id(provider)
+            for attempts in (self._attempts, *(a for _, a in self._retired))
+            for provider in attempts.opened.values()
+        }
+        unused = {id(p): p for attempts in done for p in attempts.opened.values() if id(p) not in used}
+        for provider in unused.values():
+            task = asyncio.ensure_future(provider.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     @property
     def provider_names(self) -> list[str]:
@@ -132,14 +188,21 @@ class Gateway:
         """Providers that are in use."""
         return self._attempts.opened
 
-    def _open(self, name: str) -> Provider:
-        settings = self._settings.providers[name]
-        return PROVIDERS.get(settings.kind)(name, settings, self._deps)
+    def _opener(self, settings: GatewaySettings) -> Callable[[str], Provider]:
+        """Opens providers by these settings, whichever hold by then: a call ends with those it began with."""
 
-    @property
-    def attempts(self) -> Attempts:
-        """Connections, turns and health that all calls of this worker share."""
-        return self._attempts
+        def open_provider(name: str) -> Provider:
+            entry = settings.providers[name]
+            return PROVIDERS.get(entry.kind)(name, entry, self._deps)
+
+        return open_provider
+
+    def build(self, name: str, settings: ProviderSettings) -> Provider:
+        """A provider by other settings than those that hold, for checking them; the caller closes it.
+
+        Raises: Misconfigured, InvalidInput, MissingExtra.
+        """
+        return PROVIDERS.get(settings.kind)(name, settings, self._deps)
 
     def fit_targets(self, ctx: Context, route: RouteSpec) -> Sequence[Target]:
         """Targets that a caller's requests may be sent to as far as the route, the register and residency go, in order
@@ -166,11 +229,31 @@ class Gateway:
         last_resort: bool = False,
     ) -> Plan:
         """Which targets would be tried for a request now, and why not the others."""
+        return self.plan_for(
+            need_of(request, route),
+            route,
+            ctx=ctx,
+            regions=request.regions,
+            pressure=pressure,
+            last_resort=last_resort,
+        )
+
+    def plan_for(
+        self,
+        need: Need,
+        route: RouteSpec,
+        *,
+        ctx: Context,
+        regions: Sequence[str] = (),
+        pressure: float = 0.0,
+        last_resort: bool = False,
+    ) -> Plan:
+        """As `plan`, for what a request would need."""
         unit = "" if route.sticky == "none" else _sticky_unit(ctx, route.sticky)
-        residency = (tuple(self._settings.residency.get(ctx.tenant, ())), request.regions)
+        residency = (tuple(self._settings.residency.get(ctx.tenant, ())), tuple(regions))
         return plan(
             route,
-            need_of(request, route),
+            need,
             self.health,
             self._facts,
             conditions=Conditions(residency, pressure),
@@ -204,22 +287,23 @@ class Gateway:
         ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
         served.decision.strategy = route.strategy
         call = Call(self._attempts, request, route, served=served, meter=meter, sleep=self._sleep)
-        try:
-            planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure())
-            async with aclosing(call.run(ctx, planned)) as events:
+        with self.hold():
+            try:
+                planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure())
+                async with aclosing(call.run(ctx, planned)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except InterlockError as error:
+                if call.began or "smaller" not in route.degrade or ctx.deadline.remaining_s() <= 0:
+                    raise
+                failed = error
+            smaller = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=True)
+            if not smaller.order:
+                raise failed
+            async with aclosing(call.run(ctx, smaller)) as events:
                 async for event in events:
                     yield event
-            return
-        except InterlockError as error:
-            if call.began or "smaller" not in route.degrade or ctx.deadline.remaining_s() <= 0:
-                raise
-            failed = error
-        smaller = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=True)
-        if not smaller.order:
-            raise failed
-        async with aclosing(call.run(ctx, smaller)) as events:
-            async for event in events:
-                yield event
 
     async def complete(
         self,
@@ -238,6 +322,10 @@ class Gateway:
 
         The space of a vector belongs to its model, so a route of several models is for mirrors of one model.
         """
+        with self.hold():
+            return await self._embed(ctx, model, texts, meter)
+
+    async def _embed(self, ctx: Context, model: str, texts: Sequence[str], meter: Meter | None) -> Embeddings:
         route = self.route(model)
         last: InterlockError | None = None
         for name in route.targets:
@@ -270,7 +358,8 @@ class Gateway:
         """Raise NotFound when the provider of ``provider/model`` lists models and this one is not among them."""
         target = self.target(model)
         try:
-            listed = await self.provider(target.provider).models()
+            with self.hold():
+                listed = await self.provider(target.provider).models()
         except InterlockError:
             # Whether it exists cannot be known now; asking it will tell.
             return
@@ -285,9 +374,13 @@ class Gateway:
     async def models(self) -> list[str]:
         """Everything that can be asked for: routes, then ``provider/model`` of each provider that answers."""
         names = [f"route/{name}" for name in self._settings.routes]
-        for provider in self._settings.providers:
+        for provider in list(self._settings.providers):
+            if provider not in self._settings.providers:
+                # A reload took it away while another one was asked.
+                continue
             try:
-                names += [str(Target(provider, model)) for model in await self.provider(provider).models()]
+                with self.hold():
+                    names += [str(Target(provider, model)) for model in await self.provider(provider).models()]
             except InterlockError:
                 # A provider that is down lists nothing; `doctor` and the console say why.
                 continue
@@ -314,11 +407,35 @@ class Gateway:
         """Models of one provider. Raises whatever it raises: for `doctor` and the console."""
         if provider not in self._settings.providers:
             raise NotFound(f"no provider named {provider!r}", hint=_near(provider, self.provider_names, "providers"))
-        return await self.provider(provider).models()
+        with self.hold():
+            return await self.provider(provider).models()
 
     async def close(self) -> None:
         """Close every provider that was used."""
+        await asyncio.gather(*self._closing)
+        for _, attempts in self._retired:
+            await attempts.close(but=self._attempts.opened)
+        self._retired.clear()
         await self._attempts.close()
+
+
+class _Hold(AbstractContextManager[None]):
+    """One call under way. A class, because every call pays for it."""
+
+    __slots__ = ("_began", "_gateway")
+
+    def __init__(self, gateway: Gateway, began: int) -> None:
+        self._gateway = gateway
+        self._began = began
+
+    def __enter__(self) -> None:
+        held = self._gateway._held
+        held[self._began] = held.get(self._began, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._gateway._held[self._began] -= 1
+        if self._gateway._retired:
+            self._gateway._close_retired()
 
 
 async def collect(events: AsyncGenerator[ChatEvent, None]) -> ChatResult:

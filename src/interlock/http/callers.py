@@ -90,12 +90,20 @@ async def context_of(request: Request) -> Context:
         ctx, request_id=request.state.request_id, trace_id=request.scope.get("interlock.trace_id", ctx.trace_id)
     )
     request.state.identity["x-interlock-trace-id"] = ctx.trace_id
+    request.state.caller = ctx
     return ctx
 
 
 def identity_of(request: Request) -> dict[str, str]:
-    """Headers that name this call in logs, traces and the audit log."""
-    return dict(request.state.identity)
+    """Headers that name this call in logs, traces and the audit log, and tell of the limits that it met."""
+    headers = dict(getattr(request.state, "identity", {}))
+    caller: Context | None = getattr(request.state, "caller", None)
+    if caller is not None:
+        if caller.notices.near:
+            headers["x-interlock-limit-warning"] = ", ".join(caller.notices.near)[:1000]
+        if caller.notices.quota is not None:
+            headers.update(caller.notices.quota())
+    return headers
 
 
 # Any: JSON before validation.

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from interlock.core.errors import InterlockError, NotFound
 from interlock.flows.respond import codec
 from interlock.gateway.ports import Fault
+from interlock.http.callers import identity_of
 
 __all__ = ["body_of", "fault_of", "on_bad_method", "on_error", "on_not_found", "on_unexpected", "wire_of"]
 
@@ -49,7 +50,7 @@ def fault_of(request: Request, error: InterlockError) -> Fault:
 
 def _answer(request: Request, error: InterlockError) -> JSONResponse:
     fault = fault_of(request, error)
-    headers = dict(getattr(request.state, "identity", {}))
+    headers = identity_of(request)
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
     if error.status == 401:

@@ -41,6 +41,7 @@ async def chat_endpoint(
 async def answer(request: Request, ctx: Context, wire: str, asked: Asked, *, keep: Keep | None = None) -> Response:
     """Answer a decoded request; a client that leaves stops the work."""
     app = app_of(request)
+    ctx.notices.model = asked.request.model
     release = await app.resolve(ctx, asked.request.model)
     call = Responding(app.parts, ctx, codec(wire), asked, release, keep=keep)
     call.served.tried = request.scope.get("interlock.tried")

@@ -15,7 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from interlock.app import App
 from interlock.core.errors import InterlockError
 from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
-from interlock.server import admin, batches, gateway, google, health, media, responses
+from interlock.server import admin, batches, gateway, google, health, media, operations, responses
+from interlock.server.access_log import AccessLine, AccessLog
+from interlock.server.metrics import GatewayCollector
 from interlock.server.tally import Tally
 
 __all__ = ["build_asgi"]
@@ -25,11 +27,17 @@ _log = logging.getLogger("interlock.access")
 
 def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
     """The application over a running App; `extra` are the routes of other faces (the console)."""
+    wanted = app.workspace.settings.server.access_log
+    access_log = AccessLog(str(app.workspace.path(wanted)) if wanted != "-" else "-") if wanted else None
 
     @asynccontextmanager
     async def lifespan(asgi: Starlette) -> AsyncIterator[None]:
+        if access_log is not None:
+            access_log.start()
         yield
         asgi.state.stopping = True
+        if access_log is not None:
+            access_log.close()
 
     asgi = Starlette(
         routes=[
@@ -39,6 +47,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *media.routes,
             *batches.routes,
             *admin.routes,
+            *operations.routes,
             *health.routes,
             *extra,
         ],
@@ -50,21 +59,38 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
     asgi.state.metrics = CollectorRegistry()
     asgi.state.tally = Tally()
     asgi.state.metrics.register(asgi.state.tally)
-    asgi.add_middleware(_Observed, registry=asgi.state.metrics, app_state=app, tally=asgi.state.tally)
+    asgi.state.metrics.register(GatewayCollector(app))
+    asgi.state.access_log = access_log
+    asgi.add_middleware(
+        _Observed, registry=asgi.state.metrics, app_state=app, tally=asgi.state.tally, access_log=access_log
+    )
     return asgi
 
 
 class _Observed:
     """Counts, times and logs every request; adds headers that keep browsers honest."""
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry, app_state: App, tally: Tally) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        registry: CollectorRegistry,
+        app_state: App,
+        tally: Tally,
+        access_log: AccessLog | None = None,
+    ) -> None:
         self._app = app
         self._tally = tally
+        self._access_log = access_log
         self._open = Gauge("interlock_http_open", "Requests being served now", registry=registry)
         dropped = Gauge("interlock_spans_dropped", "Spans lost to a full buffer", registry=registry)
         dropped.set_function(lambda: app_state.parts.observe.dropped)
         waiting = Gauge("interlock_audit_waiting", "Audit lines not yet committed", registry=registry)
         waiting.set_function(lambda: app_state.parts.governance.waiting)
+        if access_log is not None:
+            lost = Gauge(
+                "interlock_access_log_dropped", "Access log lines that could not be written", registry=registry
+            )
+            lost.set_function(lambda: access_log.dropped)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,4 +117,16 @@ class _Observed:
             seconds = time.perf_counter() - began
             self._open.dec()
             self._tally.count(scope["path"], status, seconds, method=scope["method"])
-            _log.info("%s %s %s %.1f ms", scope["method"], scope["path"], status, seconds * 1000)
+            if self._access_log is not None:
+                state = scope.get("state", {})
+                self._access_log.add(
+                    AccessLine(
+                        time.time() - seconds,
+                        scope["method"],
+                        scope["path"],
+                        status,
+                        seconds,
+                        state.get("caller"),
+                        state.get("request_id", ""),
+                    )
+                )

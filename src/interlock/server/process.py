@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvicorn
 from starlette.applications import Starlette
@@ -17,6 +17,7 @@ from interlock.core.errors import Misconfigured
 from interlock.server.asgi import build_asgi
 from interlock.server.lane.protocol import GuardedProtocol, lane_protocol
 from interlock.server.lane.service import FastLane
+from interlock.server.reloading import Reloader
 
 __all__ = ["serve"]
 
@@ -69,7 +70,9 @@ async def serve(
     Raises: Misconfigured: the address is taken or not ours.
     """
     asgi = build_asgi(app, extra)
-    lane = FastLane(app, count=asgi.state.tally.count) if fast_lane else None
+    lane = None
+    if fast_lane:
+        lane = FastLane(app, count=asgi.state.tally.count, access_log=asgi.state.access_log)
     config = uvicorn.Config(
         asgi,
         host=host,
@@ -90,7 +93,16 @@ async def serve(
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    async with _announcing(server, host, on_ready):
+    async with AsyncExitStack() as stack:
+        reloader = Reloader(app, server)
+
+        def ready(url: str) -> None:
+            # Signals are taken before anybody is told where to send them.
+            stack.enter_context(reloader.listening(url))
+            if on_ready is not None:
+                on_ready(url)
+
+        await stack.enter_async_context(_announcing(server, host, ready))
         try:
             await server.serve()
         except SystemExit as error:

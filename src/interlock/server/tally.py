@@ -87,6 +87,24 @@ _FAMILIES = (
     "/v1/batches",
     *(
         f"/api/v1/{n}"
-        for n in ("traces", "apps", "documents", "keys", "collections", "jobs", "spend", "audit", "version")
+        for n in (
+            "traces",
+            "apps",
+            "documents",
+            "keys",
+            "collections",
+            "jobs",
+            "spend",
+            "audit",
+            "version",
+            "limits",
+            "budgets",
+            "limit-use",
+            "routes",
+            "providers",
+            "provider-register",
+            "config",
+            "cache",
+        )
     ),
 )

@@ -28,6 +28,7 @@ from interlock.cost.service import Bill, Try
 from interlock.cost.types import Outcome
 from interlock.flows.respond import codec
 from interlock.gateway.failures import status_error, stream_error
+from interlock.server.access_log import AccessLine
 from interlock.server.lane.bodies import Scan, Sent, StreamFailed, Wire, spliced
 from interlock.server.lane.facts import Caller, Lane, Route
 from interlock.server.lane.http1 import Head
@@ -495,7 +496,14 @@ class LaneCall:
                 datetime.fromtimestamp(span.end_ns / 1e9, UTC),
             )
         )
-        server.count(self.client.path, 499 if outcome == "cancelled" else 200, at - self._started)
+        status = 499 if outcome == "cancelled" else 200
+        server.count(self.client.path, status, at - self._started)
+        if server.access_log is not None:
+            ctx.notices.model = self.asked
+            seconds = at - self._started
+            server.access_log.add(
+                AccessLine(time.time() - seconds, "POST", self.client.path, status, seconds, ctx, ctx.request_id)
+            )
 
     def _extension(self, usage: Usage) -> bytes:
         """The field ``interlock`` of an answer: what `flows.views.receipt_view` says."""
@@ -512,10 +520,19 @@ class LaneCall:
             }
         )
 
+    def _notices(self) -> str:
+        """Headers about the limits that the request met: what `http.callers.identity_of` says."""
+        notices = self.ctx.notices
+        told = "" if notices.quota is None else "".join([f"{k}: {v}\r\n" for k, v in notices.quota().items()])
+        if notices.near:
+            near = ", ".join(notices.near)[:1000]
+            told += f"x-interlock-limit-warning: {near}\r\n" if near.isascii() else ""
+        return told
+
     def _response_head(self, kind: str) -> bytes:
         ctx = self.ctx
         return self.client.status_line() + (
             f"content-type: {kind}\r\nx-request-id: {ctx.request_id}\r\nx-interlock-trace-id: {ctx.trace_id}\r\n"
-            f"x-interlock-route: {self.lane.name}{self.passed}\r\n"
+            f"x-interlock-route: {self.lane.name}{self.passed}\r\n{self._notices()}"
             "x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\n"
         ).encode("ascii")

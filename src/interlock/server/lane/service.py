@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from interlock.app import App
+from interlock.server.access_log import AccessLog
 from interlock.server.lane.call import LaneCall
 from interlock.server.lane.facts import Facts
 from interlock.server.lane.upstream import Pools
@@ -24,7 +25,9 @@ class FastLane:
         count: told of each finished request: path, status, seconds.
     """
 
-    def __init__(self, app: App, *, count: Callable[[str, int, float], None]) -> None:
+    def __init__(
+        self, app: App, *, count: Callable[[str, int, float], None], access_log: AccessLog | None = None
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.pools = Pools(self.loop)
         self.facts = Facts(app, self.pools, self.loop)
@@ -32,6 +35,7 @@ class FastLane:
         self.governance = app.parts.governance
         self.observe = app.parts.observe
         self.count = count
+        self.access_log = access_log
         self.calls: set[LaneCall] = set()
         self.max_body_bytes = app.workspace.settings.server.max_body_bytes
         self.is_on = not app.parts.cost.waits_for_ledger
