@@ -30,6 +30,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "release": ("releases:release", "Freeze releases and point channels at them."),
     "traces": ("observe:traces", "List traces, or show one."),
     "cost": ("cost:cost", "Sum up the ledger."),
+    "cache": ("cache:cache", "Look at kept answers, forget them."),
     "audit": ("governance:audit", "Read, prove and verify the audit log."),
     "keys": ("access:keys", "Manage API keys."),
     "token": ("access:token", "Mint on-behalf-of tokens."),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from interlock.core.clock import Deadline, now_ns
 from interlock.core.errors import Forbidden, InterlockError
@@ -79,6 +79,8 @@ class Context:
     trace_id: TraceId = field(default_factory=new_trace_id)
     parent_span: SpanId | None = None
     sink: SpanSink = field(default_factory=NullSink, repr=False)
+    cache: Literal["use", "refresh", "no-store"] = "use"
+    """What the caller wants of kept answers: to be given one, a new one that is kept, or a new one that is not."""
 
     @property
     def readers(self) -> frozenset[str]:

@@ -41,6 +41,9 @@ class Prices:
 
     def lookup(self, provider: str, model: str, usage: Usage) -> Price:
         """Cost of `usage` and the source of its price."""
+        if provider == "cache" and provider not in self._kinds:
+            # An answer that was kept: nobody was asked again.
+            return Price(Money.zero(), "cache")
         for name in (f"{provider}/{model}", f"{provider}/*"):
             if name in self._overrides and not usage.unmetered:
                 return Price(_by_override(self._overrides[name], usage), f"override:{name}")

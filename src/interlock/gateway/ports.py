@@ -19,9 +19,11 @@ __all__ = [
     "Fault",
     "Frame",
     "Inbound",
+    "Lacking",
     "ModelFiles",
     "Moderated",
     "Moderates",
+    "PostFactory",
     "Provider",
     "ProviderDeps",
     "ProviderFactory",
@@ -32,6 +34,7 @@ __all__ = [
     "Replier",
     "Reranked",
     "Reranks",
+    "Rewrite",
     "Warmable",
 ]
 
@@ -168,6 +171,21 @@ class CountsTokens(Protocol):
 
 ProviderFactory = Callable[[str, ProviderSettings, ProviderDeps], Provider]
 """The symbol `plugin` of a provider file: (configured name, settings, dependencies) -> provider."""
+
+
+@runtime_checkable
+class Lacking(Protocol):
+    """A provider whose server cannot do what its models could."""
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """Of ``json_schema``, ``json_object``, ``tools``: what it does not take, whatever the model."""
+
+
+Rewrite = Callable[[str], str]
+"""Rewrites the text of a whole answer: the same text always becomes the same."""
+PostFactory = Callable[[object], Rewrite]
+"""The symbol `plugin` of a file in `post/`: options of the route -> rewrite. Raises: ValueError: what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

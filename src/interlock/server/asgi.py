@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from interlock.app import App
 from interlock.core.errors import InterlockError
 from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
-from interlock.server import admin, batches, gateway, google, health, media, responses
+from interlock.server import admin, batches, cache, gateway, google, health, media, responses
 
 __all__ = ["build_asgi"]
 
@@ -38,6 +41,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *media.routes,
             *batches.routes,
             *admin.routes,
+            *cache.routes,
             *health.routes,
             *extra,
         ],
@@ -65,6 +69,7 @@ class _Observed:
         self._open = Gauge("interlock_http_open", "Requests being served now", registry=registry)
         dropped = Gauge("interlock_spans_dropped", "Spans lost to a full buffer", registry=registry)
         dropped.set_function(lambda: app_state.parts.observe.dropped)
+        registry.register(_Gateway(app_state))
         waiting = Gauge("interlock_audit_waiting", "Audit lines not yet committed", registry=registry)
         waiting.set_function(lambda: app_state.parts.governance.waiting)
 
@@ -98,6 +103,25 @@ class _Observed:
             _log.info("%s %s %s %.1f ms", scope["method"], scope["path"], status, seconds * 1000)
 
 
+class _Gateway(Collector):
+    """What the gateway counts by itself: the cache's doings and copies of requests."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def collect(self) -> Iterator[Metric]:
+        """Read when Prometheus asks."""
+        gateway = self._app.parts.gateway
+        cache = CounterMetricFamily("interlock_cache", "Calls by what the cache did", labels=["status"])
+        for status, count in (gateway.cache.totals() if gateway.cache else {}).items():
+            cache.add_metric([status], count)
+        yield cache
+        shadow = CounterMetricFamily("interlock_shadow", "Copies of requests by what became of them", labels=["result"])
+        for result in ("sent", "failed", "skipped", "agreed", "differed"):
+            shadow.add_metric([result], gateway.shadows.counts[result])
+        yield shadow
+
+
 def _family(path: str) -> str:
     """One of a fixed set of names: a stranger's paths must not become series."""
     for family in _FAMILIES:
@@ -124,6 +148,6 @@ _FAMILIES = (
     "/v1/batches",
     *(
         f"/api/v1/{n}"
-        for n in ("traces", "apps", "documents", "keys", "collections", "jobs", "spend", "audit", "version")
+        for n in ("traces", "apps", "documents", "keys", "collections", "jobs", "spend", "cache", "audit", "version")
     ),
 )

@@ -65,6 +65,12 @@ class CompatibleProvider:
         self._keys = Keys(name, self._settings, deps.environ)
         self._api = HttpApi(name, base_url, settings, signer or KeySigner(self._keys))
 
+    @property
+    def lacks(self) -> frozenset[str]:
+        """See :class:`interlock.gateway.ports.Lacking`."""
+        known = {"json_schema": self._quirks.json_schema, "tools": self._quirks.tools}
+        return frozenset(name for name, has in known.items() if not has)
+
     # Any: JSON on its way out.
     def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
         return openai.encode_request(request, model, profile(model), self._quirks)
