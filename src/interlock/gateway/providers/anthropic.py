@@ -34,6 +34,11 @@ class AnthropicProvider:
         beta = {"anthropic-beta": wire.FILES_BETA} if request is not None and wire.uses_files(request) else {}
         return {"anthropic-version": wire.VERSION, **beta}
 
+    @property
+    def lacks(self) -> frozenset[str]:
+        """See :class:`interlock.gateway.ports.Lacking`: this API wants a schema, not just any JSON object."""
+        return frozenset({"json_object"})
+
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
         facts = profile(model)
