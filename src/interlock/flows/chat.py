@@ -254,7 +254,8 @@ async def chat(
             await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
             turns = tuple(message for message in request.messages if message.role != "system")
             request = replace(request, messages=(text_message("system", render(line.ctx, release)), *turns))
-        events = metered(parts.gateway, line.bill, route, served)(line.ctx, request)
+        model = metered(parts.gateway, line.bill, route, served, whole=not request.stream)
+        events = model(line.ctx, request)
         if release is not None:
             events = _watched(parts, release, events)
         async with aclosing(events):

@@ -27,16 +27,18 @@ def metered(
     served: Served | None = None,
     *,
     knowledge: CacheScope = _NO_KNOWLEDGE,
+    whole: bool = False,
 ) -> StreamModel:
     """`gateway.stream` under the limits of `bill`, charged to it.
 
     Args:
         served: filled in by the call; of several calls, by the last.
+        whole: nobody reads before the end.
         knowledge: snapshot, collection and documents that prompts are written from; app and release are the bill's.
     """
     scope = replace(knowledge, app=bill.app, release=bill.release.id if bill.release else None)
 
     def stream(ctx: Context, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        return gateway.stream(ctx, request, route=route, served=served, meter=bill, scope=scope)
+        return gateway.stream(ctx, request, route=route, served=served, meter=bill, scope=scope, whole=whole)
 
     return stream

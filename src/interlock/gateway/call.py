@@ -71,7 +71,11 @@ class Served:
 
 
 class Call:
-    """One request."""
+    """One request.
+
+    Args:
+        whole: the caller takes the answer whole, so that one that breaks off half way can still be asked for again.
+    """
 
     def __init__(
         self,
@@ -82,11 +86,13 @@ class Call:
         served: Served,
         meter: Meter,
         sleep: Callable[[float], Awaitable[object]],
+        whole: bool = False,
     ) -> None:
+        self._whole_only = whole
         self._attempts = attempts
         self._request = request
         self._route = route
-        self._served = served
+        self.served = served
         self._meter = meter
         self._sleep = sleep
         self._tried = 0
@@ -100,28 +106,28 @@ class Call:
         (`no_target`) when the plan has none.
         """
         for refused in plan.refused:
-            self._served.note(refused)
+            self.served.note(refused)
         if not plan.order:
             raise _no_target(plan)
         last: InterlockError | None = None
         for position, target in enumerate(plan.order):
-            self._served.fallbacks = self._tried
+            self.served.fallbacks = self._tried
             self._tried += 1
             is_last = position == len(plan.order) - 1
-            events = self._whole(ctx, target) if self._route.strategy == "cascade" and not is_last else None
+            judged = self._route.strategy == "cascade" and not is_last
             try:
-                async with aclosing(events or self._formed(ctx, target)) as stream:
+                async with aclosing(self._judged(ctx, target) if judged else self._formed(ctx, target)) as stream:
                     async for event in stream:
                         if not self.began:
                             self.began = True
-                            self._served.note(Considered(str(target), "served"))
+                            self.served.note(Considered(str(target), "served"))
                         yield event
             except _NotGoodEnough as error:
-                self._served.note(Considered(str(target), "failed", "escalated", error.why))
+                self.served.note(Considered(str(target), "failed", "escalated", error.why))
                 continue
             except InterlockError as error:
                 last = error if last is None or not isinstance(error, LimitExceeded) else last
-                self._served.note(Considered(str(target), "failed", error.code))
+                self.served.note(Considered(str(target), "failed", error.code))
                 # A token already sent cannot be taken back, and a deadline is the caller's: neither falls back.
                 if self.began or ctx.deadline.remaining_s() <= 0:
                     raise
@@ -163,12 +169,12 @@ class Call:
                 read = shape.read([*gathered[:-1], replace(finish, usage=spent)])
             except Unmet as unmet:
                 if unmet.final or number == self._route.structured.repairs or ctx.deadline.remaining_s() <= 0:
-                    self._served.target = None
+                    self.served.target = None
                     raise _unmet(target, unmet, number) from unmet
                 request = shape.again(unmet)
-                self._served.repairs += 1
+                self.served.repairs += 1
                 continue
-            self._served.usage = spent
+            self.served.usage = spent
             for event in read:
                 yield event
             return
@@ -180,13 +186,20 @@ class Call:
         retries = self._attempts.retries(target.provider)
         retries.call()
         for number in range(1, self._route.retries + 2):
-            self._served.attempts += 1
+            self.served.attempts += 1
             sent = False
+            held: list[ChatEvent] = []
             try:
                 async with aclosing(self._try(ctx, target, request)) as events:
                     async for event in events:
+                        if self._whole_only:
+                            held.append(event)
+                            continue
                         sent = True
                         yield event
+                for event in held:
+                    sent = True
+                    yield event
                 return
             except InterlockError as error:
                 # A limit of the caller's own is met again at once; another target may have room.
@@ -203,19 +216,24 @@ class Call:
         estimate = estimate_usage(request, self._route.max_output_tokens)
         opened = self._attempts.attempt(ctx, target, self._meter, estimate, what="chat", priority=self._route.priority)
         async with opened as attempt:
-            _describe(attempt.span, request, self._served)
+            _describe(attempt.span, request, self.served)
             characters = 0
+            replaced = False
             try:
                 async with aclosing(self._events(attempt, target, request)) as events:
                     async for event in events:
                         characters += _characters(event)
                         if isinstance(event, Finish):
-                            self._served.usage = event.usage
+                            self.served.usage = event.usage
                             _describe_end(attempt.span, event)
                             attempt.charge(event.usage)
                         yield event
+            except InterlockError:
+                # Nobody was given any of it: another try serves, and that one is charged.
+                replaced = not self.began
+                raise
             finally:
-                if attempt.began and not attempt.charged:
+                if attempt.began and not attempt.charged and not replaced:
                     # It broke off after it had begun: the provider charges for that, so an estimate does too.
                     attempt.charge(_broken_off(request, characters))
 
@@ -258,12 +276,12 @@ class Call:
                     ) from error
                 if first:
                     attempt.first_token()
-                    self._served.target = target
+                    self.served.target = target
                     first = False
                 finished = isinstance(event, Finish)
                 yield event
 
-    async def _whole(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
+    async def _judged(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
         """A target's whole answer at once, when it is good enough. Raises: _NotGoodEnough."""
         gathered: list[ChatEvent] = []
         async with aclosing(self._formed(ctx, target)) as events:
@@ -271,7 +289,7 @@ class Call:
                 gathered.append(event)
         why = shortcoming(self._route.cascade, self._request, gathered)
         if why:
-            self._served.target = None
+            self.served.target = None
             raise _NotGoodEnough(why)
         for event in gathered:
             yield event

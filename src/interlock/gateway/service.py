@@ -198,6 +198,7 @@ class Gateway:
         served: Served | None = None,
         meter: Meter | None = None,
         scope: CacheScope | None = None,
+        whole: bool = False,
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer `request`: from the cache, else from the first target that can, falling back until a first token.
 
@@ -206,6 +207,7 @@ class Gateway:
             served: filled in as the call proceeds.
             meter: admits each try under the caller's limits and is charged for the one that serves.
             scope: app, release and knowledge that the call belongs to, for the keys of kept answers.
+            whole: nobody reads before the end, so an answer that breaks off half way is asked for again as well.
 
         Yields deltas and one Finish. Raises: the last target's error when every target failed and no step of the
         route's `degrade` helped; Unavailable (`no_target`) when none may be tried, (`degraded_refusal`) when the route
@@ -222,7 +224,8 @@ class Gateway:
         gathered: list[ChatEvent] | None = [] if route.shadow is not None else None
         began_at = time.monotonic()
         kept = self._cache_call(ctx, request, route, scope, name)
-        async with aclosing(self._laddered(ctx, request, route, served=served, meter=meter, kept=kept)) as events:
+        call = Call(self._attempts, request, route, served=served, meter=meter, sleep=self._sleep, whole=whole)
+        async with aclosing(self._laddered(ctx, request, route, call=call, meter=meter, kept=kept)) as events:
             async for event in events:
                 if gathered is not None:
                     gathered.append(event)
@@ -239,12 +242,12 @@ class Gateway:
         request: ChatRequest,
         route: RouteSpec,
         *,
-        served: Served,
+        call: Call,
         meter: Meter,
         kept: CacheCall | None,
     ) -> AsyncGenerator[ChatEvent, None]:
         """The answer, or what the route's `degrade` has instead, step by step, until something was sent."""
-        call = Call(self._attempts, request, route, served=served, meter=meter, sleep=self._sleep)
+        served = call.served
 
         def ask() -> AsyncGenerator[ChatEvent, None]:
             return self._targets(ctx, request, route, call, meter)
@@ -355,7 +358,9 @@ class Gateway:
         scope: CacheScope | None = None,
     ) -> ChatResult:
         """The whole answer at once."""
-        return await collect(self.stream(ctx, request, route=route, served=served, meter=meter, scope=scope))
+        return await collect(
+            self.stream(ctx, request, route=route, served=served, meter=meter, scope=scope, whole=True)
+        )
 
     async def embed(self, ctx: Context, model: str, texts: Sequence[str], *, meter: Meter | None = None) -> Embeddings:
         """Vectors of `texts` by the embedding model ``provider/model`` or by the targets of ``route/NAME``, in order.
