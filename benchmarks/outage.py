@@ -71,10 +71,10 @@ class Report:
         return self.good / (self.requests - self.broken_off)
 
 
-def _replies(requests: int, share: float, seed: int) -> list[Reply]:
+def _replies(requests: int, share: float, seed: int, breaker: bool) -> list[Reply]:
     """Enough answers for every request and its retry, faulty ones of every kind at the given share."""
     draw = random.Random(seed)
-    kinds = list(FAULTS.values())
+    kinds = [reply for reply in FAULTS.values() if breaker or reply.status != 429]
     count = requests * 3 + 10
     faulty = [kinds[n % len(kinds)] for n in range(round(count * share))]
     replies = [*faulty, *[_GOOD] * (count - len(faulty))]
@@ -83,15 +83,26 @@ def _replies(requests: int, share: float, seed: int) -> list[Reply]:
 
 
 async def drill(
-    requests: int, *, share: float = 0.3, stream: bool = False, concurrency: int = 16, seed: int = 1
+    requests: int,
+    *,
+    share: float = 0.3,
+    stream: bool = False,
+    breaker: bool = True,
+    concurrency: int = 16,
+    seed: int = 1,
 ) -> Report:
-    """Send `requests` calls through a server in front of a flaky and a healthy upstream."""
-    async with fake_upstream() as flaky, fake_upstream() as healthy, _server(flaky, healthy) as client:
+    """Send `requests` calls through a server in front of a flaky and a healthy upstream.
+
+    Args:
+        breaker: False keeps asking the flaky one, however often it fails: no breaker, and no 429, whose sender is left
+            alone for a while as well.
+    """
+    async with fake_upstream() as flaky, fake_upstream() as healthy, _server(flaky, healthy, breaker) as client:
         healthy.will(_GOOD)
         flaky.will(_GOOD)
         # The first call opens connections and loads the price list, which no drill is about.
         await _ask(client, stream)
-        flaky.will(*_replies(requests, share, seed))
+        flaky.will(*_replies(requests, share, seed, breaker))
         before = len(flaky.replies)
         turns = asyncio.Semaphore(concurrency)
         seconds: list[float] = []
@@ -110,7 +121,7 @@ async def drill(
         used = before - len(flaky.replies)
         spend = (await client.get("/api/v1/spend", params={"by": "provider"})).json()["data"]
         charged = sum(row["calls"] for row in spend) - 1
-        faults = sum(reply is not _GOOD for reply in _replies(requests, share, seed)[:used])
+        faults = sum(reply is not _GOOD for reply in _replies(requests, share, seed, breaker)[:used])
     seconds.sort()
 
     def at(quantile: float) -> float:
@@ -152,11 +163,11 @@ async def _ask(client: httpx2.AsyncClient, stream: bool) -> str:
 
 
 @asynccontextmanager
-async def _server(flaky: FakeUpstream, healthy: FakeUpstream) -> AsyncIterator[httpx2.AsyncClient]:
+async def _server(flaky: FakeUpstream, healthy: FakeUpstream, breaker: bool) -> AsyncIterator[httpx2.AsyncClient]:
     def provider(upstream: FakeUpstream) -> dict[str, object]:
-        return {"kind": "openai", "base_url": upstream.url, "api_key_env": "DRILL_KEY", "idle_timeout_s": 2}
+        return {"kind": "openai", "base_url": upstream.url, "api_key_env": "DRILL_KEY", "idle_timeout_s": 3}
 
-    route = {"targets": ["flaky/gpt-4.1-mini", "healthy/gpt-4.1-mini"], "retries": 1, "first_token_timeout_s": 0.5}
+    route = {"targets": ["flaky/gpt-4.1-mini", "healthy/gpt-4.1-mini"], "retries": 1, "first_token_timeout_s": 3}
     with tempfile.TemporaryDirectory() as folder:
         workspace = write_workspace(
             Path(folder) / "workspace",
@@ -164,6 +175,7 @@ async def _server(flaky: FakeUpstream, healthy: FakeUpstream) -> AsyncIterator[h
                 "gateway": {
                     "providers": {"flaky": provider(flaky), "healthy": provider(healthy)},
                     "routes": {"answers": route},
+                    **({} if breaker else {"breaker": {"failures": 100_000, "failure_rate": 1.0}}),
                 }
             },
         )
@@ -177,17 +189,26 @@ async def _server(flaky: FakeUpstream, healthy: FakeUpstream) -> AsyncIterator[h
 
 
 async def _main(requests: int, share: float) -> None:
-    print(f"{'answers':<8} {'faulty':>7} {'success':>9} {'95 % Wilson':>18} {'broken off':>11} "
-          f"{'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}  errors")  # fmt: skip
+    columns = ["answers", "faulty", "breaker", "met", "success", "95 % Wilson", "broken off", "p50", "p95", "p99 ms"]
+    print(" | ".join(columns))
     for stream in (False, True):
-        for faulty in (0.0, share):
-            report = await drill(requests, share=faulty, stream=stream)
+        for faulty, breaker in ((0.0, True), (share, True), (share, False)):
+            report = await drill(requests, share=faulty, stream=stream, breaker=breaker)
             low, high = wilson(report.good, report.requests - report.broken_off)
-            print(
-                f"{'streams' if stream else 'whole':<8} {faulty:>7.0%} {report.success:>9.3%} "
-                f"{f'{low:.3%} to {high:.3%}':>18} {report.broken_off:>11} {report.p50_ms:>8} {report.p95_ms:>8} "
-                f"{report.p99_ms:>8}  {report.errors or ''}"
-            )
+            row = [
+                "streams" if stream else "whole",
+                f"{faulty:.0%}",
+                "on" if breaker else "off",
+                report.faults,
+                f"{report.success:.2%}",
+                f"{low:.2%} to {high:.2%}",
+                report.broken_off,
+                report.p50_ms,
+                report.p95_ms,
+                report.p99_ms,
+                report.errors or "",
+            ]
+            print(" | ".join(str(cell) for cell in row), flush=True)
 
 
 if __name__ == "__main__":

@@ -338,9 +338,9 @@ def test_no_key_is_shared_across_tenants_permissions_releases_snapshots_or_param
 @pytest.mark.parametrize(
     "other",
     [
-        {"ctx": who(tenant="rival")},
-        {"ctx": who(key="k2")},
-        {"ctx": who(user="ada")},
+        {"who": {"tenant": "rival"}},
+        {"who": {"key": "k2"}},
+        {"who": {"user": "ada"}},
         {"scope": CacheScope(release=ReleaseId("sha256:2"))},
         {"scope": CacheScope(snapshot="s2")},
         {"temperature": 0.5},
@@ -353,6 +353,8 @@ def test_no_key_is_shared_across_tenants_permissions_releases_snapshots_or_param
 async def test_a_call_that_differs_in_what_decides_is_not_a_hit(other):
     house = House()
     await house.ask()
+    if "who" in other:
+        other = {"ctx": who(**other["who"])}
     assert (await house.ask(**other))[1].cache == "miss"
     assert house.calls == 2
 

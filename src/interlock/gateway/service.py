@@ -213,7 +213,7 @@ class Gateway:
         route's `degrade` helped; Unavailable (`no_target`) when none may be tried, (`degraded_refusal`) when the route
         says to refuse.
         """
-        name = request.model.removeprefix("route/") if route is None and request.model.startswith("route/") else ""
+        name = request.model.removeprefix("route/") if request.model.startswith("route/") else ""
         route = route or self.route(request.model)
         served = served or Served()
         meter = meter or FreeMeter()
