@@ -18,14 +18,6 @@ from interlock.core.messages import (
     ChatRequest,
     ChatResult,
     Finish,
-    Message,
-    Part,
-    ReasoningDelta,
-    ReasoningPart,
-    TextDelta,
-    TextPart,
-    ToolCallDelta,
-    ToolCallPart,
     Usage,
 )
 from interlock.core.ports import Meter, PriceBook
@@ -35,6 +27,7 @@ from interlock.gateway.cache.service import AnswerCache, CacheCall
 from interlock.gateway.cache.settings import CacheSpec
 from interlock.gateway.cache.types import CacheScope, CacheStatus
 from interlock.gateway.call import Call, Served
+from interlock.gateway.collecting import collect
 from interlock.gateway.health import Health
 from interlock.gateway.ports import Provider, ProviderDeps, Warmable
 from interlock.gateway.posting import chain, posted
@@ -477,44 +470,6 @@ class Gateway:
         """Stop copies under way, then close every provider that was used."""
         await self.shadows.close()
         await self._attempts.close()
-
-
-async def collect(events: AsyncGenerator[ChatEvent, None]) -> ChatResult:
-    """Join a stream into one message."""
-    texts: list[str] = []
-    thoughts: dict[int, ReasoningPart] = {}
-    calls: dict[int, ToolCallPart] = {}
-    finish: Finish | None = None
-    async with aclosing(events):
-        async for event in events:
-            match event:
-                case TextDelta(text):
-                    texts.append(text)
-                case ReasoningDelta():
-                    thought = thoughts.get(event.index, ReasoningPart("", event.origin))
-                    thoughts[event.index] = replace(
-                        thought,
-                        text=thought.text + event.text,
-                        signature=(thought.signature or "") + event.signature if event.signature else thought.signature,
-                        redacted=thought.redacted or event.redacted,
-                        id=thought.id or event.id,
-                    )
-                case ToolCallDelta(index, call_id, name, arguments):
-                    known = calls.get(index, ToolCallPart(call_id or "", name or "", ""))
-                    calls[index] = replace(
-                        known,
-                        id=known.id or call_id or "",
-                        name=known.name or name or "",
-                        arguments=known.arguments + arguments,
-                        signature=known.signature or event.signature,
-                    )
-                case Finish():
-                    finish = event
-    assert finish is not None, "a provider's stream ends with Finish or raises"
-    parts: list[Part] = [thoughts[index] for index in sorted(thoughts)]
-    parts += [TextPart("".join(texts))] if texts else []
-    parts += [calls[index] for index in sorted(calls)]
-    return ChatResult(Message("assistant", tuple(parts)), finish)
 
 
 def _near(name: str, known: Sequence[str], what: str) -> str:
