@@ -33,7 +33,7 @@ from interlock.stores.sql import open_sql
 from interlock.testing.providers import deps
 
 ACME = TenantId("acme")
-BUDGET = 3_000
+BUDGET = 250
 OUTPUT = 20
 PRICES = Prices({f"{name}/*": PriceOverride(input_per_million="1000000", output_per_million="1000000")
                  for name in ("a", "b")}, {})  # fmt: skip
