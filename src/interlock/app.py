@@ -28,6 +28,7 @@ from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, NotFound, Unavailable
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.passages import Passage
+from interlock.core.ports import Meter
 from interlock.core.release import Release
 from interlock.core.sealing import Sealer
 from interlock.core.trace import SpanSink
@@ -40,6 +41,11 @@ from interlock.cost.service import Costs
 from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
+from interlock.gateway.cache.calibration import read_calibration
+from interlock.gateway.cache.semantic import Semantic
+from interlock.gateway.cache.service import AnswerCache
+from interlock.gateway.cache.store import CacheStore
+from interlock.gateway.cache.types import CacheScope
 from interlock.gateway.detect import Detected, detect
 from interlock.gateway.kept import Kept
 from interlock.gateway.ports import ProviderDeps
@@ -71,7 +77,10 @@ from interlock.stores.kv.memory import MemoryKv
 from interlock.stores.kv.sql import SqlKv
 from interlock.stores.sql import Sql, open_sql
 
-__all__ = ["App", "Finished", "open_app"]
+__all__ = ["SEMANTIC_CALIBRATION", "App", "Finished", "open_app"]
+
+SEMANTIC_CALIBRATION = "semantic-cache.json"
+"""File of the data folder with the recorded threshold of the semantic cache."""
 
 _log = logging.getLogger("interlock.app")
 
@@ -231,10 +240,22 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         gateway_settings = _with_detected(settings.gateway, detected)
         kinds = {name: provider.kind for name, provider in gateway_settings.providers.items()}
         prices = Prices(settings.cost.prices, kinds)
+        kept_answers = CacheStore(kv)
+
+        @asynccontextmanager
+        async def shadow_bill(ctx: Context, scope: CacheScope) -> AsyncIterator[Meter]:
+            async with costs.reserve(ctx, None, app=scope.app, outcome="shadow") as bill:
+                yield bill
+
         gateway = Gateway(
             gateway_settings,
             ProviderDeps(models, grounding.quoter, {"minilm-l6-int8": knowledge.embedder}, os.environ),
             prices=prices,
+            cache=AnswerCache(
+                kept_answers,
+                Semantic(kept_answers, knowledge.embedder, read_calibration(data / SEMANTIC_CALIBRATION)),
+            ),
+            shadow_meter=shadow_bill,
         )
         stack.push_async_callback(gateway.close)
 
@@ -263,6 +284,8 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         limits = Rules(sql, admission, governance)
         await limits.refresh()
         costs.start(limits.refresh)
+        # Copies of requests have bills of their own: they end before the bills do.
+        stack.push_async_callback(gateway.shadows.close)
         parts = Parts(
             access=access,
             gateway=gateway,

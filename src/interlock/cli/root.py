@@ -35,6 +35,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "route": ("gateway:route", "Say where a request would go, and why."),
     "routes": ("gateway:routes", "List routes with their targets."),
     "providers": ("gateway:providers", "List, test and register providers."),
+    "cache": ("cache:cache", "Look at kept answers, forget them."),
     "audit": ("governance:audit", "Read, prove and verify the audit log."),
     "keys": ("access:keys", "Manage API keys."),
     "token": ("access:token", "Mint on-behalf-of tokens."),

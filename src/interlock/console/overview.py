@@ -20,6 +20,7 @@ from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError
 from interlock.core.money import Money
+from interlock.gateway.cache.service import PROVIDER as CACHE
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.types import Head
 from interlock.http.callers import app_of
@@ -112,9 +113,16 @@ async def overview(request: Request, caller: Caller) -> Response:
         head=await _head(app),
         waiting=app.parts.governance.waiting,
         spend=await app.parts.cost.spend(ctx, by="app", since=until - timedelta(days=1), until=until),
+        kept=await _kept(app, ctx, until),
         fresh=not traces,
         slices=_SLICES,
     )
+
+
+async def _kept(app: App, ctx: Context, until: datetime) -> int:
+    """Calls of the last 24 hours that were answered from the cache."""
+    rows = await app.parts.cost.spend(ctx, by="provider", since=until - timedelta(days=1), until=until)
+    return sum(row.calls for row in rows if row.key == CACHE)
 
 
 async def figures_of(app: App, ctx: Context, until: datetime) -> tuple[list[Figure], SeriesPoint]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from interlock.core.clock import Deadline, now_ns
 from interlock.core.errors import Forbidden, InterlockError
@@ -106,6 +106,8 @@ class Context:
     sink: SpanSink = field(default_factory=NullSink, repr=False)
     notices: Notices = field(default_factory=Notices, repr=False, compare=False)
     """Shared by all contexts derived from this one."""
+    cache: Literal["use", "refresh", "no-store"] = "use"
+    """What the caller wants of kept answers: to be given one, a new one that is kept, or a new one that is not."""
 
     @property
     def readers(self) -> frozenset[str]:

@@ -50,6 +50,9 @@ class Prices:
 
     def lookup(self, provider: str, model: str, usage: Usage) -> Price:
         """Cost of `usage` and the source of its price."""
+        if provider == "cache" and provider not in self._kinds:
+            # An answer that was kept: nobody was asked again.
+            return Price(Money.zero(), "cache")
         known = self._rates.get((provider, model))
         if known is not None and not usage.unmetered and usage.cached_tokens <= usage.input_tokens:
             return Price(known.cost(usage), known.source)

@@ -217,24 +217,31 @@ class Costs:
 
     @asynccontextmanager
     async def reserve(
-        self, ctx: Context, release: Release | None, *, app: str = "", tags: Mapping[str, str] | None = None
+        self,
+        ctx: Context,
+        release: Release | None,
+        *,
+        app: str = "",
+        tags: Mapping[str, str] | None = None,
+        outcome: Outcome = "ok",
     ) -> AsyncIterator[Bill]:
         """Open a bill; on every exit its open try is released and its rows go to the ledger.
+
+        `outcome` is what its rows say when all goes well.
 
         A client that leaves cancels the task, not the settlement.
         """
         bill = self.open(ctx, release, app=app, tags=tags)
-        outcome: Outcome = "ok"
         try:
             yield bill
         except Blocked:
-            outcome = "blocked"
+            outcome = "blocked" if outcome == "ok" else outcome
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            outcome = "cancelled"
+            outcome = "cancelled" if outcome == "ok" else outcome
             raise
         except BaseException:
-            outcome = "error"
+            outcome = "error" if outcome == "ok" else outcome
             raise
         finally:
             self.close_bill(bill, outcome)

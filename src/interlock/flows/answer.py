@@ -272,6 +272,9 @@ async def _deltas(ctx: Context, job: _Job, request: ChatRequest, tally: _Tally) 
         # A policy stopped the model's words; quoting around it would undo that.
         raise
     except InterlockError as error:
+        if error.code == "degraded_refusal":
+            # The route says to refuse rather than to answer with less.
+            raise
         tally.failed = error.code
 
 

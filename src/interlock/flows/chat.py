@@ -25,6 +25,7 @@ from interlock.cost.service import Bill
 from interlock.flows.answer import answer
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
+from interlock.gateway.cache.types import CacheScope, CacheStatus
 from interlock.gateway.profiles import profile
 from interlock.gateway.service import Served
 from interlock.gateway.types import RouteSpec, Target
@@ -44,6 +45,10 @@ class Receipt(NamedTuple):
     usage: Usage
     cost: Money | None
     model: str
+    cache: CacheStatus = ""
+    """What the cache did, empty when it was not asked."""
+    degraded: str = ""
+    """The step of the route's `degrade` that answered."""
 
 
 class _Line(NamedTuple):
@@ -92,9 +97,11 @@ def _stamp(bill: Bill, span: Span, record: Record) -> None:
     record.set(cost="unpriced") if cost is None else record.set(cost_nano_usd=cost.nano)
 
 
-def _receipt(line: _Line, parts: Parts, release: Release | None) -> Receipt:
+def _receipt(line: _Line, parts: Parts, release: Release | None, served: Served) -> Receipt:
     model = ", ".join(f"{provider}/{name}" for provider, name in line.bill.lines) or "extractive"
-    return Receipt(line.ctx.trace_id, release, line.bill.usage, parts.cost.quote(line.bill), model)
+    line.span.set({"interlock.cache": served.cache or None, "interlock.degraded": served.degraded or None})
+    cost = parts.cost.quote(line.bill)
+    return Receipt(line.ctx.trace_id, release, line.bill.usage, cost, model, served.cache, served.degraded)
 
 
 async def ask(
@@ -115,6 +122,7 @@ async def ask(
     if not question:
         raise InvalidInput("there is no question: the last user message is empty", param="messages")
     ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
+    served = served or Served()
 
     async with _open(parts, ctx, release, "chat.answer", request.tags) as line:
         system = render(line.ctx, release)
@@ -136,13 +144,18 @@ async def ask(
             # Merging reads the documents again, so what was blanked is back and text between passages is new.
             passages = await parts.guardrails.check_passages(line.ctx, release, merged)
         snapshot = await parts.knowledge.snapshot(line.ctx, retrieval.collection)
+        scope = CacheScope(
+            snapshot=snapshot.id,
+            collection=retrieval.collection,
+            documents=[passage.document_id for passage in passages],
+        )
         events = answer(
             line.ctx,
             question=question,
             passages=passages,
             spec=spec,
             tier=tier,
-            model=metered(parts.gateway, line.bill, _generating(route), served),
+            model=metered(parts.gateway, line.bill, _generating(route), served, knowledge=scope),
             system=system,
             grounding=parts.grounding,
             on_usage=lambda _: None,  # `metered` puts usage on the bill, broken-off calls included
@@ -155,7 +168,7 @@ async def ask(
                     checked = replace(checked, passages=tuple(trusted))
                     _describe(line, checked)
                 yield checked
-        receipt = _receipt(line, parts, release)
+        receipt = _receipt(line, parts, release, served)
     yield receipt
 
 
@@ -232,6 +245,7 @@ async def chat(
         route = parts.gateway.route(request.model)
     else:
         route = RouteSpec.model_validate(release.components["route"], extra="ignore")
+    served = served or Served()
     async with _open(parts, ctx, release, "chat.model", request.tags) as line:
         if release is None:
             line.span.set({"gen_ai.request.model": request.model})
@@ -240,13 +254,14 @@ async def chat(
             await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
             turns = tuple(message for message in request.messages if message.role != "system")
             request = replace(request, messages=(text_message("system", render(line.ctx, release)), *turns))
-        events = metered(parts.gateway, line.bill, route, served)(line.ctx, request)
+        model = metered(parts.gateway, line.bill, route, served, whole=not request.stream)
+        events = model(line.ctx, request)
         if release is not None:
             events = _watched(parts, release, events)
         async with aclosing(events):
             async for event in events:
                 yield event
-        receipt = _receipt(line, parts, release)
+        receipt = _receipt(line, parts, release, served)
     yield receipt
 
 

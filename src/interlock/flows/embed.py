@@ -27,6 +27,7 @@ async def embed(parts: Parts, ctx: Context, model: str, texts: Sequence[str]) ->
                     "gen_ai.response.model": str(result.target),
                     "gen_ai.usage.input_tokens": result.usage.input_tokens,
                     "interlock.cost.nano_usd": None if cost is None else cost.nano,
+                    "interlock.cache.kept": result.kept or None,
                 }
             )
     return result

@@ -9,7 +9,9 @@ from dataclasses import asdict
 from interlock.core.audit import AuditEvent
 from interlock.core.context import Context, Role
 from interlock.core.errors import Conflict, InterlockError
+from interlock.flows.cache import purge_cache
 from interlock.flows.parts import Parts
+from interlock.gateway.cache.types import Purge
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.types import IngestReport, Progress
 from interlock.stores.jobs.base import Job
@@ -69,6 +71,9 @@ async def run_ingest(
     except InterlockError as error:
         await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=None)
         raise
+    if report.changed or report.deleted or report.updated_facts:
+        # A new snapshot has new keys; what was written from the old one is of no use, and may be what was erased.
+        await purge_cache(parts, ctx, Purge(collection=spec.collection))
     await parts.jobs.succeed(job, _summary(report))
     await parts.governance.append(
         AuditEvent(

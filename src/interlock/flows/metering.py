@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 
 from interlock.core.context import Context
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.cost.service import Bill
+from interlock.gateway.cache.types import CacheScope
 from interlock.gateway.service import Gateway, Served
 from interlock.gateway.types import RouteSpec
 
@@ -15,14 +17,28 @@ __all__ = ["StreamModel", "metered"]
 StreamModel = Callable[[Context, ChatRequest], AsyncGenerator[ChatEvent, None]]
 
 
-def metered(gateway: Gateway, bill: Bill, route: RouteSpec | None = None, served: Served | None = None) -> StreamModel:
+_NO_KNOWLEDGE = CacheScope()
+
+
+def metered(
+    gateway: Gateway,
+    bill: Bill,
+    route: RouteSpec | None = None,
+    served: Served | None = None,
+    *,
+    knowledge: CacheScope = _NO_KNOWLEDGE,
+    whole: bool = False,
+) -> StreamModel:
     """`gateway.stream` under the limits of `bill`, charged to it.
 
     Args:
         served: filled in by the call; of several calls, by the last.
+        whole: nobody reads before the end.
+        knowledge: snapshot, collection and documents that prompts are written from; app and release are the bill's.
     """
+    scope = replace(knowledge, app=bill.app, release=bill.release.id if bill.release else None)
 
     def stream(ctx: Context, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        return gateway.stream(ctx, request, route=route, served=served, meter=bill)
+        return gateway.stream(ctx, request, route=route, served=served, meter=bill, scope=scope, whole=whole)
 
     return stream

@@ -80,4 +80,6 @@ def receipt_view(receipt: Receipt) -> dict[str, Any]:
         "channel": receipt.release.channel if receipt.release else None,
         "model": receipt.model,
         "cost_usd": None if receipt.cost is None else f"{receipt.cost.decimal():f}",
+        **({"cache": receipt.cache} if receipt.cache else {}),
+        **({"degraded_by": receipt.degraded} if receipt.degraded else {}),
     }

@@ -1,4 +1,4 @@
-"""One request on its way through the targets of a plan: tries, retries, fallbacks, escalation."""
+"""One request on its way through the targets of a plan: tries, retries, fallbacks, escalation, repair."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 from interlock.core.context import Context
 from interlock.core.errors import (
@@ -20,14 +21,24 @@ from interlock.core.messages import ChatEvent, ChatRequest, Finish, ReasoningDel
 from interlock.core.ports import Meter
 from interlock.core.trace import Span
 from interlock.gateway.attempt import Attempt, Attempts
+from interlock.gateway.cache.types import CacheStatus
 from interlock.gateway.estimate import estimate_usage
+from interlock.gateway.marks import marked
+from interlock.gateway.ports import Lacking
+from interlock.gateway.profiles import profile
 from interlock.gateway.retry import backoff_s, worth_retrying
 from interlock.gateway.routing import Plan
+from interlock.gateway.structured.recover import find_json
+from interlock.gateway.structured.schema import first_violation
+from interlock.gateway.structured.shape import Shape, Unmet, shape_for
 from interlock.gateway.types import Cascade, Considered, Decision, RouteSpec, Target
 
 __all__ = ["Call", "Served"]
 
 _log = logging.getLogger("interlock.gateway")
+
+
+_HITS = frozenset({"hit", "shared", "semantic", "stale"})
 
 
 class Served:
@@ -41,6 +52,20 @@ class Served:
         self.decision = Decision()
         self.tried: tuple[Target, InterlockError] | None = None
         """A try of this request that was made and failed elsewhere: it counts as the target's first."""
+        self.repairs = 0
+        """Further tries for an answer in the form that was asked for."""
+        self.caches: list[CacheStatus] = []
+        """What the cache did for each model call, in order."""
+        self.degraded = ""
+        """Which step of the route's `degrade` answered, empty when none had to."""
+
+    @property
+    def cache(self) -> CacheStatus:
+        """What the cache did for the call; `partial` when some of an app's several calls were kept answers."""
+        if len(set(self.caches)) <= 1 or self.degraded == "cache":
+            return self.caches[-1] if self.caches else ""
+        hits = [status in _HITS for status in self.caches]
+        return "hit" if all(hits) else "partial" if any(hits) else self.caches[-1]
 
     def note(self, row: Considered) -> None:
         """Say what became of a target."""
@@ -48,7 +73,11 @@ class Served:
 
 
 class Call:
-    """One request."""
+    """One request.
+
+    Args:
+        whole: the caller takes the answer whole, so that one that breaks off half way can still be asked for again.
+    """
 
     def __init__(
         self,
@@ -59,11 +88,13 @@ class Call:
         served: Served,
         meter: Meter,
         sleep: Callable[[float], Awaitable[object]],
+        whole: bool = False,
     ) -> None:
+        self._whole_only = whole
         self._attempts = attempts
         self._request = request
         self._route = route
-        self._served = served
+        self.served = served
         self._meter = meter
         self._sleep = sleep
         self._tried = 0
@@ -77,29 +108,29 @@ class Call:
         (`no_target`) when the plan has none.
         """
         for refused in plan.refused:
-            self._served.note(refused)
+            self.served.note(refused)
         if not plan.order:
-            raise self._served.tried[1] if self._served.tried is not None else _no_target(plan)
+            raise self.served.tried[1] if self.served.tried is not None else _no_target(plan)
         last: InterlockError | None = None
         for position, target in enumerate(plan.order):
-            self._served.fallbacks = self._tried
+            self.served.fallbacks = self._tried
             self._tried += 1
             is_last = position == len(plan.order) - 1
-            events = self._whole(ctx, target) if self._route.strategy == "cascade" and not is_last else None
+            judged = self._route.strategy == "cascade" and not is_last
             try:
-                async with aclosing(events or self._target(ctx, target)) as stream:
+                async with aclosing(self._judged(ctx, target) if judged else self._formed(ctx, target)) as stream:
                     async for event in stream:
                         if not self.began:
                             self.began = True
-                            self._served.note(Considered(str(target), "served"))
+                            self.served.note(Considered(str(target), "served"))
                         yield event
             except _NotGoodEnough as error:
                 self._attempts.health.of(str(target)).fallbacks += not is_last
-                self._served.note(Considered(str(target), "failed", "escalated", error.why))
+                self.served.note(Considered(str(target), "failed", "escalated", error.why))
                 continue
             except InterlockError as error:
                 last = error if last is None or not isinstance(error, LimitExceeded) else last
-                self._served.note(Considered(str(target), "failed", error.code))
+                self.served.note(Considered(str(target), "failed", error.code))
                 # A token already sent cannot be taken back, and a deadline is the caller's: neither falls back.
                 if self.began or ctx.deadline.remaining_s() <= 0:
                     raise
@@ -109,18 +140,70 @@ class Call:
         assert last is not None, "the last target of a cascade is not judged"
         raise last
 
-    async def _target(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
+    def _shape(self, target: Target) -> Shape | None:
+        """How the target has to be asked for the form that the caller wants."""
+        provider = self._attempts.provider(target.provider)
+        lacks = provider.lacks if isinstance(provider, Lacking) else frozenset[str]()
+        return shape_for(self._request, profile(target.model), lacks, self._route.structured)
+
+    async def _formed(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
+        """Events of one target, in the form that was asked for.
+
+        A target that its provider holds to the form streams as it comes. Any other answer is held back until it is
+        whole, read, and asked for again with its fault named, at most `structured.repairs` times; each try is admitted
+        and charged by itself, and the answer's usage is the sum.
+        Raises: ProviderError (`schema_unmet`) naming where the form was not met.
+        """
+        shape = self._shape(target)
+        if shape is None:
+            async with aclosing(self._target(ctx, target, self._request)) as events:
+                async for event in events:
+                    yield event
+            return
+        request, spent = shape.request, Usage()
+        for number in range(self._route.structured.repairs + 1):
+            gathered: list[ChatEvent] = []
+            async with aclosing(self._target(ctx, target, request)) as events:
+                async for event in events:
+                    gathered.append(event)
+            finish = gathered[-1]
+            assert isinstance(finish, Finish), "`_events` sees to it"
+            spent += finish.usage
+            try:
+                read = shape.read([*gathered[:-1], replace(finish, usage=spent)])
+            except Unmet as unmet:
+                if unmet.final or number == self._route.structured.repairs or ctx.deadline.remaining_s() <= 0:
+                    self.served.target = None
+                    raise _unmet(target, unmet, number) from unmet
+                request = shape.again(unmet)
+                self.served.repairs += 1
+                continue
+            self.served.usage = spent
+            for event in read:
+                yield event
+            return
+
+    async def _target(self, ctx: Context, target: Target, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """Events of one target, tried again while that may help and nothing was sent."""
+        if self._route.prompt_cache:
+            request = marked(request, profile(target.model))
         retries = self._attempts.retries(target.provider)
         retries.call()
         for number in range(1, self._route.retries + 2):
-            self._served.attempts += 1
+            self.served.attempts += 1
             sent = False
+            held: list[ChatEvent] = []
             try:
-                async with aclosing(self._try(ctx, target)) as events:
+                async with aclosing(self._try(ctx, target, request)) as events:
                     async for event in events:
+                        if self._whole_only:
+                            held.append(event)
+                            continue
                         sent = True
                         yield event
+                for event in held:
+                    sent = True
+                    yield event
                 return
             except InterlockError as error:
                 # A limit of the caller's own is met again at once; another target may have room.
@@ -133,36 +216,41 @@ class Call:
                     raise
                 await self._sleep(wait)
 
-    async def _try(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
-        if self._served.tried is not None and self._served.tried[0] == target:
-            (_, failed), self._served.tried = self._served.tried, None
+    async def _try(self, ctx: Context, target: Target, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        if self.served.tried is not None and self.served.tried[0] == target:
+            (_, failed), self.served.tried = self.served.tried, None
             with ctx.span(f"chat {target.model}") as (span, _):
-                _describe(span, self._request, self._served)
+                _describe(span, request, self.served)
                 raise failed
-        estimate = estimate_usage(self._request, self._route.max_output_tokens)
+        estimate = estimate_usage(request, self._route.max_output_tokens)
         opened = self._attempts.attempt(ctx, target, self._meter, estimate, what="chat", priority=self._route.priority)
         async with opened as attempt:
-            _describe(attempt.span, self._request, self._served)
+            _describe(attempt.span, request, self.served)
             characters = 0
+            replaced = False
             try:
-                async with aclosing(self._events(attempt, target)) as events:
+                async with aclosing(self._events(attempt, target, request)) as events:
                     async for event in events:
                         characters += _characters(event)
                         if isinstance(event, Finish):
-                            self._served.usage = event.usage
+                            self.served.usage = event.usage
                             _describe_end(attempt.span, event)
                             attempt.charge(event.usage)
                         yield event
+            except InterlockError:
+                # Nobody was given any of it: another try serves, and that one is charged.
+                replaced = not self.began
+                raise
             finally:
-                if attempt.began and not attempt.charged:
+                if attempt.began and not attempt.charged and not replaced:
                     # It broke off after it had begun: the provider charges for that, so an estimate does too.
-                    attempt.charge(_broken_off(self._request, characters))
+                    attempt.charge(_broken_off(request, characters))
 
-    async def _events(self, attempt: Attempt, target: Target) -> AsyncGenerator[ChatEvent, None]:
+    async def _events(self, attempt: Attempt, target: Target, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """The provider's events under the route's timeouts; whatever else it raises becomes a ProviderError."""
         route, deadline = self._route, attempt.ctx.deadline
         ends = asyncio.get_running_loop().time() + (route.try_timeout_s or float("inf"))
-        events = self._attempts.provider(target.provider).stream(attempt.ctx, self._request, target.model)
+        events = self._attempts.provider(target.provider).stream(attempt.ctx, request, target.model)
         first, finished = True, False
         async with aclosing(events):
             while True:
@@ -197,20 +285,20 @@ class Call:
                     ) from error
                 if first:
                     attempt.first_token()
-                    self._served.target = target
+                    self.served.target = target
                     first = False
                 finished = isinstance(event, Finish)
                 yield event
 
-    async def _whole(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
+    async def _judged(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
         """A target's whole answer at once, when it is good enough. Raises: _NotGoodEnough."""
         gathered: list[ChatEvent] = []
-        async with aclosing(self._target(ctx, target)) as events:
+        async with aclosing(self._formed(ctx, target)) as events:
             async for event in events:
                 gathered.append(event)
         why = shortcoming(self._route.cascade, self._request, gathered)
         if why:
-            self._served.target = None
+            self.served.target = None
             raise _NotGoodEnough(why)
         for event in gathered:
             yield event
@@ -232,7 +320,25 @@ def shortcoming(cascade: Cascade, request: ChatRequest, events: list[ChatEvent])
         return "it was too short"
     if any(re.search(pattern, text) for pattern in cascade.reject):
         return "it matched a pattern of the route"
+    if cascade.satisfies_schema and request.response_schema is not None and not calls:
+        found, value = find_json(text)
+        violation = first_violation(request.response_schema or {"type": "object"}, value) if found else None
+        if not found or violation is not None:
+            return f"it did not hold to the schema{f' at {violation.schema_path}' if violation else ''}"
     return ""
+
+
+def _unmet(target: Target, unmet: Unmet, repairs: int) -> ProviderError:
+    violation = unmet.violation
+    where = f" at {violation.schema_path}" if violation.schema_path else ""
+    hint = "allow more tokens (max_tokens)" if unmet.final else "simplify the schema, or choose a more capable model"
+    return ProviderError(
+        f"{target} gave no answer in the form that was asked for{where}: {violation.message}"
+        + (f" (asked again {repairs} times)" if repairs else ""),
+        provider=target.provider,
+        code="schema_unmet",
+        hint=hint,
+    )
 
 
 def _no_target(plan: Plan) -> Unavailable:
@@ -264,6 +370,7 @@ def _describe(span: Span, request: ChatRequest, served: Served) -> None:
         {
             "interlock.attempt": served.attempts,
             "interlock.fallbacks": served.fallbacks,
+            "interlock.repairs": served.repairs or None,
             "gen_ai.request.max_tokens": request.max_output_tokens,
             "gen_ai.request.temperature": request.temperature,
         }

@@ -21,9 +21,11 @@ __all__ = [
     "Forwards",
     "Frame",
     "Inbound",
+    "Lacking",
     "ModelFiles",
     "Moderated",
     "Moderates",
+    "PostFactory",
     "Provider",
     "ProviderDeps",
     "ProviderFactory",
@@ -34,6 +36,7 @@ __all__ = [
     "Replier",
     "Reranked",
     "Reranks",
+    "Rewrite",
     "Warmable",
 ]
 
@@ -186,6 +189,8 @@ class Forwarding:
     embeddings: bool = True
     fixed_sampling: bool = False
     """Temperature and its kin must not be sent."""
+    marks_from: int = 0
+    """Bytes of a body from which our own marks for the provider's prompt cache might help; 0 when it takes none."""
     all: bool = True
     """Rarer fields are understood as well: a seed, the user, parallel tool calls, vectors in base 64."""
     connect_timeout_s: float = 5.0
@@ -205,6 +210,21 @@ class Forwards(Protocol):
 
 ProviderFactory = Callable[[str, ProviderSettings, ProviderDeps], Provider]
 """The symbol `plugin` of a provider file: (configured name, settings, dependencies) -> provider."""
+
+
+@runtime_checkable
+class Lacking(Protocol):
+    """A provider whose server cannot do what its models could."""
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """Of ``json_schema``, ``json_object``, ``tools``: what it does not take, whatever the model."""
+
+
+Rewrite = Callable[[str], str]
+"""Rewrites the text of a whole answer: the same text always becomes the same."""
+PostFactory = Callable[[object], Rewrite]
+"""The symbol `plugin` of a file in `post/`: options of the route -> rewrite. Raises: ValueError: what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

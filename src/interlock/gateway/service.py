@@ -12,32 +12,31 @@ from typing import NamedTuple
 
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError, InvalidInput, NotFound
+from interlock.core.errors import InterlockError, InvalidInput, NotFound, Unavailable
 from interlock.core.messages import (
     ChatEvent,
     ChatRequest,
     ChatResult,
     Finish,
-    Message,
-    Part,
-    ReasoningDelta,
-    ReasoningPart,
-    TextDelta,
-    TextPart,
-    ToolCallDelta,
-    ToolCallPart,
     Usage,
 )
 from interlock.core.ports import Meter, PriceBook
 from interlock.gateway.attempt import Attempt, Attempts, FreeMeter
+from interlock.gateway.cache.service import PROVIDER as CACHE
+from interlock.gateway.cache.service import AnswerCache, CacheCall
+from interlock.gateway.cache.settings import CacheSpec
+from interlock.gateway.cache.types import CacheScope, CacheStatus
 from interlock.gateway.call import Call, Served
+from interlock.gateway.collecting import collect
 from interlock.gateway.health import Health
 from interlock.gateway.ports import Provider, ProviderDeps, Warmable
+from interlock.gateway.posting import chain, posted
 from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.profiles import profile
 from interlock.gateway.routing import Conditions, Facts, Need, Plan, need_of, plan
 from interlock.gateway.settings import GatewaySettings, ProviderSettings
-from interlock.gateway.types import ModelProfile, RouteSpec, Target
+from interlock.gateway.shadow import Original, ShadowMeter, Shadows, free_shadow_meter
+from interlock.gateway.types import Considered, ModelProfile, RouteSpec, Target
 
 __all__ = ["Embeddings", "Gateway", "Served", "collect"]
 
@@ -50,6 +49,16 @@ class Embeddings(NamedTuple):
     vectors: list[list[float]]
     target: Target
     usage: Usage
+    """Of the texts that were sent to the provider."""
+    kept: int = 0
+    """Texts whose vectors were kept from earlier."""
+
+
+_DECIDES_NOTHING = frozenset(
+    {"cache", "shadow", "priority", "retries", "total_timeout_s", "try_timeout_s", "first_token_timeout_s", "degrade"}
+    | {"smaller", "prompt_cache", "refuse_retry_after_s", "downgrade_at"}
+)
+"""Fields of a route that do not change what an answer says: answers of last resort are never kept."""
 
 
 class Gateway:
@@ -58,6 +67,10 @@ class Gateway:
     Args:
         prices: for routes that order by cost.
         sleep: waits before another try, in seconds.
+        cache: where answers are kept; without it routes with `cache` keep nothing.
+        shadow_meter: opens a bill for copies of requests, where a route charges them.
+
+    Raises: Misconfigured: a route asks for a hook or a semantic cache that is not there.
     """
 
     def __init__(
@@ -67,8 +80,16 @@ class Gateway:
         *,
         prices: PriceBook | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        cache: AnswerCache | None = None,
+        shadow_meter: ShadowMeter = free_shadow_meter,
     ) -> None:
         self._sleep = sleep
+        self.cache = cache
+        self.shadows = Shadows(self._ask_one, shadow_meter)
+        for name, route in settings.routes.items():
+            chain(route.post)
+            if cache is not None and route.cache is not None:
+                cache.check(name, route.cache)
         self._settings = settings
         self._deps = deps
         self._facts = Facts(settings.approvals, settings.must_be_approved, prices)
@@ -269,39 +290,155 @@ class Gateway:
         route: RouteSpec | None = None,
         served: Served | None = None,
         meter: Meter | None = None,
+        scope: CacheScope | None = None,
+        whole: bool = False,
     ) -> AsyncGenerator[ChatEvent, None]:
-        """Answer `request` from the first target that can, falling back until a first token was sent.
+        """Answer `request`: from the cache, else from the first target that can, falling back until a first token.
 
         Args:
             route: overrides the route that `request.model` names.
             served: filled in as the call proceeds.
             meter: admits each try under the caller's limits and is charged for the one that serves.
+            scope: app, release and knowledge that the call belongs to, for the keys of kept answers.
+            whole: nobody reads before the end, so an answer that breaks off half way is asked for again as well.
 
-        Yields deltas and one Finish. Raises: the last target's error when every target failed; Unavailable
-        (`no_target`) when none may be tried.
+        Yields deltas and one Finish. Raises: the last target's error when every target failed and no step of the
+        route's `degrade` helped; Unavailable (`no_target`) when none may be tried, (`degraded_refusal`) when the route
+        says to refuse.
         """
+        name = request.model.removeprefix("route/") if request.model.startswith("route/") else ""
         route = route or self.route(request.model)
         served = served or Served()
         meter = meter or FreeMeter()
+        scope = scope or CacheScope()
         request = _with_defaults(request, route)
         ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
         served.decision.strategy = route.strategy
-        call = Call(self._attempts, request, route, served=served, meter=meter, sleep=self._sleep)
+        gathered: list[ChatEvent] | None = [] if route.shadow is not None else None
+        began_at = time.monotonic()
+        kept = self._cache_call(ctx, request, route, scope, name)
+        call = Call(self._attempts, request, route, served=served, meter=meter, sleep=self._sleep, whole=whole)
         with self.hold():
+            async with aclosing(self._laddered(ctx, request, route, call=call, meter=meter, kept=kept)) as events:
+                async for event in events:
+                    if gathered is not None:
+                        gathered.append(event)
+                    if isinstance(event, Finish):
+                        served.usage = event.usage
+                    yield event
+        if route.shadow is not None and gathered and served.cache in {"", "miss", "refresh", "bypass"}:
+            original = Original(gathered, time.monotonic() - began_at, served)
+            self.shadows.maybe(ctx, request, route.shadow, scope, original)
+
+    async def _laddered(
+        self,
+        ctx: Context,
+        request: ChatRequest,
+        route: RouteSpec,
+        *,
+        call: Call,
+        meter: Meter,
+        kept: CacheCall | None,
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """The answer, or what the route's `degrade` has instead, step by step, until something was sent."""
+        served = call.served
+
+        def ask() -> AsyncGenerator[ChatEvent, None]:
+            return self._targets(ctx, request, route, call, meter)
+
+        def note(status: CacheStatus, target: str) -> None:
+            served.caches.append(status)
+            if target:
+                served.target = Target.parse(target)
+                served.note(Considered(f"{CACHE}/{target}", "served"))
+
+        first = (
+            ask()
+            if kept is None or self.cache is None
+            else self.cache.stream(kept, meter, note, ask, target=lambda: str(served.target))
+        )
+        began = False
+        try:
+            async with aclosing(first) as events:
+                async for event in events:
+                    began = True
+                    yield event
+            return
+        except InterlockError as error:
+            if began or ctx.deadline.remaining_s() <= 0:
+                raise
+            failed = error
+        for step in route.degrade:
+            instead: AsyncGenerator[ChatEvent, None] | None = None
+            if step == "smaller":
+                instead = self._targets(ctx, request, route, call, meter, last_resort=True)
+            elif step == "cache" and kept is not None and self.cache is not None:
+                instead = self.cache.stale(kept, meter, note)
+            elif step == "refuse":
+                raise Unavailable(
+                    "no model can answer now",
+                    code="degraded_refusal",
+                    retry_after_s=failed.retry_after_s or route.refuse_retry_after_s,
+                    hint="try again later; the operator sees why in the trace",
+                ) from failed
+            if instead is None:
+                # `extractive` is the answer flow's: it quotes when the model's words do not come.
+                continue
             try:
-                planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure())
-                async with aclosing(call.run(ctx, planned)) as events:
+                async with aclosing(instead) as events:
                     async for event in events:
+                        began, served.degraded = True, step
                         yield event
-                return
             except InterlockError as error:
-                if call.began or "smaller" not in route.degrade or ctx.deadline.remaining_s() <= 0:
+                if began or ctx.deadline.remaining_s() <= 0:
                     raise
-                failed = error
-            smaller = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=True)
-            if not smaller.order:
-                raise failed
-            async with aclosing(call.run(ctx, smaller)) as events:
+                failed = error if error.code != "no_target" else failed
+            if began:
+                return
+        raise failed
+
+    async def _targets(
+        self,
+        ctx: Context,
+        request: ChatRequest,
+        route: RouteSpec,
+        call: Call,
+        meter: Meter,
+        *,
+        last_resort: bool = False,
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """Events of the targets' answer after the route's `post`."""
+        planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=last_resort)
+        events = call.run(ctx, planned)
+        hooks = chain(route.post)
+        async with aclosing(posted(events, hooks) if hooks else events) as stream:
+            async for event in stream:
+                yield event
+
+    def _cache_call(
+        self, ctx: Context, request: ChatRequest, route: RouteSpec, scope: CacheScope, name: str
+    ) -> CacheCall | None:
+        if route.cache is None or self.cache is None:
+            return None
+        decides = route.model_dump(mode="json", exclude=set(_DECIDES_NOTHING))
+        residency = tuple(sorted(self._settings.residency.get(ctx.tenant, ())))
+        return CacheCall(ctx, request, route.cache, scope, name, decides, residency)
+
+    async def _ask_one(
+        self, ctx: Context, request: ChatRequest, target: Target, meter: Meter, timeout_s: float
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """One target's events for a copy of a request."""
+        route = RouteSpec(
+            targets=[str(target)],
+            retries=0,
+            total_timeout_s=timeout_s,
+            max_output_tokens=request.max_output_tokens or profile(target.model).max_output_tokens,
+            priority="low",
+        )
+        self.target(str(target))
+        call = Call(self._attempts, request, route, served=Served(), meter=meter, sleep=self._sleep)
+        with self.hold():
+            async with aclosing(self._targets(ctx, request, route, call, meter)) as events:
                 async for event in events:
                     yield event
 
@@ -313,9 +450,12 @@ class Gateway:
         route: RouteSpec | None = None,
         served: Served | None = None,
         meter: Meter | None = None,
+        scope: CacheScope | None = None,
     ) -> ChatResult:
         """The whole answer at once."""
-        return await collect(self.stream(ctx, request, route=route, served=served, meter=meter))
+        return await collect(
+            self.stream(ctx, request, route=route, served=served, meter=meter, scope=scope, whole=True)
+        )
 
     async def embed(self, ctx: Context, model: str, texts: Sequence[str], *, meter: Meter | None = None) -> Embeddings:
         """Vectors of `texts` by the embedding model ``provider/model`` or by the targets of ``route/NAME``, in order.
@@ -327,26 +467,54 @@ class Gateway:
 
     async def _embed(self, ctx: Context, model: str, texts: Sequence[str], meter: Meter | None) -> Embeddings:
         route = self.route(model)
+        spec = route.cache if self.cache is not None and ctx.cache != "no-store" else None
         last: InterlockError | None = None
         for name in route.targets:
             target = self.target(name)
-            estimate = Usage(-(-sum(len(text.encode()) for text in texts) // 3) + 2 * len(texts), estimated=True)
+            known = await self._kept_vectors(ctx, spec, target, texts)
+            # Without a cache the provider gets what the caller sent, a text twice as well.
+            missing = list(texts) if spec is None else [text for text in dict.fromkeys(texts) if text not in known]
             try:
-                opened = self._attempts.attempt(
-                    ctx, target, meter or FreeMeter(), estimate, what="embeddings", priority=route.priority
-                )
-                async with opened as attempt:
-                    vectors, tokens = await self.provider(target.provider).embed(attempt.ctx, texts, target.model)
-                    usage = Usage(input_tokens=tokens) if tokens else estimate
-                    attempt.span.set({"gen_ai.usage.input_tokens": usage.input_tokens})
-                    attempt.charge(usage)
-                return Embeddings(vectors, target, usage)
+                made, usage = await self._vectors(ctx, target, missing, meter or FreeMeter(), route)
             except InterlockError as error:
                 if isinstance(error, InvalidInput):
                     raise
                 last = error
+                continue
+            if spec is None or self.cache is None:
+                return Embeddings(made, target, usage)
+            fresh = dict(zip(missing, made, strict=True))
+            if fresh:
+                await self.cache.embeddings.keep(ctx, spec, target.model, fresh)
+            vectors = {**known, **fresh}
+            kept = sum(text in known for text in texts)
+            return Embeddings([vectors[text] for text in texts], target, usage, kept)
         assert last is not None, "a route has a target"
         raise last
+
+    async def _kept_vectors(
+        self, ctx: Context, spec: CacheSpec | None, target: Target, texts: Sequence[str]
+    ) -> dict[str, list[float]]:
+        if spec is None or self.cache is None or ctx.cache == "refresh":
+            return {}
+        return await self.cache.embeddings.known(ctx, spec, target.model, texts)
+
+    async def _vectors(
+        self, ctx: Context, target: Target, texts: Sequence[str], meter: Meter, route: RouteSpec
+    ) -> tuple[list[list[float]], Usage]:
+        """Vectors of distinct texts from the provider; nothing to embed is a request that costs nothing."""
+        if not texts:
+            admitted = await meter.admit(CACHE, str(target), Usage())
+            admitted.charge(Usage())
+            return [], Usage()
+        estimate = Usage(-(-sum(len(text.encode()) for text in texts) // 3) + 2 * len(texts), estimated=True)
+        opened = self._attempts.attempt(ctx, target, meter, estimate, what="embeddings", priority=route.priority)
+        async with opened as attempt:
+            vectors, tokens = await self.provider(target.provider).embed(attempt.ctx, texts, target.model)
+            usage = Usage(input_tokens=tokens) if tokens else estimate
+            attempt.span.set({"gen_ai.usage.input_tokens": usage.input_tokens})
+            attempt.charge(usage)
+        return vectors, usage
 
     def attempt(
         self, ctx: Context, target: Target, meter: Meter, estimate: Usage, *, what: str
@@ -411,7 +579,8 @@ class Gateway:
             return await self.provider(provider).models()
 
     async def close(self) -> None:
-        """Close every provider that was used."""
+        """Stop copies under way, then close every provider that was used."""
+        await self.shadows.close()
         await asyncio.gather(*self._closing)
         for _, attempts in self._retired:
             await attempts.close(but=self._attempts.opened)
@@ -436,44 +605,6 @@ class _Hold(AbstractContextManager[None]):
         self._gateway._held[self._began] -= 1
         if self._gateway._retired:
             self._gateway._close_retired()
-
-
-async def collect(events: AsyncGenerator[ChatEvent, None]) -> ChatResult:
-    """Join a stream into one message."""
-    texts: list[str] = []
-    thoughts: dict[int, ReasoningPart] = {}
-    calls: dict[int, ToolCallPart] = {}
-    finish: Finish | None = None
-    async with aclosing(events):
-        async for event in events:
-            match event:
-                case TextDelta(text):
-                    texts.append(text)
-                case ReasoningDelta():
-                    thought = thoughts.get(event.index, ReasoningPart("", event.origin))
-                    thoughts[event.index] = replace(
-                        thought,
-                        text=thought.text + event.text,
-                        signature=(thought.signature or "") + event.signature if event.signature else thought.signature,
-                        redacted=thought.redacted or event.redacted,
-                        id=thought.id or event.id,
-                    )
-                case ToolCallDelta(index, call_id, name, arguments):
-                    known = calls.get(index, ToolCallPart(call_id or "", name or "", ""))
-                    calls[index] = replace(
-                        known,
-                        id=known.id or call_id or "",
-                        name=known.name or name or "",
-                        arguments=known.arguments + arguments,
-                        signature=known.signature or event.signature,
-                    )
-                case Finish():
-                    finish = event
-    assert finish is not None, "a provider's stream ends with Finish or raises"
-    parts: list[Part] = [thoughts[index] for index in sorted(thoughts)]
-    parts += [TextPart("".join(texts))] if texts else []
-    parts += [calls[index] for index in sorted(calls)]
-    return ChatResult(Message("assistant", tuple(parts)), finish)
 
 
 def _near(name: str, known: Sequence[str], what: str) -> str:

@@ -129,6 +129,8 @@ class GatewaySettings(BaseModel):
     @classmethod
     def _with_built_in(cls, providers: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
         """What works without a key is always there; naming it configures it."""
+        if "cache" in providers:
+            raise ValueError("a provider cannot be named 'cache': the ledger calls kept answers that")
         built_in = {name: ProviderSettings(kind=name) for name in ("local", "extractive") if name not in providers}
         return {**providers, **built_in}
 

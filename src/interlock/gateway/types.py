@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from interlock.gateway.cache.settings import CacheSpec
+from interlock.gateway.structured.settings import StructuredSpec
 
 __all__ = [
     "Approval",
@@ -27,7 +30,9 @@ __all__ = [
 Tier = Literal["none", "small", "capable"]
 """Capability tier: `none` quotes, `small` follows one simple instruction, `capable` follows a whole answer prompt."""
 Strategy = Literal["fallback", "weighted", "cost", "latency", "cascade"]
-Degradation = Literal["smaller", "cache", "extractive"]
+Degradation = Literal["smaller", "cache", "extractive", "refuse"]
+"""When no target can answer: targets of last resort; a kept answer past its time; quotes instead of a model's words
+(apps with documents); an honest refusal with a time to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,10 @@ class ModelProfile:
     """True when the model refuses temperature and top_p (reasoning models)."""
     thinking: Literal["budget", "level", "adaptive"] = "budget"
     """How its API takes `Reasoning`: a number of tokens, a named level (Gemini 3), or its own choice (Claude 4.6)."""
+    prompt_cache_tokens: int = 0
+    """Shortest prompt prefix that its provider keeps when it is marked; 0 when there are no marks."""
+    prompt_cache_tools: bool = True
+    """False when tools cannot carry a mark."""
 
 
 class Approval(BaseModel):
@@ -112,6 +121,18 @@ class Shadow(BaseModel):
 
     target: str
     share: float = Field(default=1.0, gt=0, le=1)
+    concurrency: int = Field(default=2, ge=1, le=64, description="copies at once; further ones are not sent")
+    max_per_hour: int = Field(default=600, ge=1, description="copies an hour and worker; further ones are not sent")
+    timeout_s: float = Field(default=60.0, gt=0, le=600)
+    charge: bool = Field(
+        default=False, description="admit copies under the tenant's limits and write them to its ledger as `shadow`"
+    )
+
+    @field_validator("target")
+    @classmethod
+    def _is_target(cls, target: str) -> str:
+        Target.parse(target)
+        return target
 
 
 class Cascade(BaseModel):
@@ -135,6 +156,7 @@ class Cascade(BaseModel):
         return patterns
 
 
+# Any: options of a hook in `post`, which the hook itself reads.
 class RouteSpec(BaseModel):
     """Component `route` of a release: which models may answer, in which order, under which conditions."""
 
@@ -160,6 +182,19 @@ class RouteSpec(BaseModel):
         default_factory=list, description="what to do when no target can answer, in order"
     )
     smaller: list[str] = Field(default_factory=list, description="targets of last resort, for `degrade: [smaller]`")
+    refuse_retry_after_s: float = Field(
+        default=30.0, gt=0, le=86_400, description="when a refused caller may come back, for `degrade: [refuse]`"
+    )
+    cache: CacheSpec | None = Field(default=None, description="keep answers; nothing is kept without it")
+    prompt_cache: bool = Field(
+        default=True, description="mark the stable start of long prompts, where the provider keeps marked ones"
+    )
+    structured: StructuredSpec = StructuredSpec()
+    post: list[str | dict[str, Any]] = Field(
+        default_factory=list,
+        description="rewriting of every answer's text, in order: trim, strip_code_fence, json_only, max_chars,"
+        " regex_replace; the answer is held back until it is whole",
+    )
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
@@ -188,6 +223,8 @@ class RouteSpec(BaseModel):
             raise ValueError("at least one target needs a weight above 0")
         if "smaller" in self.degrade and not self.smaller:
             raise ValueError("degrade: [smaller] needs targets under `smaller`")
+        if "cache" in self.degrade and (self.cache is None or not self.cache.stale_s):
+            raise ValueError("degrade: [cache] needs `cache` with a stale_s above 0")
         return self
 
 

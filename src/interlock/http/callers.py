@@ -6,7 +6,7 @@ import ipaddress
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -31,6 +31,11 @@ _PROXY_HEADERS = (
     "true-client-ip",
     "fly-client-ip",
 )
+_CACHE_MODES: dict[str, Literal["use", "refresh", "no-store"]] = {
+    "use": "use",
+    "refresh": "refresh",
+    "no-store": "no-store",
+}
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -87,11 +92,22 @@ async def context_of(request: Request) -> Context:
     )
     # A request that began on the fast lane keeps the trace that it began there.
     ctx = replace(
-        ctx, request_id=request.state.request_id, trace_id=request.scope.get("interlock.trace_id", ctx.trace_id)
+        ctx,
+        request_id=request.state.request_id,
+        trace_id=request.scope.get("interlock.trace_id", ctx.trace_id),
+        cache=_cache_of(request),
     )
     request.state.identity["x-interlock-trace-id"] = ctx.trace_id
     request.state.caller = ctx
     return ctx
+
+
+def _cache_of(request: Request) -> Literal["use", "refresh", "no-store"]:
+    """What the header ``x-interlock-cache`` asks for. Raises: InvalidInput."""
+    wanted = request.headers.get("x-interlock-cache", "use").strip().lower()
+    if wanted not in _CACHE_MODES:
+        raise InvalidInput("x-interlock-cache is use, refresh or no-store", param="x-interlock-cache")
+    return _CACHE_MODES[wanted]
 
 
 def identity_of(request: Request) -> dict[str, str]:

@@ -72,6 +72,10 @@ def headers_of(request: Request, release: Release | None = None, served: Served 
         request.state.identity["x-interlock-route"] = (route if known is None else f"{served.target}{known}")[:2000]
     elif served is not None and served.target is not None:
         request.state.identity["x-interlock-route"] = str(served.target)
+    if served is not None and served.cache:
+        request.state.identity["x-interlock-cache"] = served.cache
+    if served is not None and served.degraded:
+        request.state.identity["x-interlock-degraded"] = served.degraded
     if release is not None:
         request.state.identity["x-interlock-release"] = release.id
     return identity_of(request)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -15,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from interlock.app import App
 from interlock.core.errors import InterlockError
 from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
-from interlock.server import admin, batches, gateway, google, health, media, operations, responses
+from interlock.server import admin, batches, cache, gateway, google, health, media, operations, responses
 from interlock.server.access_log import AccessLine, AccessLog
 from interlock.server.metrics import GatewayCollector
 from interlock.server.tally import Tally
@@ -48,6 +51,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *batches.routes,
             *admin.routes,
             *operations.routes,
+            *cache.routes,
             *health.routes,
             *extra,
         ],
@@ -84,6 +88,7 @@ class _Observed:
         self._open = Gauge("interlock_http_open", "Requests being served now", registry=registry)
         dropped = Gauge("interlock_spans_dropped", "Spans lost to a full buffer", registry=registry)
         dropped.set_function(lambda: app_state.parts.observe.dropped)
+        registry.register(_Gateway(app_state))
         waiting = Gauge("interlock_audit_waiting", "Audit lines not yet committed", registry=registry)
         waiting.set_function(lambda: app_state.parts.governance.waiting)
         if access_log is not None:
@@ -130,3 +135,22 @@ class _Observed:
                         state.get("request_id", ""),
                     )
                 )
+
+
+class _Gateway(Collector):
+    """What the gateway counts by itself: the cache's doings and copies of requests."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def collect(self) -> Iterator[Metric]:
+        """Read when Prometheus asks."""
+        gateway = self._app.parts.gateway
+        cache = CounterMetricFamily("interlock_cache", "Calls by what the cache did", labels=["status"])
+        for status, count in (gateway.cache.totals() if gateway.cache else {}).items():
+            cache.add_metric([status], count)
+        yield cache
+        shadow = CounterMetricFamily("interlock_shadow", "Copies of requests by what became of them", labels=["result"])
+        for result in ("sent", "failed", "skipped", "agreed", "differed"):
+            shadow.add_metric([result], gateway.shadows.counts[result])
+        yield shadow

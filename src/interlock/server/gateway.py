@@ -120,6 +120,8 @@ async def embeddings(request: Request) -> Response:
     if body.dimensions is not None and body.dimensions != len(result.vectors[0]):
         raise InvalidInput(f"this model has {len(result.vectors[0])} dimensions", param="dimensions")
     tokens = result.usage.input_tokens
+    if result.kept:
+        request.state.identity["x-interlock-cache"] = "hit" if result.kept == len(texts) else "partial"
     return JSONResponse(
         {
             "object": "list",

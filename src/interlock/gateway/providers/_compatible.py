@@ -10,6 +10,7 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, Misconfigured, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi, Signer
+from interlock.gateway.marks import least_bytes
 from interlock.gateway.ports import Forwarding, Moderated, ProviderDeps, RelayAnswer, RelayCall, Reranked
 from interlock.gateway.presets import Preset
 from interlock.gateway.profiles import profile
@@ -68,6 +69,12 @@ class CompatibleProvider:
     plain = True
     """False where a request is more than OpenAI's with another key."""
 
+    @property
+    def lacks(self) -> frozenset[str]:
+        """See :class:`interlock.gateway.ports.Lacking`."""
+        known = {"json_schema": self._quirks.json_schema, "tools": self._quirks.tools}
+        return frozenset(name for name, has in known.items() if not has)
+
     # Any: JSON on its way out.
     def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
         return openai.encode_request(request, model, profile(model), self._quirks)
@@ -104,11 +111,12 @@ class CompatibleProvider:
             headers,
             limit_field=quirks.output_token_field or known.output_token_field,
             usage_on_request=quirks.stream_options,
-            tools=quirks.tools,
-            json_schema=quirks.json_schema,
+            tools=quirks.tools and known.tools,
+            json_schema=quirks.json_schema and known.json_schema,
             effort=quirks.reasoning == "effort",
             embeddings=quirks.embeddings,
             fixed_sampling=known.fixed_sampling,
+            marks_from=least_bytes(known) if quirks.cache_marks else 0,
             all=quirks.user and quirks.seed and quirks.parallel_tool_calls,
             connect_timeout_s=self._settings.connect_timeout_s,
             idle_timeout_s=self._settings.idle_timeout_s,

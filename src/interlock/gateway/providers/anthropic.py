@@ -9,6 +9,7 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi
+from interlock.gateway.marks import least_bytes
 from interlock.gateway.ports import Forwarding, Provider, ProviderDeps
 from interlock.gateway.profiles import profile
 from interlock.gateway.providers._signers import KeySigner
@@ -34,6 +35,11 @@ class AnthropicProvider:
         beta = {"anthropic-beta": wire.FILES_BETA} if request is not None and wire.uses_files(request) else {}
         return {"anthropic-version": wire.VERSION, **beta}
 
+    @property
+    def lacks(self) -> frozenset[str]:
+        """See :class:`interlock.gateway.ports.Lacking`: this API wants a schema, not just any JSON object."""
+        return frozenset({"json_object"})
+
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
         facts = profile(model)
@@ -57,6 +63,7 @@ class AnthropicProvider:
             headers,
             tools=known.tools,
             fixed_sampling=known.fixed_sampling,
+            marks_from=least_bytes(known),
             connect_timeout_s=self._settings.connect_timeout_s,
             idle_timeout_s=self._settings.idle_timeout_s,
         )

@@ -47,6 +47,11 @@ class BedrockProvider:
         self._api = HttpApi(name, runtime, settings, signer)
         self._control = HttpApi(name, control, settings, signer)
 
+    @property
+    def lacks(self) -> frozenset[str]:
+        """See :class:`interlock.gateway.ports.Lacking`: this API wants a schema, not just any JSON object."""
+        return frozenset({"json_object"})
+
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
         body = wire.encode_request(request, model, profile(model))

@@ -109,6 +109,11 @@ def _rewritten(body: bytes, model: str, asked: str, added: Mapping[str, bytes], 
     return _encode(fields)
 
 
+def _wants_marks(body: bytes, to: Forwarding, route: RouteSpec) -> bool:
+    """True when the ordinary path might mark the prompt for the provider's cache."""
+    return bool(to.marks_from) and route.prompt_cache and len(body) >= to.marks_from and b'"cache_control"' not in body
+
+
 _any_object = msgspec.json.Decoder(dict[str, _Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -217,6 +222,8 @@ class _OpenAIChat:
     def outgoing(self, body: bytes, sent: Sent, model: str, to: Forwarding, route: RouteSpec) -> bytes | None:
         """See `Wire`."""
         given: _Chat = sent.given
+        if _wants_marks(body, to, route):
+            return None
         if given.reasoning_effort is not None and not to.effort:
             return None
         if (given.tools and not to.tools) or (given.response_format and not to.json_schema):
@@ -439,6 +446,8 @@ class _AnthropicMessages:
     def outgoing(self, body: bytes, sent: Sent, model: str, to: Forwarding, route: RouteSpec) -> bytes | None:
         """See `Wire`."""
         given: _Messages = sent.given
+        if _wants_marks(body, to, route):
+            return None
         if given.tools and not to.tools:
             return None
         if to.fixed_sampling and (given.temperature is not None or given.top_p is not None):

@@ -1,0 +1,1 @@
+"""Answers that were given before: exact, for equal calls at once, and by meaning."""

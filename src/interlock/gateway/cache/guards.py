@@ -1,0 +1,115 @@
+"""Differences between two questions that vectors hardly see and that change the answer.
+
+Two questions are taken for the same only when nothing of the kind differs: numbers, negations, opposites, names, the
+direction of a relation, and any word that is neither glue, nor an inflection, nor a listed synonym of one in the other.
+That refuses many true paraphrases, on purpose: a missed hit costs one call, a wrong one tells a user something false.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from importlib import resources
+
+__all__ = ["difference"]
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?|\S", re.UNICODE)
+_TOKEN = re.compile(r"\S+")
+_NUMBER = re.compile(r"[-+]?\d+(?:[.,:/]\d+)*%?")
+_LISTS: dict[str, list[str]] = {
+    name: words.split()
+    for name, words in json.loads(
+        resources.files("interlock.gateway.cache").joinpath("words.json").read_text("utf-8")
+    ).items()
+}
+_NUMBER_WORDS = {word: value for word, _, value in (pair.partition("=") for pair in _LISTS["number_words"])}
+_NEGATIONS = frozenset(_LISTS["negations"])
+_OPPOSITES = [tuple(pair.split("/")) for pair in _LISTS["opposites"]]
+_GLUE = frozenset(_LISTS["glue"])
+_SYNONYMS = [frozenset(group.split("/")) for group in _LISTS["synonyms"]]
+
+
+def difference(one: str, other: str) -> str:
+    """Why two questions may not share an answer: `numbers`, `negation`, `opposite`, `names`, `direction`, `words`.
+
+    Empty when nothing speaks against it; symmetric.
+
+    >>> difference("Is parking free on day 2?", "Is parking free on day 3?")
+    'numbers'
+    >>> difference("How do I reset my password?", "Please tell me how to reset the password")
+    ''
+    """
+    a, b = _words(one), _words(other)
+    if _numbers(one, a) != _numbers(other, b):
+        return "numbers"
+    if _negations(a) != _negations(b):
+        return "negation"
+    if _names(one) != _names(other):
+        return "names"
+    only_a, only_b = Counter(a) - Counter(b), Counter(b) - Counter(a)
+    for left, right in _OPPOSITES:
+        if (left in only_a and right in only_b) or (right in only_a and left in only_b):
+            return "opposite"
+    if _unmatched(only_a, only_b, b) or _unmatched(only_b, only_a, a):
+        return "words"
+    if _order(a, b) != _order(b, a):
+        # "Can my employer read my mail" is not "can I read my employer's mail": the same words, another question.
+        return "direction"
+    return ""
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold().replace("’", "'") for word in _WORD.findall(text) if word[0].isalnum()]
+
+
+def _numbers(text: str, words: list[str]) -> Counter[str]:
+    found = Counter(match.strip("+").rstrip(".,:") for match in _NUMBER.findall(text))
+    found.update(_NUMBER_WORDS[word] for word in words if word in _NUMBER_WORDS)
+    # A currency or a unit is as much of the number as its digits.
+    found.update(char for char in text if char in "$€£¥₹%°")
+    return found
+
+
+def _negations(words: list[str]) -> int:
+    return sum(1 for word in words if word in _NEGATIONS or word.endswith("n't"))
+
+
+def _names(text: str) -> frozenset[str]:
+    """Capitalised words that do not begin a sentence, quoted strings, and tokens that look like identifiers."""
+    names: set[str] = {quoted.casefold() for quoted in re.findall(r"[\"“'`]([^\"”'`]{2,80})[\"”'`]", text)}
+    begins = True
+    for raw in _TOKEN.findall(text):
+        token = raw.strip("\"“”'`()[]{}<>,;:!?.…")
+        if token:
+            inner = token[1:]
+            shaped = any(char in token for char in "_@/\\#+=") or ("." in inner) or any(c.isupper() for c in inner)
+            mixed = any(c.isdigit() for c in token) and any(c.isalpha() for c in token)
+            proper = token[0].isupper() and not begins and token.casefold() not in _GLUE
+            if shaped or mixed or proper:
+                names.add(re.sub(r"['’]s$", "", token.casefold()))
+        begins = raw[-1] in ".!?:"
+    return frozenset(names)
+
+
+def _stem(word: str) -> str:
+    for ending in ("'s", "ings", "ing", "ies", "ied", "ed", "es", "s", "e", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 3:
+            return word[: -len(ending)]
+    return word
+
+
+def _unmatched(extra: Counter[str], other_extra: Counter[str], other: list[str]) -> bool:
+    stems = {_stem(word) for word in other}
+    for word in extra:
+        if word in _GLUE or word in _NUMBER_WORDS or _stem(word) in stems:
+            continue
+        if not any(word in group and group & set(other_extra) for group in _SYNONYMS):
+            return True
+    return False
+
+
+def _order(words: list[str], other: list[str]) -> list[str]:
+    """Content words that both have, in the order of `words`."""
+    shared = {_stem(word) for word in other if word not in _GLUE}
+    return [_stem(word) for word in words if word not in _GLUE and _stem(word) in shared]

@@ -1,0 +1,256 @@
+"""The cache's door: a kept answer, an equal call's answer, or the provider's, kept for the next."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from interlock.core.clock import Deadline
+from interlock.core.context import Context
+from interlock.core.ids import TenantId
+from interlock.core.messages import ChatEvent, ChatRequest, Finish, ToolCallDelta, Usage
+from interlock.core.ports import Meter
+from interlock.gateway.cache.embeddings import EmbeddingCache
+from interlock.gateway.cache.entries import joined, replayed
+from interlock.gateway.cache.flights import Flight, Flights
+from interlock.gateway.cache.keys import key_of, question_key_of
+from interlock.gateway.cache.semantic import Question, Semantic
+from interlock.gateway.cache.settings import CacheSpec
+from interlock.gateway.cache.store import CacheStore, Place, Stamp
+from interlock.gateway.cache.types import CacheScope, CacheStatus, Entry, Purge
+
+_log = logging.getLogger("interlock.gateway")
+__all__ = ["PROVIDER", "AnswerCache", "CacheCall", "Note"]
+
+PROVIDER = "cache"
+"""What the ledger calls the provider of an answer that cost nothing."""
+Note = Callable[[CacheStatus, str], None]
+"""Told what the cache did, and the target whose answer it is (empty when it is not a kept one)."""
+_COUNTED = ("hit", "shared", "semantic", "stale", "miss", "refresh", "bypass")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCall:
+    """One call as the cache sees it."""
+
+    ctx: Context
+    request: ChatRequest
+    spec: CacheSpec
+    scope: CacheScope
+    route: str
+    """Name of the route, empty for an app's own or a bare target."""
+    decides: Mapping[str, object]
+    """What of the route decides an answer."""
+    residency: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where its answer is kept."""
+        digest = key_of(self.ctx, self.request, self.scope, self.spec, route=self.decides, residency=self.residency)
+        return Place.of(self.ctx.tenant, self.scope, self.route, digest)
+
+    @property
+    def question(self) -> Question | None:
+        """What the semantic cache may look for."""
+        if not self.spec.semantic or self.scope.snapshot:
+            # A prompt that is written from documents holds them beside the question: near is not the same there.
+            return None
+        bucket = question_key_of(
+            self.ctx, self.request, self.scope, self.spec, route=self.decides, residency=self.residency
+        )
+        if bucket is None:
+            return None
+        return Question(self.request.last_user_text, Place.of(self.ctx.tenant, self.scope, self.route, bucket))
+
+
+class AnswerCache:
+    """Kept answers of all tenants."""
+
+    def __init__(self, store: CacheStore, semantic: Semantic) -> None:
+        self._store = store
+        self._semantic = semantic
+        self._flights = Flights()
+        self.embeddings = EmbeddingCache(store)
+        self.counts: dict[TenantId, Counter[str]] = {}
+        """Tenant to what the cache did for its calls, and tokens that were not bought, in this worker."""
+
+    def check(self, route: str, spec: CacheSpec) -> None:
+        """Raise Misconfigured when `spec` asks for what is not there."""
+        if spec.semantic:
+            self._semantic.require(route)
+
+    async def stream(
+        self,
+        call: CacheCall,
+        meter: Meter,
+        note: Note,
+        ask: Callable[[], AsyncGenerator[ChatEvent, None]],
+        *,
+        target: Callable[[], str],
+    ) -> AsyncGenerator[ChatEvent, None]:
+        """Events of a kept answer, or those of `ask`, which are then kept if they may be.
+
+        Args:
+            target: who served `ask`, once it has ended.
+
+        Raises: what `ask` raises; LimitExceeded: also a kept answer counts as a request.
+        """
+        if call.ctx.cache == "no-store" or not _may_look(call):
+            self._noted(call, note, "bypass")
+            async with aclosing(ask()) as events:
+                async for event in events:
+                    yield event
+            return
+        self.check(call.route, call.spec)
+        place, question = call.place, call.question
+        refresh = call.ctx.cache == "refresh"
+        flight: Flight | None = None
+        if not refresh:
+            found = await self._find(call, place, question)
+            if found is None and call.spec.coalesce:
+                found, flight = await self._follow_or_lead(call, place)
+            if found is not None:
+                entry, status = found
+                await self._charge(call, meter, entry)
+                self._noted(call, note, status, entry)
+                for event in replayed(entry.events):
+                    yield event
+                return
+        try:
+            self._noted(call, note, "refresh" if refresh else "miss")
+            stamp = await self._stamp(place)
+            gathered: list[ChatEvent] = []
+            async with aclosing(ask()) as events:
+                async for event in events:
+                    gathered.append(event)
+                    if isinstance(event, Finish):
+                        # Before the last event: a caller that knows its answer finds it kept.
+                        kept = joined(gathered)
+                        if _may_keep(kept, call.spec):
+                            await self._keep(call, place, question, stamp, entry=Entry(kept, target(), fresh=True))
+                            if flight is not None:
+                                flight.landed(kept, target())
+                        elif flight is not None:
+                            flight.alone()
+                    yield event
+        finally:
+            if flight is not None:
+                flight.lost()
+
+    async def stale(self, call: CacheCall, meter: Meter, note: Note) -> AsyncGenerator[ChatEvent, None]:
+        """Events of a kept answer that is past its time; none when there is none."""
+        if call.ctx.cache == "no-store" or not _may_look(call):
+            return
+        entry = await self._store.get(call.place, call.spec)
+        if entry is None:
+            return
+        await self._charge(call, meter, entry)
+        self._noted(call, note, "stale", entry)
+        for event in replayed(entry.events):
+            yield event
+
+    async def purge(self, tenant: TenantId, what: Purge) -> int:
+        """Forget answers; how many were removed. What is being written now is not given to anybody either."""
+        return await self._store.purge(tenant, what)
+
+    async def _find(self, call: CacheCall, place: Place, question: Question | None) -> tuple[Entry, CacheStatus] | None:
+        try:
+            entry = await self._store.get(place, call.spec)
+            if entry is not None and entry.fresh:
+                return entry, "hit"
+            if question is None:
+                return None
+            digest = await self._semantic.find(question)
+            if digest is None:
+                return None
+            near = await self._store.get(place._replace(digest=digest), call.spec)
+        except Exception as error:  # noqa: BLE001 - a border: without its store the cache is a miss
+            _log.warning("the cache's store is away: %s", type(error).__name__)
+            return None
+        return (near, "semantic") if near is not None and near.fresh else None
+
+    async def _follow_or_lead(
+        self, call: CacheCall, place: Place
+    ) -> tuple[tuple[Entry, CacheStatus] | None, Flight | None]:
+        """The answer of an equal call under way, or the lead of a new flight, or neither: ask without others."""
+        name = _flight_name(place)
+        until = Deadline.after(call.spec.coalesce_wait_s)
+        # No wait between looking and leading: two callers cannot both lead.
+        while (flight := self._flights.find(name)) is not None:
+            landing = await flight.wait(min(until.remaining_s(), call.ctx.deadline.remaining_s()))
+            call.ctx.deadline.check("waiting for an equal call's answer")
+            if landing.kind == "landed":
+                return (Entry(landing.events, landing.target, fresh=True), "shared"), None
+            if landing.kind != "lost" or until.remaining_s() <= 0:
+                return None, None
+        return None, self._flights.lead(name)
+
+    async def _keep(
+        self,
+        call: CacheCall,
+        place: Place,
+        question: Question | None,
+        stamp: Stamp | None,
+        *,
+        entry: Entry,
+    ) -> None:
+        stored = False
+        try:
+            if stamp is not None:
+                stored = await self._store.put(place, call.spec, stamp, entry.events, entry.target)
+            if stored and question is not None:
+                await self._semantic.keep(question, place.digest, call.spec.ttl_s)
+        except Exception as error:  # noqa: BLE001 - a border: a store that is away must not take the answer away
+            _log.warning("an answer was not kept: %s", type(error).__name__)
+        self._count(call.ctx.tenant)["kept" if stored else "not_kept"] += 1
+
+    async def _stamp(self, place: Place) -> Stamp | None:
+        try:
+            return await self._store.stamp(place)
+        except Exception as error:  # noqa: BLE001 - a border, as above
+            _log.warning("the cache's store is away: %s", type(error).__name__)
+            return None
+
+    async def _charge(self, call: CacheCall, meter: Meter, entry: Entry) -> None:
+        admitted = await meter.admit(PROVIDER, entry.target, Usage())
+        try:
+            admitted.charge(Usage())
+        finally:
+            admitted.drop()
+        finish = entry.events[-1]
+        assert isinstance(finish, Finish), "an entry ends with its finish"
+        self._count(call.ctx.tenant)["saved_tokens"] += finish.usage.total_tokens
+
+    def _noted(self, call: CacheCall, note: Note, status: CacheStatus, entry: Entry | None = None) -> None:
+        self._count(call.ctx.tenant)[status] += 1
+        note(status, entry.target if entry else "")
+
+    def _count(self, tenant: TenantId) -> Counter[str]:
+        return self.counts.setdefault(tenant, Counter())
+
+    def totals(self) -> Mapping[str, int]:
+        """What the cache did for all tenants of this worker, for metrics."""
+        total: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
+        for counts in self.counts.values():
+            total.update(counts)
+        return total
+
+
+def _flight_name(place: Place) -> str:
+    return f"{place.tenant}/{place.key}"
+
+
+def _may_look(call: CacheCall) -> bool:
+    most = call.spec.max_temperature
+    return most is None or (call.request.temperature or 0.0) <= most
+
+
+def _may_keep(events: Sequence[ChatEvent], spec: CacheSpec) -> bool:
+    finish = events[-1]
+    assert isinstance(finish, Finish), "asked at the finish"
+    allowed = {"stop", *(["length"] if spec.truncated else []), *(["tool_calls"] if spec.tool_calls else [])}
+    has_calls = any(isinstance(event, ToolCallDelta) for event in events)
+    return finish.reason in allowed and (spec.tool_calls or not has_calls)

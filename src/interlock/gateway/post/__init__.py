@@ -1,0 +1,1 @@
+"""What is done to every answer's text before a caller sees it: one file a hook."""

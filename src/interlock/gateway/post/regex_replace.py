@@ -1,0 +1,28 @@
+"""What matches a regular expression is replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from interlock.gateway.ports import Rewrite
+
+__all__ = ["plugin"]
+
+
+def plugin(options: object) -> Rewrite:
+    r"""Takes ``{pattern, with}``; `with` may name groups as ``\1``. Raises: ValueError."""
+    if not isinstance(options, Mapping) or set(options) - {"pattern", "with"} or "pattern" not in options:
+        raise ValueError("regex_replace takes {pattern: …, with: …}")
+    replacement = str(options.get("with", ""))
+    try:
+        pattern = re.compile(str(options["pattern"]))
+        # A group that the pattern does not have shows only when something matches; better now.
+        re.sub(f"(?:{pattern.pattern})|", replacement, "")
+    except (re.error, IndexError) as error:
+        raise ValueError(f"regex_replace: {error}") from error
+
+    def rewrite(text: str) -> str:
+        return pattern.sub(replacement, text)
+
+    return rewrite
