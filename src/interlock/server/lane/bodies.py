@@ -20,6 +20,7 @@ __all__ = ["WIRES", "Scan", "Sent", "StreamFailed", "Wire", "spliced"]
 _MAX_EVENT_BYTES = 8_000_000
 _TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 _Raw = msgspec.Raw
+_Turns = Annotated[list[_Raw], msgspec.Meta(min_length=1, max_length=2_000)]
 _NONE = _Raw()
 
 
@@ -129,7 +130,7 @@ class _Chat(msgspec.Struct, forbid_unknown_fields=True):
     """Fields whose meaning is the same on both sides. Another one sends the request the long way round."""
 
     model: str
-    messages: _Raw
+    messages: _Turns
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: _TokenLimit | None = None
@@ -384,7 +385,7 @@ class _ChatScan(_Events):
 
 class _Messages(msgspec.Struct, forbid_unknown_fields=True):
     model: str
-    messages: _Raw
+    messages: _Turns
     max_tokens: _TokenLimit
     system: _Raw = _NONE
     stream: bool | None = None
