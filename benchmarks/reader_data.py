@@ -59,7 +59,7 @@ async def lines(name: str, embedder: MiniLM) -> Iterator[dict]:
     sentences = await embed(embedder, [t[:700] for t in shown], f"{name} sentences")
     return iter(
         [
-            _line(name, question, row, vector, sentences[[shown[reading("", e).sentence] for e in row]], close)
+            _line(name, question, row, vector, sentences[[shown[reading("", e).sentence] for e in row]], near=close)
             for question, row, vector, close in zip(questions, found, vectors, near, strict=True)
             if row
         ]
@@ -72,7 +72,7 @@ def is_gold(evidence: Evidence, gold: Sequence[Gold]) -> bool:
 
 
 def _line(
-    name: str, question: Question, row: Sequence[Evidence], vector: Vectors, sentences: Vectors, near: str
+    name: str, question: Question, row: Sequence[Evidence], vector: Vectors, sentences: Vectors, *, near: str
 ) -> dict:
     text, gold, answerable = question
     similar = sentences @ vector

@@ -94,7 +94,7 @@ async def overview(request: Request, caller: Caller) -> Response:
     traces = await app.parts.observe.traces(ctx, TraceFilter(limit=8))
     providers = await _providers(app)
     collections = await _collections(app, ctx)
-    apps = [_app(app, name) for name in (source.name for source in app.parts.releases.apps())]
+    apps = [_app(app, name) for name in (source.name for source in app.parts.releases.apps(ctx))]
     findings = _findings(app, providers, collections, apps, total)
     return render(
         request,
