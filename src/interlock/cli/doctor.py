@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import click
 
 from interlock.cli.session import Session, emit, json_option, pass_session, run
+from interlock.config import strange_variables
 from interlock.core.errors import InterlockError
 from interlock.gateway.types import RouteSpec, Target
 
@@ -76,6 +78,9 @@ def _python() -> Finding:
 
 async def examine(app: App) -> AsyncIterator[Finding]:
     """Look at a running App."""
+    for strange in strange_variables(app.workspace, os.environ):
+        fix = f"unset {strange.name}" + (f", and set {strange.nearest}" if strange.nearest else "")
+        yield Finding("warn", "environment", strange.message, fix)
     yield await _database(app)
     yield _disk(app)
     yield _key_files(app)
