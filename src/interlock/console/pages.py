@@ -10,7 +10,20 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from interlock.app import App
-from interlock.console import apps, ask, assets, documents, keys, overview, search, session, settings, traces
+from interlock.console import (
+    apps,
+    ask,
+    assets,
+    audit,
+    doctor,
+    documents,
+    keys,
+    overview,
+    search,
+    session,
+    settings,
+    traces,
+)
 from interlock.core.errors import NotFound
 
 __all__ = ["build_routes"]
@@ -39,7 +52,9 @@ def build_routes(app: App) -> Sequence[BaseRoute]:
         *traces.routes,
         *apps.routes,
         *keys.routes,
+        *audit.routes,
         *settings.routes,
+        *doctor.routes,
         *search.routes,
         *session.routes_of_session,
         *assets.routes,
