@@ -76,7 +76,7 @@ async def test_a_damaged_part_of_ours_is_named(tmp_path):
     changes = tmp_path / "minilm.npz"
     changes.write_bytes(b"not ours")
     with pytest.raises(Misconfigured, match=r"'minilm\.npz' is damaged") as caught:
-        await MiniLMReader(tmp_path, changes=changes).read([ANSWER])
+        await MiniLMReader(tmp_path, changes=[changes]).read([ANSWER])
     assert caught.value.code == "reader_damaged"
 
 
