@@ -17,12 +17,12 @@ help: ## List the targets
 $(VENV)/.run: requirements/demo.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing (locked, with hashes) into $(VENV)"
-	@$(PIP) --require-hashes -r requirements/demo.txt
+	@$(BIN)/python tools/install.py requirements/demo.txt
 	@PATH="$(abspath $(BIN)):$$PATH" $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements/test.txt
-	@$(PIP) --require-hashes -r requirements/test.txt
+	@$(BIN)/python tools/install.py requirements/test.txt
 	@touch $@
 
 demo: $(VENV)/.run ## Install, fetch models, ingest the handbook, ask it four questions, serve (SERVE=0 stops before)

@@ -25,7 +25,8 @@ from interlock.knowledge.grounding.select import Selector
 from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.readers import readers
 
-HELD_OUT = ("ebike-maker", "university-admin", "online-grocer")
+HELD_OUT = ("ebike-maker", "university-admin", "online-grocer", "coworking", "security-software")
+"""Organisations that the shipped reader never saw."""
 
 
 async def main() -> None:

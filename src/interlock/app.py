@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from interlock.configuration import Configuration
 from interlock.core.answers import Answer
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, NotFound, Unavailable
+from interlock.core.ids import TenantId
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.passages import Passage
 from interlock.core.ports import Meter
@@ -279,7 +281,14 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         await recover(data / "journal", sql, kv, prices)
         journal = Journal(data / "journal", fsync=settings.cost.journal_fsync)
         admission = Admission(kv, journal, tenant=settings.tenant, rules=settings.cost.limits)
-        costs = Costs(sql, prices, admission, journal, wait_for_ledger=settings.cost.wait_for_ledger)
+        costs = Costs(
+            sql,
+            prices,
+            admission,
+            journal,
+            wait_for_ledger=settings.cost.wait_for_ledger,
+            pseudonym=_pseudonyms(sealer),
+        )
         stack.push_async_callback(costs.close)
         limits = Rules(sql, admission, governance)
         await limits.refresh()
@@ -344,6 +353,16 @@ def _texts(knowledge: KnowledgeService) -> ReadText:
 def _with_detected(settings: GatewaySettings, detected: Sequence[Detected]) -> GatewaySettings:
     missing = {found.name: found.settings for found in detected if found.name not in settings.providers}
     return settings.model_copy(update={"providers": {**settings.providers, **missing}})
+
+
+def _pseudonyms(sealer: Sealer) -> Callable[[TenantId, str], str]:
+    """What stands for an end user in the ledger. Remembered: the request path must not read the key file each time."""
+
+    @lru_cache(maxsize=10_000)
+    def pseudonym(tenant: TenantId, user: str) -> str:
+        return "user:" + sealer.pseudonym(f"{tenant}\0{user}", "ledger")
+
+    return pseudonym
 
 
 def _pins(settings: GatewaySettings, route: RouteSpec, knowledge: KnowledgeService | None) -> Mapping[str, object]:

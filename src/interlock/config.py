@@ -5,6 +5,8 @@ Environment variables are ``INTERLOCK_`` and the dotted name with ``__`` for dot
 
 from __future__ import annotations
 
+import difflib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,9 +24,23 @@ from interlock.gateway.settings import GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.observe.settings import ObserveSettings
 
-__all__ = ["FILE", "ServerSettings", "Settings", "StoreSettings", "Workspace", "find_workspace", "load_settings"]
+__all__ = [
+    "FILE",
+    "ServerSettings",
+    "Settings",
+    "StoreSettings",
+    "Workspace",
+    "find_workspace",
+    "load_settings",
+    "strange_variables",
+]
 
 FILE = "interlock.yaml"
+_log = logging.getLogger("interlock.config")
+_OTHERS = frozenset(
+    {"INTERLOCK_WORKSPACE", "INTERLOCK_OFFLINE", "INTERLOCK_DEMO_MODEL", "INTERLOCK_DATA", "INTERLOCK_AZURE_VAULT_URL"}
+)
+"""Variables that are no settings; the first is read here, the others where they are used."""
 
 
 class StoreSettings(BaseModel):
@@ -181,7 +197,10 @@ def load_settings(root: Path, flags: Mapping[str, Any] | None = None, *, text: s
             param=name,
             hint="see all settings with: interlock config show",
         ) from error
-    return Workspace(root, settings, sources)
+    workspace = Workspace(root, settings, sources)
+    for strange in strange_variables(workspace, os.environ):
+        _log.warning("%s", strange.message)
+    return workspace
 
 
 def _read_yaml(path: Path, text: str | None) -> dict[str, Any]:
@@ -201,6 +220,41 @@ def _read_yaml(path: Path, text: str | None) -> dict[str, Any]:
         if not isinstance(key, str):
             raise Misconfigured(f"{path.name} has the key {key!r}, and settings have names", param=str(key))
     return raw
+
+
+class Strange(NamedTuple):
+    """An ``INTERLOCK_`` variable that means nothing."""
+
+    name: str
+    nearest: str
+    """The variable that was probably meant; empty when none is near."""
+
+    @property
+    def message(self) -> str:
+        """For people. Never the value, which may be a secret."""
+        said = f"the environment variable {self.name} is no setting and has no effect"
+        return f"{said}; did you mean {self.nearest}?" if self.nearest else said
+
+
+def strange_variables(workspace: Workspace, environ: Mapping[str, str]) -> list[Strange]:
+    """``INTERLOCK_`` variables that no setting reads, by name.
+
+    Unknown names inside a section (``INTERLOCK_SERVER__PROT``) are refused when settings are read; these are the ones
+    that would pass in silence (``INTERLOCK_SERVER_PORT``).
+    """
+    sections = set(Settings.model_fields)
+    dumped = workspace.settings.model_dump(mode="json")
+    known = {f"INTERLOCK_{name.replace('.', '__').upper()}" for name, _ in _flatten(dumped)} | _OTHERS
+    # A setting may name any variable to read a secret from.
+    named = {value for _, value in _flatten(dumped) if isinstance(value, str)}
+    found = []
+    for name in sorted(environ):
+        section = name.upper().removeprefix("INTERLOCK_").partition("__")[0].lower()
+        if not name.upper().startswith("INTERLOCK_") or section in sections or name in _OTHERS or name in named:
+            continue
+        near = difflib.get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.75)
+        found.append(Strange(name, near[0] if near else ""))
+    return found
 
 
 def _read_environment() -> dict[str, Any]:

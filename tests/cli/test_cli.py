@@ -382,3 +382,45 @@ def test_an_unknown_template_and_a_file_in_the_way_are_told(run, tmp_path):
     assert "Traceback" not in result.err
     listed = run("init", "--list", "--json", str(tmp_path / "y"))
     assert {row["name"] for row in listed.json} >= {"qa", "gateway"}
+
+
+def test_accounts_and_signing_keys_are_changed_from_the_command_line(run):
+    made = run("accounts", "create", "cleo", "--role", "operator", "--password", "correct horse battery", "--json").json
+    assert made == {"username": "cleo", "roles": ["operator"], "groups": [], "disabled": False}
+    changed = run("accounts", "set", "cleo", "--role", "viewer", "--group", "staff", "--json").json
+    assert changed == {"username": "cleo", "roles": ["viewer"], "groups": ["staff"], "disabled": False}
+    assert run("accounts", "disable", "cleo", "--json").json["disabled"] is True
+    assert "active" in run("accounts", "enable", "cleo").out
+    assert run("accounts", "set", "cleo").code == 2
+    missing = run("accounts", "disable", "nobody")
+    assert missing.code == 3 and "interlock accounts list" in missing.err
+
+    assert run("token", "mint", "--user", "ana").code == 0
+    assert [(key["kid"], key["state"]) for key in run("token", "signers", "--json").json] == [("default", "active")]
+    assert run("token", "revoke", "default", "--json").json == {"kid": "default", "state": "revoked"}
+    assert run("token", "revoke", "default").code == 3
+
+
+def test_deleting_backing_up_and_restoring_leave_a_line(run, tmp_path, models_dir):
+    here = make_workspace(tmp_path / "acme", models_dir)
+    assert run("ingest", at=here).code == 0
+    found = {info["source"]: info["id"] for info in run("documents", "--json", at=here).json}
+    gone = run("documents", "delete", found["pay/bands.md"], "--json", at=here).json
+    assert gone["source"] == "pay/bands.md" and gone["deleted"]
+    assert [info["source"] for info in run("documents", "--json", at=here).json] == ["returns.md"]
+    assert run("documents", "delete", "doc_nothing", "--yes", at=here).code == 3
+    archive = tmp_path / "kept.tar.gz"
+    assert run("backup", archive, "--json", at=here).code == 0
+    assert run("restore", archive, "--replace", "--json", at=here).code == 0
+    lines = [
+        (line["action"], line["subject"], line["outcome"]) for line in run("audit", "list", "--json", at=here).json
+    ]
+    # What the archive holds ends before its own line: the backup's is that of a log that was replaced.
+    assert lines[0] == ("backup.restore", "kept.tar.gz", "ok")
+    assert ("document.delete", found["pay/bands.md"], "ok") in lines
+    assert ("document.delete", "doc_nothing", "not_found") in lines
+    assert run("audit", "verify", at=here).code == 0
+    other = tmp_path / "again.tar.gz"
+    assert run("backup", other, "--json", at=here).code == 0
+    newest = run("audit", "list", "--action", "backup.create", "--json", at=here).json[0]
+    assert newest["subject"] == "again.tar.gz" and newest["details"]["rows"] > 0

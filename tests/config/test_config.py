@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from interlock.config import find_workspace, load_settings
+from interlock.config import find_workspace, load_settings, strange_variables
 from interlock.core.errors import Misconfigured, NotFound
 
 
@@ -128,3 +130,23 @@ def test_no_workspace_says_how_to_make_one(root, monkeypatch):
     with pytest.raises(NotFound) as caught:
         find_workspace()
     assert "interlock init" in (caught.value.hint or "")
+
+
+def test_a_misspelt_variable_is_warned_about_with_the_nearest_setting_and_without_its_value(root, monkeypatch, caplog):
+    write(root, "gateway: {providers: {x: {kind: openai, api_key_env: INTERLOCK_OWN_KEY}}}")
+    monkeypatch.setenv("INTERLOCK_SERVER_PORT", "9000")
+    monkeypatch.setenv("INTERLOCK_TENNANT", "s3cret-value")
+    monkeypatch.setenv("INTERLOCK_SOMETHING_ELSE_ENTIRELY", "x")
+    monkeypatch.setenv("INTERLOCK_OWN_KEY", "sk-1")
+    monkeypatch.setenv("INTERLOCK_OFFLINE", "1")
+    monkeypatch.setenv("INTERLOCK_DATA_DIR", ".elsewhere")
+    with caplog.at_level("WARNING", "interlock.config"):
+        workspace = load_settings(root)
+    found = {strange.name: strange.nearest for strange in strange_variables(workspace, os.environ)}
+    assert found == {
+        "INTERLOCK_SERVER_PORT": "INTERLOCK_SERVER__PORT",
+        "INTERLOCK_TENNANT": "INTERLOCK_TENANT",
+        "INTERLOCK_SOMETHING_ELSE_ENTIRELY": "",
+    }
+    assert "did you mean INTERLOCK_SERVER__PORT?" in caplog.text
+    assert "s3cret" not in caplog.text

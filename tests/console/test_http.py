@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
+
+from interlock.templates import write_template
+from interlock.testing.servers import run_server
 
 from .conftest import PASSWORD, Site
 
@@ -28,7 +32,20 @@ FAR = {"x-forwarded-for": "203.0.113.9"}
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/ask", "/documents", "/traces", "/gateway", "/keys", "/settings", "/sign-in", "/no-such"]
+    "path",
+    [
+        "/",
+        "/ask",
+        "/documents",
+        "/traces",
+        "/gateway",
+        "/keys",
+        "/audit",
+        "/doctor",
+        "/settings",
+        "/sign-in",
+        "/no-such",
+    ],
 )
 def test_every_page_forbids_inline_scripts_frames_and_caching(client: httpx2.Client, path: str) -> None:
     headers = client.get(path).headers
@@ -41,7 +58,8 @@ def test_every_page_forbids_inline_scripts_frames_and_caching(client: httpx2.Cli
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/ask", "/documents", "/traces", "/apps/quotes", "/gateway", "/keys", "/settings"]
+    "path",
+    ["/", "/ask", "/documents", "/traces", "/apps/quotes", "/gateway", "/keys", "/audit", "/doctor", "/settings"],
 )
 def test_no_page_has_an_inline_script_style_or_handler(client: httpx2.Client, path: str) -> None:
     page = client.get(path).text
@@ -156,3 +174,48 @@ def test_a_filter_nobody_offers_is_a_page_with_status_400(client: httpx2.Client,
     answer = client.get(path)
     assert answer.status_code == 400
     assert "That did not work" in answer.text
+
+
+def test_the_audit_page_shows_what_was_done_filters_it_and_pages_on(client: httpx2.Client) -> None:
+    token = token_of(client.get("/keys").text)
+    for number in range(3):
+        assert client.post("/keys", data={"csrf": token, "name": f"audited-{number}"}).status_code in {200, 303}
+    page = client.get("/audit?action=key.create").text
+    assert page.count("key.create") >= 3
+    assert "document.read" not in page.replace("key.create", "")
+    newest = int(re.findall(r'<td class="num">(\d+)</td>', page)[0])
+    older = client.get(f"/audit?before={newest}").text
+    assert int(re.findall(r'<td class="num">(\d+)</td>', older)[0]) < newest
+    assert "No line matches" in client.get("/audit?action=nothing.happened").text
+    assert client.get("/audit?before=x").status_code == 400
+
+
+def test_the_doctor_page_names_what_is_wrong_with_the_command_that_mends_it(client: httpx2.Client) -> None:
+    page = client.get("/doctor").text
+    assert "audit log" in page and "lines, whole" in page
+    assert "interlock doctor" in page
+
+
+def test_only_those_who_may_see_the_audit_log_and_the_doctor(site: Site) -> None:
+    with httpx2.Client(base_url=site.url, headers=FAR) as client:
+        for path in ("/audit", "/doctor"):
+            assert client.get(path).status_code == 303, "sign in first"
+
+
+def test_the_overview_loses_a_panel_and_not_the_page(tmp_path: Path) -> None:
+    from pysqlite3 import dbapi2
+
+    write_template("gateway", tmp_path / "acme")
+    with run_server(tmp_path / "acme") as server, httpx2.Client(base_url=server.url) as client:
+        before = client.get("/")
+        assert before.status_code == 200 and "cannot be shown" not in before.text
+        with dbapi2.connect(str(tmp_path / "acme" / ".interlock" / "control.db")) as store:
+            store.execute("ALTER TABLE ledger RENAME TO ledger_gone")
+        page = client.get("/")
+        assert page.status_code == 200
+        assert "The panel cost cannot be shown" in page.text
+        assert "The ledger cannot be read now." in page.text
+        assert 'aria-label="Providers"' in page.text and 'aria-label="Audit log"' in page.text
+        assert "1 things" not in page.text
+        with dbapi2.connect(str(tmp_path / "acme" / ".interlock" / "control.db")) as store:
+            store.execute("ALTER TABLE ledger_gone RENAME TO ledger")

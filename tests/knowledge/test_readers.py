@@ -76,7 +76,7 @@ async def test_a_damaged_part_of_ours_is_named(tmp_path):
     changes = tmp_path / "minilm.npz"
     changes.write_bytes(b"not ours")
     with pytest.raises(Misconfigured, match=r"'minilm\.npz' is damaged") as caught:
-        await MiniLMReader(tmp_path, changes=changes).read([ANSWER])
+        await MiniLMReader(tmp_path, changes=[changes]).read([ANSWER])
     assert caught.value.code == "reader_damaged"
 
 
@@ -120,3 +120,26 @@ async def test_each_part_of_a_question_is_read_for_itself():
     selection = await Grounding(BagEmbedder(), reader=reader).select(context(), question, passages, AnswerSpec())
     assert {pair.question for pair in reader.read_pairs} == {"How long is a book lent", "who pays the postage?"}
     assert {e.passage.source for e in selection.evidence} == {"policy.md", "b.md"}
+
+
+class Lukewarm(Scripted):
+    """A reader that doubts everything, by as much as it is told."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    async def read(self, pairs):
+        return np.full(len(pairs), self.logit, dtype=np.float32)
+
+
+@pytest.mark.parametrize(("logit", "chosen"), [(-1.0, 2), (-4.0, 1)])
+async def test_two_parts_with_one_best_sentence_bring_a_second_one_unless_the_reader_rules_it_out(logit, chosen):
+    passages = [
+        passage("A book is lent for 21 days and its borrower pays 2 pounds a day after that.", source="a.md"),
+        passage("Who pays late for a book is written to.", source="b.md"),
+    ]
+    question = "For how many days is a book lent, and what does its borrower pay a day?"
+    grounding = Grounding(BagEmbedder(), reader=Lukewarm(logit))
+    selection = await grounding.select(context(), question, passages, AnswerSpec())
+    assert [e.passage.source for e in selection.evidence] == ["a.md", "b.md"][:chosen]

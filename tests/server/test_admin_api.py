@@ -99,3 +99,49 @@ def test_every_answer_carries_honest_headers(http):
         headers = http.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert "server" not in headers
+
+
+def test_the_ledger_knows_end_users_by_pseudonyms_and_finds_one_by_id(http, site):
+    with site.client("plain", token=site.token(sub="fay")) as client:
+        said = client.post(
+            "/v1/chat/completions", json={"model": "app/talker", "messages": [{"role": "user", "content": "hi"}]}
+        )
+        assert said.status_code == 200
+    keys = {row["key"] for row in http.get("/api/v1/spend?by=end_user").json()["data"]}
+    assert keys and "fay" not in str(keys)
+    assert any(key.startswith("user:") for key in keys)
+    mine = http.get("/api/v1/spend?by=model&user=fay").json()["data"]
+    assert sum(row["calls"] for row in mine) >= 1
+    assert http.get("/api/v1/spend?by=model&user=nobody-of-this-name").json()["data"] == []
+    with site.client("rival") as rival:
+        assert rival.get("/api/v1/spend?by=model&user=fay").json()["data"] == []
+    with site.client("plain") as client:
+        assert client.get("/api/v1/spend?by=app&user=fay").status_code == 403
+
+
+def test_deleting_an_unknown_document_is_refused_and_leaves_a_line(http, site):
+    refused = http.delete("/api/v1/documents/doc_nothing")
+    assert refused.status_code == 404
+    line = http.get("/api/v1/audit?action=document.delete").json()["data"][0]
+    assert (line["subject"], line["outcome"]) == ("doc_nothing", refused.json()["error"]["code"])
+
+
+def test_an_app_of_named_tenants_does_not_exist_for_others(http, site):
+    file = site.workspace / "apps" / "talker" / "app.yaml"
+    whole = file.read_text()
+    question = {"model": "app/talker", "messages": [{"role": "user", "content": "hi"}]}
+    try:
+        with site.client("rival") as rival:
+            assert "app/talker" in {model["id"] for model in rival.get("/v1/models").json()["data"]}
+            file.write_text(whole + "\ntenants: [acme]\n")
+            assert http.post("/v1/chat/completions", json=question).status_code == 200
+            for asked in (question, {**question, "model": "app/talker@dev"}, {**question, "model": "app/talker@prod"}):
+                refused = rival.post("/v1/chat/completions", json=asked)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+                assert "talker" not in refused.json()["error"]["message"].replace("app named 'talker'", "")
+            assert "app/talker" not in {model["id"] for model in rival.get("/v1/models").json()["data"]}
+            assert "talker" not in {app["name"] for app in rival.get("/api/v1/apps").json()["data"]}
+            file.write_text(whole + "\ntenants: acme: broken\n")
+            assert rival.post("/v1/chat/completions", json=question).status_code == 404, "a broken file opens nothing"
+    finally:
+        file.write_text(whole)

@@ -97,6 +97,43 @@ class Accounts:
             raise NotFound(f"no account {username!r}", param="username")
         await self._audit.append(AuditEvent(tenant, by, "account.password", "account", "ok", end_user=username))
 
+    async def change(
+        self,
+        tenant: TenantId,
+        username: str,
+        *,
+        roles: Sequence[Role] | None = None,
+        groups: Sequence[str] | None = None,
+        disabled: bool | None = None,
+        by: str = "local",
+    ) -> Account:
+        """Give an account other roles or groups, disable it or enable it again; None leaves a thing as it is.
+
+        Its sessions end at once: nobody goes on with rights that were taken. Raises: NotFound.
+        """
+        new: dict[str, object] = {}
+        if roles is not None:
+            new["roles"] = sorted(set(roles))
+        if groups is not None:
+            new["groups"] = sorted(set(groups))
+        if disabled is not None:
+            new["disabled"] = disabled
+        mine = (accounts.c.tenant == tenant) & (accounts.c.username == username)
+
+        def change(conn: sa.Connection) -> sa.Row[tuple[object, ...]] | None:
+            if new:
+                conn.execute(accounts.update().where(mine).values(**new))
+                conn.execute(sessions.delete().where(sessions.c.tenant == tenant, sessions.c.username == username))
+            return conn.execute(sa.select(accounts).where(mine)).one_or_none()
+
+        row = await self._sql.write(change)
+        if row is None:
+            raise NotFound(f"no account {username!r}", param="username", hint="see them with: interlock accounts list")
+        account = account_of(row)
+        details: dict[str, str | int | bool] = {"roles": ",".join(sorted(account.roles)), "disabled": account.disabled}
+        await self._audit.append(AuditEvent(tenant, by, "account.change", "account", "ok", details, end_user=username))
+        return account
+
     async def list(self, tenant: TenantId) -> Sequence[Account]:
         """All accounts by name."""
         rows = await self._sql.read(

@@ -11,7 +11,7 @@ from interlock.access.directory import user_of
 from interlock.access.keys import Keys
 from interlock.access.settings import AccessSettings
 from interlock.access.tokens import Tokens
-from interlock.access.types import ApiKey, DirectoryUser, NewKey, Session, SigningKey
+from interlock.access.types import ApiKey, DirectoryUser, NewKey, Session, Signer, SigningKey
 from interlock.core.audit import AuditEvent, AuditLog
 from interlock.core.clock import now
 from interlock.core.context import Context, EndUser, Principal, Role
@@ -145,3 +145,14 @@ class Access:
         key = await self.tokens.register(ctx.tenant, kid, algorithm, public_pem)
         await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "signer.register", kid, "ok"))
         return key
+
+    async def signers(self, ctx: Context) -> Sequence[Signer]:
+        """Keys that sign or signed on-behalf-of tokens of the tenant, oldest first."""
+        ctx.require(Role.ADMIN, Role.RISK, Role.AUDITOR)
+        return await self.tokens.signers(ctx.tenant)
+
+    async def revoke_signer(self, ctx: Context, kid: str) -> None:
+        """Accept no token of this signing key any more, at once. Raises: NotFound."""
+        ctx.require(Role.ADMIN, Role.RISK)
+        await self.tokens.revoke(ctx.tenant, kid)
+        await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "signer.revoke", kid, "ok"))

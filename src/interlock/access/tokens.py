@@ -15,10 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from interlock.access.store import signing_keys
-from interlock.access.types import Behalf, SigningKey
+from interlock.access.types import Behalf, Signer, SigningKey
 from interlock.core.clock import now
 from interlock.core.context import EndUser
-from interlock.core.errors import Conflict, InvalidInput, Unauthenticated
+from interlock.core.errors import Conflict, InvalidInput, NotFound, Unauthenticated
 from interlock.core.ids import TenantId
 from interlock.core.sealing import Sealer
 from interlock.stores.sql.base import Sql
@@ -139,9 +139,39 @@ class Tokens:
             raise InvalidInput("this is no PEM public key", param="public_key") from error
         if not isinstance(key, _key_types()[algorithm]):
             raise InvalidInput(f"this is no key of the algorithm {algorithm}", param="public_key")
-        if await self._find(tenant, kid) is not None:
-            raise Conflict(f"there is a signing key {kid!r} already", param="kid")
+        if any(known.kid == kid for known in await self.signers(tenant)):
+            raise Conflict(
+                f"there is, or was, a signing key {kid!r}",
+                param="kid",
+                hint="a revoked id is never used again: take another",
+            )
         return await self._insert(SigningKey(kid, tenant, algorithm, public_pem), public_pem)
+
+    async def signers(self, tenant: TenantId) -> Sequence[Signer]:
+        """Every key that signs or signed tokens of the tenant, oldest first. Never their material."""
+        rows = await self._sql.read(
+            lambda conn: conn.execute(
+                sa.select(
+                    signing_keys.c.kid, signing_keys.c.algorithm, signing_keys.c.created_at, signing_keys.c.revoked_at
+                )
+                .where(signing_keys.c.tenant == tenant)
+                .order_by(signing_keys.c.created_at, signing_keys.c.kid)
+            ).all()
+        )
+        return [Signer(row.kid, row.algorithm, row.created_at, row.revoked_at) for row in rows]
+
+    async def revoke(self, tenant: TenantId, kid: str) -> None:
+        """Accept no token of this key any more, at once. Raises: NotFound.
+
+        The tenant's own secret (``default``) is forgotten instead, and a new one is made when it is next needed.
+        """
+        mine = (signing_keys.c.tenant == tenant) & (signing_keys.c.kid == kid) & signing_keys.c.revoked_at.is_(None)
+        own = kid == _DEFAULT_KID
+        gone = signing_keys.delete().where(mine) if own else signing_keys.update().where(mine).values(revoked_at=now())
+        if await self._sql.write(lambda conn: conn.execute(gone).rowcount) == 0:
+            raise NotFound(
+                f"no signing key {kid!r} is in force", param="kid", hint="see them with: interlock token signers"
+            )
 
     async def _hmac_key(self, tenant: TenantId) -> SigningKey:
         found = await self._find(tenant, _DEFAULT_KID)

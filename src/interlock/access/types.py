@@ -8,7 +8,7 @@ from datetime import datetime
 from interlock.core.context import EndUser, Role
 from interlock.core.ids import KeyId, TenantId
 
-__all__ = ["Account", "ApiKey", "Behalf", "DirectoryUser", "NewKey", "Session", "SigningKey"]
+__all__ = ["Account", "ApiKey", "Behalf", "DirectoryUser", "NewKey", "Session", "Signer", "SigningKey"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,21 @@ class SigningKey:
     """HS256, EdDSA, ES256 or RS256."""
     material: str
     """HMAC secret (unsealed) or PEM public key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A signing key as listed: never its material."""
+
+    kid: str
+    algorithm: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+    @property
+    def state(self) -> str:
+        """``active`` or ``revoked``."""
+        return "active" if self.revoked_at is None else "revoked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.clock import now
 from interlock.core.context import Role
+
+if TYPE_CHECKING:
+    from interlock.access.types import Account
 
 __all__ = ["accounts", "keys", "token"]
 
@@ -25,6 +28,15 @@ def _shown(key: Any) -> dict[str, object]:  # Any: an access.types.ApiKey
         "created_at": key.created_at,
         "expires_at": key.expires_at,
         "last_used_at": key.last_used_at,
+    }
+
+
+def _account(account: Account) -> dict[str, object]:
+    return {
+        "username": account.username,
+        "roles": sorted(account.roles),
+        "groups": sorted(account.groups),
+        "disabled": account.disabled,
     }
 
 
@@ -178,6 +190,55 @@ def register(session: Session, kid: str, algorithm: str, public_key: TextIO, as_
     run(work())
 
 
+@token.command()
+@json_option
+@pass_session
+def signers(session: Session, as_json: bool) -> None:
+    """Keys that sign or signed on-behalf-of tokens."""
+
+    async def work() -> None:
+        async with session.open() as app:
+            found = await app.parts.access.signers(app.owner())
+            if as_json:
+                emit(
+                    [
+                        {
+                            "kid": key.kid,
+                            "algorithm": key.algorithm,
+                            "state": key.state,
+                            "created_at": key.created_at,
+                            "revoked_at": key.revoked_at,
+                        }
+                        for key in found
+                    ]
+                )
+            else:
+                table(
+                    ["key id", "algorithm", "state", "since"],
+                    [(k.kid, k.algorithm, k.state, f"{k.revoked_at or k.created_at:%Y-%m-%d %H:%M}") for k in found],
+                )
+
+    run(work())
+
+
+@token.command("revoke")
+@click.argument("kid")
+@json_option
+@pass_session
+def revoke_signer(session: Session, kid: str, as_json: bool) -> None:
+    """Accept no token signed by KID any more, at once; for `default` a new secret is made when it is next needed."""
+
+    async def work() -> None:
+        async with session.open() as app:
+            await app.parts.access.revoke_signer(app.owner(), kid)
+            if as_json:
+                emit({"kid": kid, "state": "revoked"})
+            else:
+                click.echo(f"tokens signed by {kid!r} are refused from now on")
+
+    run(work())
+
+
 @click.group()
 def accounts() -> None:
     """Manage console accounts."""
@@ -201,7 +262,7 @@ def create_account(
                 app.workspace.settings.tenant, username, password, roles=[Role(r) for r in roles], groups=groups
             )
             if as_json:
-                emit({"username": account.username, "roles": sorted(account.roles), "groups": sorted(account.groups)})
+                emit(_account(account))
             else:
                 click.echo(f"{account.username} can sign in ({', '.join(sorted(account.roles))})")
 
@@ -218,7 +279,7 @@ def list_accounts(session: Session, as_json: bool) -> None:
         async with session.open() as app:
             found = await app.parts.access.accounts.list(app.workspace.settings.tenant)
             if as_json:
-                emit([{"username": a.username, "roles": sorted(a.roles), "disabled": a.disabled} for a in found])
+                emit([_account(account) for account in found])
             else:
                 table(
                     ["username", "roles", "groups", "state"],
@@ -251,5 +312,72 @@ def set_password(session: Session, username: str, password: str, as_json: bool) 
                 emit({"username": username, "changed": True})
             else:
                 click.echo(f"the password of {username} is changed")
+
+    run(work())
+
+
+@accounts.command("disable")
+@click.argument("username")
+@json_option
+@pass_session
+def disable_account(session: Session, username: str, as_json: bool) -> None:
+    """Keep an account out and end its sessions, at once."""
+    _change(session, username, as_json, disabled=True)
+
+
+@accounts.command("enable")
+@click.argument("username")
+@json_option
+@pass_session
+def enable_account(session: Session, username: str, as_json: bool) -> None:
+    """Let a disabled account sign in again."""
+    _change(session, username, as_json, disabled=False)
+
+
+@accounts.command("set")
+@click.argument("username")
+@click.option(
+    "--role", "roles", multiple=True, type=click.Choice(_ROLES), help="New role instead of all old ones; repeatable."
+)
+@click.option("--group", "groups", multiple=True, help="New group instead of all old ones; repeatable.")
+@click.option("--no-groups", is_flag=True, help="Take all groups away.")
+@json_option
+@pass_session
+def set_account(
+    session: Session, username: str, roles: tuple[str, ...], groups: tuple[str, ...], no_groups: bool, as_json: bool
+) -> None:
+    """Give an account other roles or groups and end its sessions, at once."""
+    if not roles and not groups and not no_groups:
+        raise click.UsageError("say what is to change: --role, --group or --no-groups")
+    if groups and no_groups:
+        raise click.UsageError("--group and --no-groups exclude each other")
+    _change(
+        session,
+        username,
+        as_json,
+        roles=[Role(role) for role in roles] if roles else None,
+        groups=list(groups) if groups or no_groups else None,
+    )
+
+
+def _change(
+    session: Session,
+    username: str,
+    as_json: bool,
+    *,
+    roles: list[Role] | None = None,
+    groups: list[str] | None = None,
+    disabled: bool | None = None,
+) -> None:
+    async def work() -> None:
+        async with session.open() as app:
+            changed = await app.parts.access.accounts.change(
+                app.workspace.settings.tenant, username, roles=roles, groups=groups, disabled=disabled
+            )
+            if as_json:
+                emit(_account(changed))
+            else:
+                state = "disabled" if changed.disabled else f"active ({', '.join(sorted(changed.roles))})"
+                click.echo(f"{changed.username} is {state}; its sessions have ended")
 
     run(work())

@@ -34,7 +34,7 @@ async def _ask(
     from interlock.flows.chat import Receipt
 
     async with session.open() as app:
-        name = app_name or _only_app([source.name for source in app.parts.releases.apps()])
+        name = app_name or _only_app([source.name for source in app.parts.releases.apps(app.owner())])
         ctx = app.owner() if user is None else app.parts.access.act_as(app.owner(), user)
         request = ChatRequest(f"app/{name}", (text_message("user", question),), stream=stream)
         release = await app.parts.releases.resolve(ctx, request.model)

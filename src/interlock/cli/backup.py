@@ -25,6 +25,14 @@ def _site(app: App) -> Site:
     return Site(app.sql, app.blobs, app.workspace.data, (app.workspace.settings.tenant,), app.embedded_index)
 
 
+async def _note(app: App, action: str, file: Path, report: BackupReport) -> None:
+    from interlock.core.audit import AuditEvent
+
+    ctx = app.owner()
+    details: dict[str, str | int | bool] = {"rows": report.rows, "objects": report.objects, "bytes": report.size_bytes}
+    await app.parts.governance.append(AuditEvent(ctx.tenant, ctx.principal.id, action, file.name[:200], "ok", details))
+
+
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str, int], None]]:
     from rich.console import Console
@@ -46,7 +54,9 @@ def backup(session: Session, file: Path | None, as_json: bool) -> None:
 
         async with session.open() as app:
             with _progress(as_json) as progress:
-                return await back_up(_site(app), target, progress)
+                report = await back_up(_site(app), target, progress)
+            await _note(app, "backup.create", target, report)
+            return report
 
     report = run(work())
     if as_json:
@@ -72,7 +82,11 @@ def restore(session: Session, file: Path, replace: bool, as_json: bool) -> None:
 
         async with session.open() as app:
             with _progress(as_json) as progress:
-                return await restore_flow(_site(app), file, progress, replace=replace)
+                report = await restore_flow(_site(app), file, progress, replace=replace)
+        # Opened again: the log that goes on is the restored one.
+        async with session.open() as app:
+            await _note(app, "backup.restore", file, report)
+        return report
 
     report = run(work())
     if as_json:

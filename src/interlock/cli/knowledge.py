@@ -102,13 +102,18 @@ def print_report(report: IngestReport) -> None:
         click.secho(f"  failed: {failure.source}: {failure.message}", fg="red")
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--collection", help="Only this collection.")
 @click.option("--as", "user", metavar="USER", help="What a user of the directory may see.")
 @json_option
 @pass_session
-def documents(session: Session, collection: str | None, user: str | None, as_json: bool) -> None:
-    """List documents with their readers and state."""
+@click.pass_context
+def documents(
+    context: click.Context, session: Session, collection: str | None, user: str | None, as_json: bool
+) -> None:
+    """List documents with their readers and state, or delete one."""
+    if context.invoked_subcommand is not None:
+        return
 
     async def work() -> None:
         async with session.open() as app:
@@ -128,5 +133,32 @@ def documents(session: Session, collection: str | None, user: str | None, as_jso
                 ],
                 right=["pages", "passages"],
             )
+
+    run(work())
+
+
+@documents.command()
+@click.argument("document")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_session
+def delete(session: Session, document: str, yes: bool, as_json: bool) -> None:
+    """Delete DOCUMENT (its id) with its passages and every stored version.
+
+    An ingest brings it back while its file is still in the source.
+    """
+    from interlock.core.ids import DocumentId
+    from interlock.flows.ingest import erase_document
+
+    if not yes and not as_json:
+        click.confirm("Delete it for good?", abort=True)
+
+    async def work() -> None:
+        async with session.open() as app:
+            info = await erase_document(app.parts, app.owner(), DocumentId(document))
+            if as_json:
+                emit({"id": info.id, "collection": info.collection, "source": info.source, "deleted": True})
+            else:
+                click.echo(f"{info.source} is deleted")
 
     run(work())

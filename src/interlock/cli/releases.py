@@ -21,7 +21,7 @@ def apps(session: Session, as_json: bool) -> None:
         async with session.open() as app:
             releases = app.parts.releases
             rows: list[dict[str, Any]] = []
-            for source in releases.apps():
+            for source in releases.apps(app.owner()):
                 channels = {c.name: c.release for c in await releases.channels(app.owner(), source.name)}
                 live = releases.live(source.name)
                 rows.append(

@@ -47,7 +47,7 @@ async def list_apps(request: Request, caller: Caller) -> Response:
     caller.ctx.require(*ANY_ROLE)
     releases = app_of(request).parts.releases
     rows = []
-    for source in releases.apps():
+    for source in releases.apps(caller.ctx):
         live, error = _live(request, source.name)
         rows.append(Listed(source, await releases.channels(caller.ctx, source.name), live, error))
     return render(request, caller, "apps.html", rows=rows, frozen=FROZEN_CHANNELS)
@@ -57,7 +57,7 @@ async def show(request: Request, caller: Caller) -> Response:
     """``GET /apps/{name}``."""
     caller.ctx.require(*ANY_ROLE)
     releases = app_of(request).parts.releases
-    source = releases.source(request.path_params["name"])
+    source = releases.source(request.path_params["name"], caller.ctx)
     live, error = _live(request, source.name)
     frozen = await releases.list(caller.ctx, source.name, limit=20)
     pointed = {channel.name: channel for channel in await releases.channels(caller.ctx, source.name)}

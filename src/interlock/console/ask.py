@@ -175,7 +175,7 @@ def samples_of(app: App, name: str) -> Samples:
 async def choices_of(app: App, ctx: Context) -> list[Choice]:
     """Every app and channel that points somewhere."""
     found: list[Choice] = []
-    for source in app.parts.releases.apps():
+    for source in app.parts.releases.apps(ctx):
         pointed = [channel.name for channel in await app.parts.releases.channels(ctx, source.name)]
         served = "prod" if "prod" in pointed else source.default_channel
         if served == LIVE_CHANNEL or served in pointed:
@@ -290,7 +290,7 @@ async def _page(
     choices = await choices_of(app, caller.ctx)
     chosen = asked.app or (choices[0].value if choices else "")
     name = chosen.partition("@")[0]
-    sources: Mapping[str, AppSource] = {source.name: source for source in app.parts.releases.apps()}
+    sources: Mapping[str, AppSource] = {source.name: source for source in app.parts.releases.apps(caller.ctx)}
     return render(
         request,
         caller,

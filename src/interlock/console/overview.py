@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -18,7 +19,7 @@ from interlock.console.rendering import milliseconds, render, usd
 from interlock.console.session import ANY_ROLE, Caller, page
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, Unavailable
 from interlock.core.money import Money
 from interlock.gateway.cache.service import PROVIDER as CACHE
 from interlock.gateway.types import RouteSpec, Target
@@ -31,6 +32,11 @@ __all__ = ["routes"]
 
 _SLICES = 24
 _SEES_AUDIT = (Role.AUDITOR, Role.RISK, Role.OPERATOR)
+_PANEL_S = 6.0
+"""Longest wait for one panel."""
+_NOTHING = SeriesPoint(0, 0, 0, 0.0, 0.0, 0, 0, 0)
+T = TypeVar("T")
+_log = logging.getLogger("interlock.console")
 _CHECK_S = 3.0
 """Longest wait for a provider's list of models: the page must not hang on one that is down."""
 
@@ -84,6 +90,34 @@ class Finding(NamedTuple):
     hint: str
 
 
+class Panels:
+    """The page's panels, each read on its own: one that cannot be read is named, and the others are shown."""
+
+    def __init__(self) -> None:
+        self.broken: dict[str, InterlockError] = {}
+
+    async def get(self, name: str, reading: Awaitable[T], instead: T) -> T:
+        """What `reading` gives, or `instead` when the store behind it fails or is silent."""
+        try:
+            async with asyncio.timeout(_PANEL_S):
+                return await reading
+        except InterlockError as error:
+            self.broken[name] = error
+        except TimeoutError:
+            self.broken[name] = Unavailable(f"no answer within {_PANEL_S:.0f} s", hint="interlock doctor")
+        except Exception as error:  # noqa: BLE001 - a border: a panel is lost, never the page
+            _log.error("the panel %r cannot be read: %s", name, type(error).__name__, exc_info=error)
+            self.broken[name] = Unavailable("it cannot be read", hint="interlock doctor")
+        return instead
+
+    def findings(self) -> list[Finding]:
+        """One line for each lost panel."""
+        return [
+            Finding("danger", f"The panel {name} cannot be shown: {error.message}", error.hint or "interlock doctor")
+            for name, error in self.broken.items()
+        ]
+
+
 async def overview(request: Request, caller: Caller) -> Response:
     """``GET /``."""
     if not caller.has(*ANY_ROLE):
@@ -91,17 +125,23 @@ async def overview(request: Request, caller: Caller) -> Response:
     app = app_of(request)
     ctx = caller.ctx
     until = now()
-    figures, total = await figures_of(app, ctx, until)
-    traces = await app.parts.observe.traces(ctx, TraceFilter(limit=8))
-    providers = await _providers(app)
-    collections = await _collections(app, ctx)
-    apps = [_app(app, name) for name in (source.name for source in app.parts.releases.apps())]
-    findings = _findings(app, providers, collections, apps, total)
+    panels = Panels()
+    figures, total = await panels.get("figures", figures_of(app, ctx, until), ([], _NOTHING))
+    traces = await panels.get("traces", app.parts.observe.traces(ctx, TraceFilter(limit=8)), [])
+    providers = await panels.get("providers", _providers(app), [])
+    collections = await panels.get("knowledge", _collections(app, ctx), [])
+    apps = [_app(app, name) for name in (source.name for source in app.parts.releases.apps(ctx))]
+    spend = await panels.get(
+        "cost", app.parts.cost.spend(ctx, by="app", since=until - timedelta(days=1), until=until), []
+    )
+    kept = await panels.get("cache", _kept(app, ctx, until), 0)
+    head = await panels.get("audit", _head(app), None)
+    findings = [*panels.findings(), *_findings(app, providers, collections, apps, total)]
     return render(
         request,
         caller,
         "overview.html",
-        headline=_headline(findings, traces),
+        headline=_headline(findings, traces, bool(panels.broken)),
         figures=figures,
         total=total,
         traces=traces,
@@ -110,11 +150,13 @@ async def overview(request: Request, caller: Caller) -> Response:
         apps=apps,
         findings=findings,
         sees_audit=caller.has(*_SEES_AUDIT),
-        head=await _head(app),
+        head=head,
         waiting=app.parts.governance.waiting,
-        spend=await app.parts.cost.spend(ctx, by="app", since=until - timedelta(days=1), until=until),
-        kept=await _kept(app, ctx, until),
-        fresh=not traces,
+        spend=spend,
+        kept=kept,
+        broken=panels.broken,
+        # What could not be read says nothing about whether there is anything.
+        fresh=not traces and "traces" not in panels.broken,
         slices=_SLICES,
     )
 
@@ -285,8 +327,8 @@ def _used_providers(app: App) -> set[str]:
     return {Target.parse(target).provider for target in targets}
 
 
-def _headline(findings: Sequence[Finding], traces: Sequence[TraceRow]) -> str:
-    if not traces:
+def _headline(findings: Sequence[Finding], traces: Sequence[TraceRow], broken: bool) -> str:
+    if not traces and not broken:
         return "Ready for the first question" if not findings else "A few steps to the first answer"
     if not findings:
         return "All signals clear"

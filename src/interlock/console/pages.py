@@ -10,7 +10,21 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
 from interlock.app import App
-from interlock.console import apps, ask, assets, documents, gateway, keys, overview, search, session, settings, traces
+from interlock.console import (
+    apps,
+    ask,
+    assets,
+    audit,
+    doctor,
+    documents,
+    gateway,
+    keys,
+    overview,
+    search,
+    session,
+    settings,
+    traces,
+)
 from interlock.core.errors import NotFound
 
 __all__ = ["build_routes"]
@@ -40,7 +54,9 @@ def build_routes(app: App) -> Sequence[BaseRoute]:
         *apps.routes,
         *gateway.routes,
         *keys.routes,
+        *audit.routes,
         *settings.routes,
+        *doctor.routes,
         *search.routes,
         *session.routes_of_session,
         *assets.routes,

@@ -44,6 +44,8 @@ _PLACES = (
     Place("Run", "Overview", "/", _ALL),
     Place("Run", "Traces", "/traces", _ALL),
     Place("Run", "Gateway", "/gateway", frozenset({Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR})),
+    Place("Run", "Doctor", "/doctor", frozenset({Role.OPERATOR})),
+    Place("Govern", "Audit log", "/audit", frozenset({Role.OPERATOR, Role.RISK, Role.AUDITOR})),
     Place("Govern", "API keys", "/keys", frozenset({Role.OPERATOR, Role.RISK, Role.AUDITOR})),
     Place("Govern", "Settings", "/settings", frozenset({Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR})),
 )

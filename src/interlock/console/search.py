@@ -61,7 +61,7 @@ async def _by_id(request: Request, caller: Caller, wanted: str) -> Sequence[Foun
             found.append(Found("document", info.title, info.source, f"/documents/{info.id}"))
     release = _RELEASE.fullmatch(wanted)
     if release and caller.has(*ANY_ROLE):
-        for source in parts.releases.apps():
+        for source in parts.releases.apps(caller.ctx):
             for frozen in await parts.releases.list(caller.ctx, source.name):
                 if frozen.id.removeprefix("sha256:").startswith(release.group(1)):
                     found.append(Found("release", frozen.id, source.name, f"/apps/{source.name}#releases"))
@@ -75,7 +75,7 @@ async def _by_words(request: Request, caller: Caller, wanted: str) -> Sequence[F
     if caller.has(*ANY_ROLE):
         found += [
             Found("app", source.name, source.description, f"/apps/{source.name}")
-            for source in parts.releases.apps()
+            for source in parts.releases.apps(caller.ctx)
             if words.removeprefix("app/") in source.name.casefold()
         ]
     found += [

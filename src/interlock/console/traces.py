@@ -70,7 +70,7 @@ async def list_traces(request: Request, caller: Caller) -> Response:
         caller,
         "traces.html",
         traces=rows[:_PAGE],
-        apps=[source.name for source in parts.releases.apps()],
+        apps=[source.name for source in parts.releases.apps(caller.ctx)],
         states=_STATES,
         periods=list(_PERIODS),
         chosen=kept,

@@ -181,11 +181,17 @@ class Costs:
         *,
         wait_for_ledger: bool = False,
         clock: Callable[[], datetime] = now,
+        pseudonym: Callable[[TenantId, str], str] | None = None,
     ) -> None:
+        """
+        Args:
+            pseudonym: what stands for an end user's id in the ledger and in the journal; None keeps the id itself.
+        """
         self._sql = sql
         self._journal = journal
         self._clock = clock
         self._wait = wait_for_ledger
+        self._pseudonym = pseudonym
         self._pending: list[LedgerEntry] = []
         self._open: dict[str, Try] = {}
         self._commit: asyncio.Task[None] | None = None
@@ -311,7 +317,7 @@ class Costs:
             at_ns=int(self._clock().timestamp() * 1e9),
             tenant=ctx.tenant,
             principal=ctx.principal.id,
-            end_user=subject.user,
+            end_user=self._keyed(ctx.tenant, subject.user),
             app=bill.app,
             release=bill.release.id if bill.release else None,
             trace_id=ctx.trace_id,
@@ -435,10 +441,22 @@ class Costs:
         by: Literal["app", "model", "provider", "principal", "end_user"],
         since: datetime,
         until: datetime,
+        user: str | None = None,
     ) -> Sequence[Spend]:
-        """Sums over a period, largest cost first."""
+        """Sums over a period, largest cost first. Grouped by end user, the keys are pseudonyms.
+
+        Args:
+            user: only what this end user's calls cost.
+        """
         await self.flush()
-        return await self._sql.read(lambda conn: store.spend(conn, ctx.tenant, by=by, since=since, until=until))
+        # Rows of before ids were keyed hold the id itself.
+        users = None if user is None else (self._keyed(ctx.tenant, user), user)
+        return await self._sql.read(
+            lambda conn: store.spend(conn, ctx.tenant, by=by, since=since, until=until, users=users)
+        )
+
+    def _keyed(self, tenant: TenantId, user: str) -> str:
+        return user if self._pseudonym is None or not user else self._pseudonym(tenant, user)
 
     async def limit_use(self, ctx: Context) -> Sequence[LimitUse]:
         """How far each limit of the tenant is used now."""

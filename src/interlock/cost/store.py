@@ -156,8 +156,20 @@ def _entry(row: sa.Row[tuple[object, ...]]) -> LedgerEntry:
     )
 
 
-def spend(conn: Connection, tenant: TenantId, *, by: str, since: datetime, until: datetime) -> list[Spend]:
-    """Sums by one of `app`, `model`, `provider`, `principal`, `end_user`, largest cost first."""
+def spend(
+    conn: Connection,
+    tenant: TenantId,
+    *,
+    by: str,
+    since: datetime,
+    until: datetime,
+    users: Sequence[str] | None = None,
+) -> list[Spend]:
+    """Sums by one of `app`, `model`, `provider`, `principal`, `end_user`, largest cost first.
+
+    Args:
+        users: only rows of these end users, as the ledger writes them.
+    """
     column = {
         "app": ledger.c.app,
         "model": ledger.c.model,
@@ -166,7 +178,7 @@ def spend(conn: Connection, tenant: TenantId, *, by: str, since: datetime, until
         "end_user": ledger.c.end_user,
     }[by]
     total = sa.func.coalesce(sa.func.sum(ledger.c.cost_nano), 0)
-    rows = conn.execute(
+    query = (
         sa.select(
             column.label("key"),
             sa.func.count().label("calls"),
@@ -179,6 +191,9 @@ def spend(conn: Connection, tenant: TenantId, *, by: str, since: datetime, until
         .group_by(column)
         .order_by(total.desc(), column)
     )
+    if users is not None:
+        query = query.where(ledger.c.end_user.in_(users))
+    rows = conn.execute(query)
     return [Spend(r.key, r.calls, int(r.unpriced), int(r.inputs), int(r.outputs), Money(int(r.cost))) for r in rows]
 
 

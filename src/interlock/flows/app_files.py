@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interlock.core.errors import InvalidInput
-from interlock.core.ids import AppName
+from interlock.core.ids import AppName, TenantId
 from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -36,6 +36,9 @@ class AppFile(BaseModel):
 
     description: str = Field(default="", max_length=500)
     channel: str = Field(default="dev", pattern="^(dev|stage|prod)$", description="what callers get without @channel")
+    tenants: list[TenantId] | None = Field(
+        default=None, min_length=1, description="only these tenants have the app; for others it does not exist"
+    )
     prompt: str = "prompt.md"
     route: RouteSpec
     knowledge: RetrievalSpec | None = None
@@ -55,9 +58,10 @@ def app_sources(folder: Path, *, pins: Pins, detected: Sequence[str] = ()) -> di
             described = loader.read()
         except InvalidInput as error:
             # The others still serve; whoever asks this one, and doctor, is told what is wrong.
-            sources[name] = AppSource(AppName(name), f"broken: {error.message}"[:500], loader)
+            broken = f"broken: {error.message}"[:500]
+            sources[name] = AppSource(AppName(name), broken, loader, tenants=loader.tenants)
             continue
-        sources[name] = AppSource(AppName(name), described.description, loader, described.channel)
+        sources[name] = AppSource(AppName(name), described.description, loader, described.channel, loader.tenants)
     return sources
 
 
@@ -71,10 +75,25 @@ class _Loader:
         self._stamp: tuple[tuple[str, int, int], ...] = ()
         self._known: Components | None = None
         self._named: tuple[Path, ...] = ()
+        self._tenants: frozenset[TenantId] | None = None
+        self._tenants_stamp = 0
 
     def read(self) -> AppFile:
         """`app.yaml`, validated."""
         return validate_yaml(self._file, AppFile)
+
+    def tenants(self) -> frozenset[TenantId] | None:
+        """Who has the app, as the file says now; a file that broke keeps what it said last."""
+        try:
+            stamp = self._file.stat().st_mtime_ns
+            if stamp != self._tenants_stamp:
+                named = self.read().tenants
+                self._tenants = None if named is None else frozenset(named)
+                self._tenants_stamp = stamp
+        except (OSError, InvalidInput):
+            if not self._tenants_stamp:
+                raise
+        return self._tenants
 
     def __call__(self) -> Components:
         """The components the files describe now."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from interlock.core.audit import AuditEvent
 from interlock.core.context import Context, Role
 from interlock.core.errors import Conflict, InterlockError
+from interlock.core.ids import DocumentId
 from interlock.flows.cache import purge_cache
 from interlock.flows.parts import Parts
 from interlock.gateway.cache.types import Purge
 from interlock.knowledge.sources import SourceSpec
-from interlock.knowledge.types import IngestReport, Progress
+from interlock.knowledge.types import DocumentInfo, IngestReport, Progress
 from interlock.stores.jobs.base import Job
 
-__all__ = ["KIND", "LEASE_S", "enqueue_ingest", "run_ingest"]
+__all__ = ["KIND", "LEASE_S", "enqueue_ingest", "erase_document", "run_ingest"]
 
 KIND = "ingest"
 LEASE_S = 180.0
@@ -87,6 +88,22 @@ async def run_ingest(
         )
     )
     return report
+
+
+async def erase_document(parts: Parts, ctx: Context, document: DocumentId) -> DocumentInfo:
+    """Delete a document for good, and write down who did: the id and the collection, never the text.
+
+    Raises: Forbidden, NotFound; the refusal leaves a line too.
+    """
+    event = AuditEvent(ctx.tenant, ctx.principal.id, "document.delete", document, "ok", trace_id=ctx.trace_id)
+    try:
+        info = await parts.knowledge.document(ctx, document)
+        await parts.knowledge.delete(ctx, document)
+    except InterlockError as error:
+        await parts.governance.append(replace(event, outcome=error.code))
+        raise
+    await parts.governance.append(replace(event, details={"collection": info.collection, "passages": info.passages}))
+    return info
 
 
 def _counts(report: IngestReport) -> dict[str, str | int | bool]:

@@ -37,14 +37,15 @@ class Releases:
         # A frozen release never changes, so it is read once a process.
         self._frozen: dict[tuple[TenantId, AppName, ReleaseId], Release] = {}
 
-    def apps(self) -> Sequence[AppSource]:
-        """Apps of the workspace, by name."""
-        return [self._sources[name] for name in sorted(self._sources)]
+    def apps(self, ctx: Context | None = None) -> Sequence[AppSource]:
+        """Apps that the caller's tenant has, by name; every app of the workspace without a caller."""
+        found = [self._sources[name] for name in sorted(self._sources)]
+        return found if ctx is None else [source for source in found if _has(source, ctx.tenant)]
 
-    def source(self, app: str) -> AppSource:
-        """One app. Raises: NotFound."""
-        if app not in self._sources:
-            known = ", ".join(sorted(self._sources)) or "none in this workspace"
+    def source(self, app: str, ctx: Context | None = None) -> AppSource:
+        """One app. Raises: NotFound, also when the caller's tenant does not have it: it must not learn that it is."""
+        if app not in self._sources or (ctx is not None and not _has(self._sources[app], ctx.tenant)):
+            known = ", ".join(source.name for source in self.apps(ctx)) or "none in this workspace"
             raise NotFound(f"no app named {app!r}", param="model", code="model_not_found", hint=f"apps: {known}")
         return self._sources[app]
 
@@ -58,6 +59,7 @@ class Releases:
     async def freeze(self, ctx: Context, app: str, note: str = "") -> ReleaseInfo:
         """Store what the files describe as an immutable release. Freezing the same files again gives the same id."""
         ctx.require(Role.DEVELOPER, Role.OPERATOR)
+        self.source(app, ctx)
         release = self.live(app)
         for component in release.components.values():
             await self._blobs.put(ctx.tenant, canonical_bytes(component))
@@ -106,12 +108,12 @@ class Releases:
 
     async def list(self, ctx: Context, app: str, *, limit: int = 50) -> Sequence[ReleaseInfo]:
         """Frozen releases of an app, newest first."""
-        name = self.source(app).name
+        name = self.source(app, ctx).name
         return await self._sql.read(lambda conn: store.releases_of(conn, ctx.tenant, name, limit))
 
     async def channels(self, ctx: Context, app: str) -> Sequence[Channel]:
         """Pointed channels of an app."""
-        name = self.source(app).name
+        name = self.source(app, ctx).name
         return await self._sql.read(lambda conn: store.channels_of(conn, ctx.tenant, name))
 
     async def resolve(self, ctx: Context, target: str) -> Release:
@@ -121,7 +123,7 @@ class Releases:
         Raises: NotFound: no such app, or the channel points nowhere.
         """
         name, _, channel = target.removeprefix("app/").partition("@")
-        source = self.source(name)
+        source = self.source(name, ctx)
         if channel == LIVE_CHANNEL:
             return self.live(name)
         wanted = channel or "prod"
@@ -149,3 +151,12 @@ class Releases:
             if found.channel == channel
             else Release(found.id, app, channel, "frozen", found.components, found.digests)
         )
+
+
+def _has(source: AppSource, tenant: TenantId) -> bool:
+    try:
+        named = source.tenants()
+    except InvalidInput:
+        # Its file was never whole: nobody can call it, and everybody who looks is told so by its description.
+        return True
+    return named is None or tenant in named

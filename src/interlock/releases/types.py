@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from interlock.core.ids import AppName, ReleaseId
+from interlock.core.ids import AppName, ReleaseId, TenantId
 
 __all__ = ["FROZEN_CHANNELS", "LIVE_CHANNEL", "AppSource", "Channel", "Components", "ReleaseInfo"]
 
@@ -26,6 +26,9 @@ class AppSource:
     load: Callable[[], Components]
     """Read and validate the files now. Raises InvalidInput naming file and field."""
     default_channel: str = LIVE_CHANNEL
+    tenants: Callable[[], frozenset[TenantId] | None] = lambda: None
+    """Which tenants have it; None is all. Asked at every use, since a right that was taken must not last until a
+    restart. Raises InvalidInput when it cannot be known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from interlock.core.clock import now
 from interlock.core.context import Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
-from interlock.flows.ingest import enqueue_ingest
+from interlock.flows.ingest import enqueue_ingest, erase_document
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.knowledge.types import DocumentInfo
@@ -102,7 +102,7 @@ async def apps(request: Request) -> Response:
     ctx = await context_of(request)
     releases = app_of(request).parts.releases
     data = []
-    for source in releases.apps():
+    for source in releases.apps(ctx):
         channels = await releases.channels(ctx, source.name)
         data.append(
             {
@@ -199,6 +199,15 @@ def _key(key: ApiKey) -> dict[str, Any]:
     }
 
 
+async def delete_document(request: Request) -> Response:
+    """``DELETE /api/v1/documents/{id}``: passages and every stored version; an ingest brings a file that is still
+    there back.
+    """
+    ctx = await context_of(request)
+    info = await erase_document(app_of(request).parts, ctx, DocumentId(request.path_params["id"]))
+    return JSONResponse({"id": info.id, "collection": info.collection, "source": info.source, "deleted": True})
+
+
 async def start_ingest(request: Request) -> Response:
     """``POST /api/v1/collections/{name}/ingest``: queues a job; asking again while it runs gives the same job."""
     ctx = await context_of(request)
@@ -250,19 +259,23 @@ def _job(job: Job) -> dict[str, Any]:
 
 
 async def spend(request: Request) -> Response:
-    """``GET /api/v1/spend?by=app|model|provider|principal|end_user``: sums of the ledger."""
+    """``GET /api/v1/spend?by=app|model|provider|principal|end_user&user=ID``: sums of the ledger.
+
+    End users stand in it under pseudonyms; `user` asks for one by id.
+    """
     ctx = await context_of(request)
     ctx.require(*_SEES_TRACES)
     by = request.query_params.get("by", "app")
     if by not in {"app", "model", "provider", "principal", "end_user"}:
         raise InvalidInput("by is app, model, provider, principal or end_user", param="by")
-    if by == "end_user":
-        # Who asks how often is personal: the audit log seals these ids, and this must not tell them either.
+    user = request.query_params.get("user")
+    if by == "end_user" or user is not None:
+        # Who asks how often is personal, also under a pseudonym.
         ctx.require(Role.AUDITOR, Role.RISK, Role.OPERATOR)
     until = _time(request, "until") or now()
     since = _time(request, "since") or until - timedelta(days=30)
     # The set above is the type's; mypy cannot narrow a str to it.
-    rows = await app_of(request).parts.cost.spend(ctx, by=by, since=since, until=until)  # type: ignore[arg-type]
+    rows = await app_of(request).parts.cost.spend(ctx, by=by, since=since, until=until, user=user)  # type: ignore[arg-type]
     return JSONResponse(
         {
             "data": [
@@ -308,6 +321,7 @@ routes = [
     Route("/api/v1/apps", apps),
     Route("/api/v1/documents", documents),
     Route("/api/v1/documents/{id}", document),
+    Route("/api/v1/documents/{id}", delete_document, methods=["DELETE"]),
     Route("/api/v1/keys", keys),
     Route("/api/v1/keys", create_key, methods=["POST"]),
     Route("/api/v1/keys/{id}", revoke_key, methods=["DELETE"]),

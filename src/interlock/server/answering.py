@@ -81,9 +81,9 @@ def headers_of(request: Request, release: Release | None = None, served: Served 
     return identity_of(request)
 
 
-async def known_models(app: App) -> list[str]:
+async def known_models(app: App, ctx: Context) -> list[str]:
     """Apps, then routes, then what the providers have."""
-    return [f"app/{source.name}" for source in app.parts.releases.apps()] + await app.parts.gateway.models()
+    return [f"app/{source.name}" for source in app.parts.releases.apps(ctx)] + await app.parts.gateway.models()
 
 
 async def require_model(app: App, ctx: Context, name: str) -> None:

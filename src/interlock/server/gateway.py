@@ -56,8 +56,8 @@ async def list_models(request: Request) -> Response:
     """``GET /v1/models``, for each vendor's clients in their shape."""
     if wire_of(request) == "google.generate":
         return await google.list_models(request)
-    await context_of(request)
-    names = await known_models(app_of(request))
+    ctx = await context_of(request)
+    names = await known_models(app_of(request), ctx)
     if wire_of(request) == "openai.chat":
         return JSONResponse({"object": "list", "data": [_model(name) for name in names]}, headers=headers_of(request))
     raw = request.query_params.get("limit", "1000")

@@ -111,8 +111,8 @@ def _text(one: _EmbedOne, index: int) -> str:
 
 async def list_models(request: Request) -> Response:
     """``GET /v1beta/models``."""
-    await context_of(request)
-    names = await known_models(app_of(request))
+    ctx = await context_of(request)
+    names = await known_models(app_of(request), ctx)
     size, start = (_number(request, "pageSize", 50), _number(request, "pageToken", 0))
     size = min(max(size, 1), 1000)
     page = names[start : start + size]

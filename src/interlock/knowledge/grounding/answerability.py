@@ -48,8 +48,8 @@ _WEIGHTS: dict[str, float] = {
     "passage": 2.42,
     "gap": 0.53,
 }
-_READ_OFFSET = 0.6
-"""With a reader: puts the default of `min_answerability` where three organisations that it was not trained on are
+_READ_OFFSET = 0.85
+"""With a reader: puts the default of `min_answerability` where five organisations that it was not trained on are
 answered and declined equally often."""
 _ASIDE = 0.5
 """Weight of words in the story around the asking."""

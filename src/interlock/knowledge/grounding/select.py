@@ -46,7 +46,10 @@ _READ_MOST = 5.0
 _UNREAD = -3.0
 """Logit of a sentence that was scored too low to be read."""
 _CLOSE_RUNNER_UP = 0.6
-_PART_SHARE = 0.6
+_PART_SHARE = 0.8
+"""How much a part of the question says of its evidence; the whole question says the rest."""
+_BEHIND = -2.5
+"""Logit that the second choice of a part needs when the first one serves another part already."""
 
 
 class Selector:
@@ -178,7 +181,7 @@ def _choose(
 ) -> list[int]:
     """The best sentence of each part of the question; and the runner-up when it is close.
 
-    A part whose best sentence serves another part already takes the next one that the reader stands behind.
+    A part whose best sentence serves another part already takes the next one that the reader does not rule out.
     """
     import numpy as np
 
@@ -191,7 +194,7 @@ def _choose(
     for part, blended in enumerate(_blended(scores), start=1):
         top = int(np.argmax(blended))
         if top in chosen and read is not None:
-            behind = [i for i in np.argsort(-blended) if int(i) not in chosen and read[part, i] > 0]
+            behind = [i for i in np.argsort(-blended) if int(i) not in chosen and read[part, i] > _BEHIND]
             top = int(behind[0]) if behind else top
         if top not in chosen and len(chosen) < spec.max_sentences:
             chosen.append(top)

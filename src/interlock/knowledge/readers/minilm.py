@@ -1,7 +1,8 @@
 """MiniLM made to read a question and a sentence together: our low-rank changes on the weights of the embedder.
 
-The changes (1.4 MB, `minilm.npz` beside this file, Apache-2.0) come from `benchmarks/train_reader.py`. They are laid
-over the int8 matrices of the embedder's own ONNX file when it is loaded; no second model is fetched.
+There are two sets of changes (1.4 MB each, `minilm*.npz` beside this file, Apache-2.0), both from
+`benchmarks/train_reader.py` with different training questions; a logit is the mean of the two. They are laid over the
+int8 matrices of the embedder's own ONNX file when it is loaded; no other model is fetched.
 """
 
 from __future__ import annotations
@@ -29,9 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = ["MiniLMReader", "encode", "plugin"]
 
-_CHANGES = Path(__file__).with_name("minilm.npz")
-SHA256 = "79c4b95b375522f26e8ba7e4a09c6062d912b1767013e21610b699983690c456"
-"""Of `minilm.npz`; printed by its training script."""
+SHA256 = {
+    "minilm.npz": "79c4b95b375522f26e8ba7e4a09c6062d912b1767013e21610b699983690c456",
+    "minilm-2.npz": "260e22589ddabd4538d3e4200c3c321ff906180b299097beeccc539b322b4271",
+}
+"""Of each set of changes; printed by its training script."""
+_CHANGES = tuple(Path(__file__).with_name(name) for name in SHA256)
 _EMBEDDER = "minilm-l6-int8"
 _FETCH = f"interlock models fetch {_EMBEDDER}"
 _LENGTH, _QUESTION, _BEFORE = 144, 48, 48
@@ -43,16 +47,16 @@ _KINDS = "inner.embeddings.token_type_embeddings.weight"
 class MiniLMReader:
     """One logit for each question and sentence. Loads on first use and may be shared between threads.
 
-    Memory: 65 MB besides the embedder. About 2,000 tokens a CPU-second; a pair has 60 to 144.
+    Memory: 65 MB for each set of changes, besides the embedder. About 1,000 tokens a CPU-second; a pair has 60 to 144.
     """
 
-    id = f"minilm-reader:sha256:{SHA256}"
+    id = "minilm-reader:sha256:" + hashlib.sha256("".join(SHA256.values()).encode()).hexdigest()
 
-    def __init__(self, folder: Path, *, threads: int = 1, changes: Path = _CHANGES) -> None:
+    def __init__(self, folder: Path, *, threads: int = 1, changes: Sequence[Path] = _CHANGES) -> None:
         """
         Args:
             folder: of the embedder's `model.onnx` and `tokenizer.json`.
-            changes: the trained part; another file than ours is refused.
+            changes: the trained parts; other files than ours are refused.
         """
         self._folder = folder
         self._threads = threads
@@ -103,12 +107,12 @@ def encode(tokenizer: Tokenizer, pair: Reading) -> tuple[list[int], list[int]]:
 
 
 class _Loaded:
-    """The session with the changed matrices, and the head on its last states."""
+    """A session with changed matrices for each set of changes, and the heads on their last states."""
 
-    def __init__(self, folder: Path, changes: Path, threads: int) -> None:
+    def __init__(self, folder: Path, changes: Sequence[Path], threads: int) -> None:
         from tokenizers import Tokenizer
 
-        given = _read_changes(changes)
+        given = [_read_changes(path) for path in changes]
         model, vocabulary = folder / "model.onnx", folder / "tokenizer.json"
         for path in (model, vocabulary):
             if not path.is_file():
@@ -117,7 +121,7 @@ class _Loaded:
             self.tokenizer: Tokenizer = Tokenizer.from_file(str(vocabulary))
             self.tokenizer.no_truncation()
             self.tokenizer.no_padding()
-            self._session = _session(model, given, threads)
+            self._sessions = [_session(model, one, threads) for one in given]
         except Exception as error:
             raise Misconfigured(
                 f"the files of the model {_EMBEDDER!r} cannot be read: they are damaged or another model's",
@@ -125,10 +129,10 @@ class _Loaded:
                 param="knowledge.models",
                 code="model_damaged",
             ) from error
-        self._head = {name: value for name, value in given.items() if name.startswith("head.")}
+        self._heads = [{name: value for name, value in one.items() if name.startswith("head.")} for one in given]
 
     def run(self, encoded: Sequence[tuple[list[int], list[int]]]) -> NDArray[np.float32]:
-        """Logits of one batch."""
+        """Logits of one batch: the mean over the sets of changes."""
         import numpy as np
 
         width = max(len(ids) for ids, _ in encoded)
@@ -137,13 +141,26 @@ class _Loaded:
         for row, (tokens, which) in enumerate(encoded):
             ids[row, : len(tokens)], kinds[row, : len(tokens)], mask[row, : len(tokens)] = tokens, which, 1
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": kinds}
-        states = np.asarray(self._session.run(None, inputs)[0], dtype=np.float32)
         asked = ((kinds == 0) & (mask == 1))[:, :, None]
-        pooled = np.concatenate([states[:, 0], (states * asked).sum(1) / asked.sum(1)], axis=1)
-        hidden = pooled @ self._head["head.hidden.w"].T + self._head["head.hidden.b"]
-        hidden = hidden * _normal(hidden)
-        logits: NDArray[np.float32] = hidden @ self._head["head.logit.w"][0] + self._head["head.logit.b"][0]
+        total = np.zeros(len(encoded), dtype=np.float32)
+        for session, head in zip(self._sessions, self._heads, strict=True):
+            states = np.asarray(session.run(None, inputs)[0], dtype=np.float32)
+            total += _judged(states, asked, head)
+        logits: NDArray[np.float32] = total / np.float32(len(self._heads))
         return logits
+
+
+def _judged(
+    states: NDArray[np.float32], asked: NDArray[np.bool_], head: dict[str, NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Logits from the last states, ``(batch, tokens, 384)``."""
+    import numpy as np
+
+    pooled = np.concatenate([states[:, 0], (states * asked).sum(1) / asked.sum(1)], axis=1)
+    hidden = pooled @ head["head.hidden.w"].T + head["head.hidden.b"]
+    hidden = hidden * _normal(hidden)
+    logits: NDArray[np.float32] = hidden @ head["head.logit.w"][0] + head["head.logit.b"][0]
+    return logits
 
 
 def _normal(x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -163,7 +180,7 @@ def _read_changes(path: Path) -> dict[str, NDArray[np.float32]]:
     import numpy as np
 
     try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256:
+        if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256.get(path.name):
             raise ValueError("another SHA-256")
         with np.load(path) as file:
             return {name: file[name].astype(np.float32) for name in file.files}

@@ -1,0 +1,211 @@
+"""What a workspace needs, looked at: each finding has a cause and the exact command that mends it. Never a secret.
+
+Used by `interlock doctor` and by the console's page of the same name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from typing import Literal, NamedTuple
+
+from interlock.app import App
+from interlock.config import strange_variables
+from interlock.core.errors import InterlockError
+from interlock.flows.operations import provider_register
+from interlock.gateway.types import RouteSpec, Target
+
+__all__ = ["Finding", "examine"]
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    state: Literal["ok", "warn", "fail"]
+    what: str
+    cause: str = ""
+    fix: str = ""
+    """A command or a setting."""
+
+
+async def examine(app: App) -> AsyncIterator[Finding]:
+    """Look at a running App."""
+    for strange in strange_variables(app.workspace, os.environ):
+        fix = f"unset {strange.name}" + (f", and set {strange.nearest}" if strange.nearest else "")
+        yield Finding("warn", "environment", strange.message, fix)
+    yield await _database(app)
+    yield _disk(app)
+    yield _key_files(app)
+    async for finding in _models(app):
+        yield finding
+    async for finding in _providers(app):
+        yield finding
+    async for finding in _routing(app):
+        yield finding
+    async for finding in _apps(app):
+        yield finding
+    async for finding in _collections(app):
+        yield finding
+    yield await _audit(app)
+
+
+async def _database(app: App) -> Finding:
+    try:
+        await app.sql.ping()
+    except InterlockError as error:
+        return Finding("fail", "database", error.message, error.hint or "check stores.sql in interlock.yaml")
+    return Finding("ok", f"database ({app.sql.dialect}), schema {await app.sql.revision()}")
+
+
+def _disk(app: App) -> Finding:
+    free = shutil.disk_usage(app.workspace.data).free
+    if free < 500_000_000:
+        return Finding(
+            "warn", "disk", f"{free / 1e6:.0f} MB free where {app.workspace.data.name} is", "free some space"
+        )
+    return Finding("ok", f"disk: {free / 1e9:.0f} GB free")
+
+
+def _key_files(app: App) -> Finding:
+    loose = [
+        name
+        for name in ("master.key", "audit.key")
+        if (path := app.workspace.data / name).exists() and path.stat().st_mode & 0o077
+    ]
+    if loose:
+        paths = " ".join(str(app.workspace.data / name) for name in loose)
+        return Finding("fail", "key files", f"{', '.join(loose)} can be read by others", f"chmod 600 {paths}")
+    return Finding("ok", "key files are private")
+
+
+async def _models(app: App) -> AsyncIterator[Finding]:
+    here = {model.name: model for model in app.parts.models.installed()}
+    for entry in app.parts.models.catalogue():
+        folder = app.parts.models.folder / entry.name
+        bad = app.parts.models.verify(entry.name) if folder.exists() else []
+        again = f"interlock models remove {entry.name} && interlock models fetch {entry.name}"
+        if bad and (entry.default or entry.name in here):
+            yield Finding("fail", f"model {entry.name}", f"damaged or incomplete: {', '.join(bad)}", again)
+        elif entry.name in here:
+            yield Finding("ok", f"model {entry.name} ({entry.licence}), every byte checked")
+        elif entry.default:
+            yield Finding("fail", f"model {entry.name}", "not on this machine", f"interlock models fetch {entry.name}")
+
+
+async def _providers(app: App) -> AsyncIterator[Finding]:
+    for name in app.parts.gateway.provider_names:
+        try:
+            models = await app.parts.gateway.check(name)
+        except InterlockError as error:
+            yield Finding(
+                "warn",
+                f"provider {name}",
+                error.message,
+                error.hint or f"interlock config show gateway.providers.{name}",
+            )
+        else:
+            yield Finding("ok", f"provider {name}: {len(models)} models")
+
+
+async def _routing(app: App) -> AsyncIterator[Finding]:
+    """Routes whose targets are not there or not approved, and targets whose last day is near."""
+    problems = [
+        problem
+        for problem in await app.configuration.problems(app.workspace)
+        if problem.field.startswith("gateway.routes.")
+    ]
+    for problem in problems:
+        yield Finding("fail", f"setting {problem.field}", problem.message, problem.hint)
+    for row in provider_register(app.parts, app.owner()):
+        if row.state in {"refused", "ended"} and row.used_by:
+            used = ", ".join(row.used_by)
+            fix = f"take it out of {used}, or mend gateway.approvals in interlock.yaml"
+            yield Finding("warn", f"target {row.target}", f"{row.reason}, and {used} names it", fix)
+        elif row.state == "ends soon":
+            yield Finding(
+                "warn",
+                f"target {row.target}",
+                row.reason,
+                f"choose another for {', '.join(row.used_by) or 'its callers'}; see: interlock providers register",
+            )
+    if not problems and app.parts.gateway.routes:
+        yield Finding("ok", f"routes: {len(app.parts.gateway.routes)}")
+
+
+async def _apps(app: App) -> AsyncIterator[Finding]:
+    known = set(app.parts.gateway.provider_names)
+    for source in app.parts.releases.apps():
+        try:
+            components = source.load()
+        except InterlockError as error:
+            yield Finding(
+                "fail", f"app {source.name}", error.message, error.hint or f"edit apps/{source.name}/app.yaml"
+            )
+            continue
+        missing = [
+            target
+            for target in RouteSpec.model_validate(components["route"]).targets
+            if Target.parse(target).provider not in known
+        ]
+        if missing:
+            yield Finding(
+                "fail", f"app {source.name}", f"no provider for {missing[0]!r}", "add it under gateway.providers"
+            )
+        else:
+            yield Finding("ok", f"app {source.name}")
+
+
+async def _collections(app: App) -> AsyncIterator[Finding]:
+    try:
+        names = list(app.collections())
+    except InterlockError as error:
+        yield Finding("fail", "knowledge", error.message, error.hint or "edit the file it names")
+        return
+    documents = await app.parts.knowledge.documents(app.owner())
+    for name in names:
+        mine = [info for info in documents if info.collection == name]
+        lost = await _lost_passages(app, name, sum(info.passages for info in mine))
+        if lost:
+            yield Finding("fail", f"collection {name}", lost, f"interlock ingest {name}")
+            continue
+        failed = [info for info in mine if info.state == "failed"]
+        unreadable = [info for info in mine if not info.readers]
+        if not mine:
+            yield Finding("warn", f"collection {name}", "nothing was ingested yet", f"interlock ingest {name}")
+        elif failed:
+            yield Finding(
+                "warn",
+                f"collection {name}",
+                f"{len(failed)} of {len(mine)} documents failed, e.g. {failed[0].source}: {failed[0].error_message}",
+                f"mend the file, then: interlock ingest {name}",
+            )
+        elif unreadable:
+            yield Finding(
+                "warn",
+                f"collection {name}",
+                f"{len(unreadable)} documents can be read by nobody, e.g. {unreadable[0].source}",
+                f"add a permission to knowledge/*.yaml, then: interlock ingest {name}",
+            )
+        else:
+            yield Finding("ok", f"collection {name}: {len(mine)} documents")
+
+
+async def _lost_passages(app: App, collection: str, expected: int) -> str:
+    """Why the index is not whole; empty when it is."""
+    if expected == 0:
+        return ""
+    try:
+        held = (await app.parts.knowledge.stats(app.owner(), collection)).passages
+    except InterlockError as error:
+        return f"its index cannot be read ({error.code})"
+    return f"its index holds {held} of {expected} passages" if held < expected else ""
+
+
+async def _audit(app: App) -> Finding:
+    result = await app.parts.governance.verify()
+    if not result.ok:
+        return Finding(
+            "fail", "audit log", result.problems[0], "interlock audit verify; restore a backup if it was changed"
+        )
+    return Finding("ok", f"audit log: {result.size} lines, whole")
