@@ -14,7 +14,7 @@ from interlock.flows.parts import Parts
 from interlock.gateway.cache.service import PROVIDER, AnswerCache
 from interlock.gateway.cache.types import Purge
 
-__all__ = ["cache_stats", "purge_cache"]
+__all__ = ["cache_stats", "forget_answers", "purge_cache"]
 
 
 def _cache(parts: Parts) -> AnswerCache:
@@ -45,6 +45,11 @@ async def cache_stats(parts: Parts, ctx: Context, *, days: float = 30.0) -> dict
             if route.cache is not None
         },
     }
+
+
+async def forget_answers(parts: Parts, ctx: Context, what: Purge) -> int:
+    """Forget answers as part of an act that is allowed and audited by itself; how many were removed."""
+    return await _cache(parts).purge(ctx.tenant, what)
 
 
 async def purge_cache(parts: Parts, ctx: Context, what: Purge) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
+
+import msgspec
 
 from interlock.core.audit import AuditEvent
 from interlock.core.context import Context, Role
 from interlock.core.errors import Conflict, InterlockError
 from interlock.core.ids import DocumentId
-from interlock.flows.cache import purge_cache
+from interlock.flows.cache import forget_answers, purge_cache
 from interlock.flows.parts import Parts
 from interlock.gateway.cache.types import Purge
 from interlock.knowledge.sources import SourceSpec
@@ -99,10 +101,14 @@ async def erase_document(parts: Parts, ctx: Context, document: DocumentId) -> Do
     try:
         info = await parts.knowledge.document(ctx, document)
         await parts.knowledge.delete(ctx, document)
+        # What was answered from it must not be told again.
+        await forget_answers(parts, ctx, Purge(document=document))
     except InterlockError as error:
-        await parts.governance.append(replace(event, outcome=error.code))
+        await parts.governance.append(msgspec.structs.replace(event, outcome=error.code))
         raise
-    await parts.governance.append(replace(event, details={"collection": info.collection, "passages": info.passages}))
+    await parts.governance.append(
+        msgspec.structs.replace(event, details={"collection": info.collection, "passages": info.passages})
+    )
     return info
 
 

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import msgspec
+
 from interlock.core.clock import Deadline, now
 from interlock.core.context import Context, EndUser, Role
 from interlock.core.errors import DeadlineExceeded, InterlockError, NotFound
@@ -107,7 +109,7 @@ async def explain_route(parts: Parts, ctx: Context, asking: Asking) -> RouteAnsw
         target = Target.parse(row.target)
         usage = Usage(need.input_tokens, need.output_tokens)
         demand = Demand(usage.total_tokens, parts.cost.prices.price(target.provider, target.model, usage))
-        at = replace(subject, provider=target.provider, model=target.model)
+        at = msgspec.structs.replace(subject, provider=target.provider, model=target.model)
         refusing[row.target] = await parts.cost.admission.short(at, demand)
     return RouteAnswer(found, refusing)
 

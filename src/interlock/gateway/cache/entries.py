@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import msgspec
+
 from interlock.core.messages import ChatEvent, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 
 __all__ = ["Kept", "joined", "pack", "replayed", "unpack"]
@@ -90,7 +92,7 @@ def pack(kept: Kept) -> bytes:
     rows: list[dict[str, Any]] = []  # Any: JSON
     for event in kept.events:
         if isinstance(event, Finish):
-            rows.append({"kind": "finish", **asdict(event)})
+            rows.append({"kind": "finish", **asdict(event), "usage": msgspec.structs.asdict(event.usage)})
         else:
             rows.append({"kind": _NAMES[type(event)], **asdict(event)})
     document = {
