@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import click
+import msgspec
 
 from interlock.cli.session import Session, emit, json_option, pass_session, run
 from interlock.core.answers import Answer, AnswerSentence, Quote
@@ -134,6 +135,6 @@ def _receipt(receipt: Any) -> dict[str, Any]:
         "trace_id": receipt.trace_id,
         "release": receipt.release.id if receipt.release else None,
         "model": receipt.model,
-        "usage": asdict(receipt.usage),
+        "usage": msgspec.structs.asdict(receipt.usage),
         "cost_usd": None if receipt.cost is None else f"{receipt.cost.decimal():f}",
     }

@@ -1,0 +1,1 @@
+"""What a request through the gateway costs, beside other gateways in the same run."""
