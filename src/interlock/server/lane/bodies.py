@@ -119,6 +119,10 @@ _any_object = msgspec.json.Decoder(dict[str, _Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a body that is none raises; the ordinary path says what is wrong with it."""
+
+
 # OpenAI: chat completions and embeddings.
 
 
@@ -207,7 +211,7 @@ class _OpenAIChat:
         """See `Wire`."""
         try:
             given = _read_chat(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             return None
         if given.n not in {None, 1} or b"base64," in body or b'"developer"' in body or body.count(b'"max_') > 1:
             return None
@@ -286,7 +290,7 @@ class _OpenAIEmbeddings:
         """See `Wire`."""
         try:
             given = _read_embeddings(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             return None
         texts = [given.input] if isinstance(given.input, str) else given.input
         if not 0 < len(texts) <= 2048 or "" in texts or given.encoding_format not in {None, "float", "base64"}:
@@ -438,7 +442,7 @@ class _AnthropicMessages:
         """See `Wire`."""
         try:
             given = _read_messages(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             return None
         if b'"base64"' in body or b'"file_id"' in body or body.count(b'"max_') > 1:
             return None

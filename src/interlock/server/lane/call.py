@@ -162,11 +162,16 @@ class LaneCall:
         self._body = [b"%b%d\r\n\r\n" % (lane.head, len(body)), body]
         if len(body) <= _PIECE:
             self._body = [b"".join(self._body)]
-        connection = lane.pool.take()
-        if connection is None:
-            self._dialling = server.loop.create_task(self._dial())
-        else:
-            self._send(connection)
+        try:
+            connection = lane.pool.take()
+            if connection is None:
+                self._dialling = server.loop.create_task(self._dial())
+            else:
+                self._send(connection)
+        except BaseException:
+            self._give_back()
+            lane.health.left()
+            raise
         return True
 
     async def _dial(self) -> None:
@@ -412,16 +417,19 @@ class LaneCall:
 
     def _hand_over(self, error: InterlockError | None) -> None:
         """Let the ordinary path answer: this try is given back, and counts as the target's first when it failed."""
-        self._is_over = True
-        self._hang_up()
-        self._admitted.drop(uncount=True)
-        self.lane.turns.leave()
+        self._give_back()
         if error is None:
             self.lane.health.left()
         else:
             self.lane.health.failed(time.monotonic(), error)
-        self.server.calls.discard(self)
         self.client.to_ordinary(None if error is None else (self.lane.target, error), self.ctx.trace_id)
+
+    def _give_back(self) -> None:
+        self._is_over = True
+        self._hang_up()
+        self._admitted.drop(uncount=True)
+        self.lane.turns.leave()
+        self.server.calls.discard(self)
 
     def _hang_up(self) -> None:
         if self._dialling is not None and not self._dialling.done() and self._connection is None:

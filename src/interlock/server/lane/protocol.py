@@ -222,7 +222,11 @@ class LaneProtocol(GuardedProtocol):
         self._since = 0.0
         pieces, self._pieces = self._pieces, []
         self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._call = LaneCall.begin(self.fast, self, wire, self._authorization, self._body)
+        try:
+            self._call = LaneCall.begin(self.fast, self, wire, self._authorization, self._body)
+        except Exception as error:  # noqa: BLE001 - a border: the ordinary path answers, or says what is wrong
+            _log.error("the fast lane failed: %s", type(error).__name__, exc_info=error)
+            self._call = None
         if self._call is None:
             self._ordinary()
 
