@@ -221,7 +221,8 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         blobs = FileBlobs(data / "blobs")
         index = _open_index(settings.stores.index, data, sql)
         stack.push_async_callback(index.close)
-        kv: Kv = MemoryKv() if settings.stores.kv == "memory" else SqlKv(sql)
+        kv = await _open_kv(settings.stores.kv, sql)
+        stack.push_async_callback(kv.close)
         events = ParquetEvents(data / "events", retention_days=settings.observe.retention_days)
         stack.push_async_callback(events.close)
         exporters: list[SpanSink] = []
@@ -328,6 +329,22 @@ def _targets(source: AppSource) -> Sequence[str]:
     except InterlockError:
         # A broken app file is reported when the app is asked, and by doctor.
         return ()
+
+
+async def _open_kv(kind: str, sql: Sql) -> Kv:
+    if kind == "memory":
+        return MemoryKv()
+    if kind == "sql":
+        return SqlKv(sql)
+    from interlock.stores.kv.redis import RedisKv
+
+    redis = RedisKv(kind, password=os.environ.get("REDISCLI_AUTH") or os.environ.get("VALKEYCLI_AUTH"))
+    try:
+        await redis.ping()
+    except BaseException:
+        await redis.close()
+        raise
+    return redis
 
 
 def _open_index(kind: str, data: Path, sql: Sql) -> Index:

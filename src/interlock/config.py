@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 FILE = "interlock.yaml"
+_ADDRESSES = frozenset({"stores.sql", "stores.kv"})
+"""Settings that may hold a password, which nobody is shown."""
 _log = logging.getLogger("interlock.config")
 _OTHERS = frozenset(
     {"INTERLOCK_WORKSPACE", "INTERLOCK_OFFLINE", "INTERLOCK_DEMO_MODEL", "INTERLOCK_DATA", "INTERLOCK_AZURE_VAULT_URL"}
@@ -52,7 +55,12 @@ class StoreSettings(BaseModel):
     index: Literal["auto", "sqlite", "postgresql"] = Field(
         default="auto", description="sqlite: files in the data folder; postgresql: pgvector in the sql database"
     )
-    kv: Literal["memory", "sql"] = Field(default="sql", description="memory serves one process, sql several")
+    kv: str = Field(
+        default="sql",
+        pattern=r"^(memory|sql|rediss?://.+|unix:///.+)$",
+        description="sql: the processes of one database; redis://…, rediss://… or unix:///…: a Redis or Valkey server; "
+        "memory: one process",
+    )
     durable: bool = Field(default=False, description="SQLite: also survive loss of power (one fsync a group commit)")
 
 
@@ -63,6 +71,7 @@ class ServerSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8321, ge=0, le=65_535)
+    workers: int = Field(default=1, ge=1, le=64, description="processes that serve the port together")
     hosts: list[str] = Field(
         default_factory=list, description="further names this server answers to (Host header), besides loopback"
     )
@@ -138,6 +147,8 @@ class Workspace(NamedTuple):
     def origins(self) -> Iterator[Origin]:
         """Every setting with its source, by dotted name."""
         for name, value in _flatten(self.settings.model_dump(mode="json")):
+            if name in _ADDRESSES:
+                value = _without_password(str(value))
             source = next((self.sources[known] for known in _prefixes(name) if known in self.sources), "default")
             yield Origin(name, value, source)
 
@@ -281,6 +292,12 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _flatten(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", item
+
+
+def _without_password(address: str) -> str:
+    return re.sub(
+        r"(://[^/?#@]*?:)[^/?#]*@|(password=)[^&#]*", lambda m: f"{m[1]}***@" if m[1] else f"{m[2]}***", address
+    )
 
 
 def _prefixes(name: str) -> Iterator[str]:

@@ -35,6 +35,7 @@ async def examine(app: App) -> AsyncIterator[Finding]:
         fix = f"unset {strange.name}" + (f", and set {strange.nearest}" if strange.nearest else "")
         yield Finding("warn", "environment", strange.message, fix)
     yield await _database(app)
+    yield await _shared(app)
     yield _disk(app)
     yield _key_files(app)
     async for finding in _models(app):
@@ -56,6 +57,30 @@ async def _database(app: App) -> Finding:
     except InterlockError as error:
         return Finding("fail", "database", error.message, error.hint or "check stores.sql in interlock.yaml")
     return Finding("ok", f"database ({app.sql.dialect}), schema {await app.sql.revision()}")
+
+
+async def _shared(app: App) -> Finding:
+    """The store of limits' leases, kept answers and sessions."""
+    kind = app.workspace.settings.stores.kv
+    if kind == "memory":
+        return Finding("ok", "shared state: in memory, for one process")
+    if kind == "sql":
+        return Finding("ok", "shared state: in the database")
+    from interlock.stores.kv.redis import RedisKv
+
+    assert isinstance(app.kv, RedisKv), "an address is a Redis server's"
+    try:
+        facts = await app.kv.facts()
+    except InterlockError as error:
+        return Finding("fail", "shared state", error.message, error.hint or "check stores.kv in interlock.yaml")
+    if facts.evicts:
+        return Finding(
+            "warn",
+            "shared state",
+            f"when its memory is full the server throws keys away ({facts.evicts}), counters of budgets among them",
+            "set maxmemory-policy noeviction on it",
+        )
+    return Finding("ok", f"shared state: Redis or Valkey {facts.version}")
 
 
 def _disk(app: App) -> Finding:

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 import interlock.testing.postgres
+import interlock.testing.valkey
 from interlock.stores.sql import Sql, open_sql
 from interlock.testing.postgres import fresh_database
 
 postgres_server = interlock.testing.postgres.postgres_server
+valkey_server = interlock.testing.valkey.valkey_server
 
 
 @pytest.fixture(scope="session")

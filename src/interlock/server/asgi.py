@@ -65,6 +65,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
     asgi.state.metrics.register(asgi.state.tally)
     asgi.state.metrics.register(GatewayCollector(app))
     asgi.state.access_log = access_log
+    asgi.state.peers = None
     asgi.add_middleware(
         _Observed, registry=asgi.state.metrics, app_state=app, tally=asgi.state.tally, access_log=access_log
     )

@@ -11,6 +11,7 @@ from starlette.routing import Route
 from interlock import __version__
 from interlock.core.errors import InterlockError
 from interlock.http.callers import app_of, context_of
+from interlock.server.peers import Peers
 
 __all__ = ["routes"]
 
@@ -39,11 +40,13 @@ async def ready(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """``GET /metrics``: Prometheus text. Needs a caller like every other page."""
+    """``GET /metrics``: Prometheus text, of all workers. Needs a caller like every other page."""
     await context_of(request)
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-    return Response(generate_latest(request.app.state.metrics), media_type=CONTENT_TYPE_LATEST)
+    peers: Peers | None = request.app.state.peers
+    text = generate_latest(request.app.state.metrics) if peers is None else await peers.metrics()
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 routes = [

@@ -17,6 +17,7 @@ from interlock.core.errors import Misconfigured
 from interlock.server.asgi import build_asgi
 from interlock.server.lane.protocol import GuardedProtocol, lane_protocol
 from interlock.server.lane.service import FastLane
+from interlock.server.peers import Peers, Place, listen
 from interlock.server.reloading import Reloader
 
 __all__ = ["serve"]
@@ -60,12 +61,14 @@ async def serve(
     extra: Sequence[BaseRoute] = (),
     on_ready: Callable[[str], None] | None = None,
     fast_lane: bool = True,
+    place: Place | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; open streams get `server.shutdown_s` to finish.
 
     Args:
         on_ready: called once with the address when requests are taken.
         fast_lane: forward plain model calls without the application.
+        place: among the workers that share the address.
 
     Raises: Misconfigured: the address is taken or not ours.
     """
@@ -102,9 +105,15 @@ async def serve(
             if on_ready is not None:
                 on_ready(url)
 
+        sockets = None
+        if place is not None:
+            asgi.state.peers = Peers(place, asgi.state.metrics)
+            await stack.enter_async_context(asgi.state.peers.answering())
+            await stack.enter_async_context(place.following_the_parent())
+            sockets = listen(place.host, place.port)
         await stack.enter_async_context(_announcing(server, host, ready))
         try:
-            await server.serve()
+            await server.serve(sockets)
         except SystemExit as error:
             # uvicorn exits by itself when it cannot bind.
             raise Misconfigured(

@@ -22,6 +22,14 @@ class Server:
         self.url = url
         self.log = log
         """Its standard error."""
+        self.workspace = log.parent
+
+    def workers(self) -> list[int]:
+        """Ids of the processes that serve now: one, or as many as there are workers."""
+        from interlock.server.running import running
+
+        data = next(self.workspace.glob("**/servers")).parent
+        return [found.pid for found in running(data)]
 
     def terminate(self) -> None:
         """Ask it to stop, as an init system does; open streams may finish."""
@@ -59,4 +67,5 @@ def run_server(workspace: Path, *, environ: Mapping[str, str] | None = None, por
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:
+                # Workers of a parent that was killed end by themselves.
                 process.kill()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
+import os
 import secrets
 import threading
 from collections.abc import AsyncGenerator, Sequence
@@ -26,7 +28,7 @@ __all__ = ["plugin"]
 
 
 class LocalProvider:
-    """Loads each model once, on first use, and keeps it. Models are shared by all requests of the process."""
+    """Loads each model once, on first use. Models are shared by all requests of the process, and stay until it ends."""
 
     def __init__(self, name: str, settings: ProviderSettings, deps: ProviderDeps) -> None:
         self._name = name
@@ -43,7 +45,7 @@ class LocalProvider:
                 # NotFound with a near name for an unknown model, ModelMissing with the command for one to fetch.
                 path = self._deps.files.file(model, "weights")
                 self._engines[model] = await asyncio.to_thread(
-                    Engine, str(path), self._settings.context_tokens, self._settings.threads
+                    _engine, str(path), self._settings.context_tokens, self._settings.threads
                 )
             return self._engines[model]
 
@@ -101,7 +103,7 @@ class LocalProvider:
         return [*self._deps.files.names("chat"), *self._deps.files.names("embedding")]
 
     async def close(self) -> None:
-        """Unload everything."""
+        """Let go of the models. They stay loaded for whoever opens this workspace again in the same process."""
         self._engines.clear()
 
 
@@ -134,6 +136,9 @@ class Engine:
                 code="model_corrupt",
                 hint="fetch them again: interlock models remove NAME && interlock models fetch NAME",
             ) from error
+        # Its destructor joins the engine's threads while it holds the interpreter's lock, and now and then never
+        # returns (xllamacpp 2026.10); there is no other way to stop it. So it is never destroyed.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._server))
 
     async def chat(self, body: dict[str, Any], *, provider: str) -> AsyncGenerator[str, None]:
         """Stream one chat; the payloads are OpenAI chunks as JSON text. Closing it stops the model."""
@@ -166,6 +171,21 @@ class Engine:
             left.set()
             # The engine notices at its next token; waiting for it keeps shutdown from pulling the model away.
             await asyncio.shield(asyncio.gather(worker, return_exceptions=True))
+
+
+_engines: dict[tuple[object, ...], Engine] = {}
+_loading = threading.Lock()
+
+
+def _engine(path: str, context_tokens: int, threads: int) -> Engine:
+    """The engine of these weights, loaded on the first call in this process. Blocks. Raises: ModelMissing."""
+    file = os.stat(path)
+    # Weights that were fetched again under the same path are other weights.
+    key = (path, file.st_ino, file.st_size, file.st_mtime_ns, context_tokens, threads)
+    with _loading:
+        if key not in _engines:
+            _engines[key] = Engine(path, context_tokens, threads)
+        return _engines[key]
 
 
 def _raise_engine_error(chunk: str, provider: str) -> None:
