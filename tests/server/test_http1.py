@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,9 @@ def test_a_start_that_is_none_is_refused(start):
         head(start=start)
 
 
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="the fuzzer, atheris, has wheels for Linux x86-64"
+)
 def test_the_parsers_survive_the_fuzzer():
     """Bounded: a hundred thousand inputs, guided by coverage."""
     target = Path(__file__).parent / "fuzz_http1.py"
