@@ -125,6 +125,7 @@ class Chunked:
                 stop = data.find(b"\n", at)
                 if stop < 0:
                     self._line += data[at:]
+                    at = end
                     if len(self._line) > _MAX_SIZE_LINE:
                         raise Malformed("a chunk's size line without end")
                     break
