@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+LLAMA = $(VENV)-llama
 SERVE ?= 1
 WORKERS ?= auto
 DATA := $(wildcard ../shared/data)
@@ -25,16 +26,23 @@ $(VENV)/.test: $(VENV)/.run requirements/test.txt
 	@$(BIN)/python tools/install.py requirements/test.txt
 	@touch $@
 
+# LlamaIndex pins another major version of `openai` than the tests use: an environment of its own.
+$(LLAMA)/.done: requirements/llama.txt
+	@test -x $(LLAMA)/bin/python || $(PYTHON) -m venv $(LLAMA)
+	@echo "Installing LlamaIndex (locked, with hashes) into $(LLAMA)"
+	@$(LLAMA)/bin/python tools/install.py requirements/llama.txt
+	@touch $@
+
 demo: $(VENV)/.run ## Install, fetch models, ingest the handbook, ask it four questions, serve (SERVE=0 stops before)
 	@$(BIN)/interlock --workspace examples/handbook demo $(if $(filter 0,$(SERVE)),--no-serve,--serve)
 
 models: $(VENV)/.run ## Fetch the default models
 	@$(BIN)/interlock models fetch
 
-test: $(VENV)/.test models ## Run every test (browser tests need Chromium)
+test: $(VENV)/.test $(LLAMA)/.done models ## Run every test (browser tests need Chromium)
 	@if command -v chromium >/dev/null || [ -n "$$CI" ]; then :; else \
 	  echo "No chromium here: browser tests are left out. Install it (Debian: apt-get install chromium) to run them."; fi
-	$(BIN)/python -m pytest -n $(WORKERS) $$(command -v chromium >/dev/null || [ -n "$$CI" ] || echo "-m 'not browser'")
+	INTERLOCK_LLAMA_INDEX_PYTHON=$(abspath $(LLAMA))/bin/python $(BIN)/python -m pytest -n $(WORKERS) $$(command -v chromium >/dev/null || [ -n "$$CI" ] || echo "-m 'not browser'")
 
 lint: $(VENV)/.test ## Format, lint and import floors
 	$(BIN)/ruff format --check .
@@ -64,6 +72,8 @@ lock: ## Lock dependencies with hashes
 	  --extra knowledge --extra local --extra postgres --extra redis pyproject.toml requirements/build.in -o requirements/demo.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \
 	  requirements/test.in -o requirements/test.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \
+	  requirements/llama.in -o requirements/llama.txt
 
 clean: ## Remove what was built (not the demo's data)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) $(LLAMA) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

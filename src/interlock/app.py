@@ -43,11 +43,13 @@ from interlock.cost.service import Costs
 from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
+from interlock.gateway.background import Background
 from interlock.gateway.cache.calibration import read_calibration
 from interlock.gateway.cache.semantic import Semantic
 from interlock.gateway.cache.service import AnswerCache
 from interlock.gateway.cache.store import CacheStore
 from interlock.gateway.cache.types import CacheScope
+from interlock.gateway.conversations import Conversations
 from interlock.gateway.detect import Detected, detect
 from interlock.gateway.kept import Kept
 from interlock.gateway.ports import ProviderDeps
@@ -296,6 +298,13 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         costs.start(limits.refresh)
         # Copies of requests have bills of their own: they end before the bills do.
         stack.push_async_callback(gateway.shadows.close)
+        kept = Kept(
+            sql,
+            blobs,
+            sealer,
+            response_days=gateway_settings.response_max_age_days,
+            file_days=gateway_settings.file_max_age_days,
+        )
         parts = Parts(
             access=access,
             gateway=gateway,
@@ -309,13 +318,9 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             governance=governance,
             models=models,
             jobs=SqlJobs(sql),
-            kept=Kept(
-                sql,
-                blobs,
-                sealer,
-                response_days=gateway_settings.response_max_age_days,
-                file_days=gateway_settings.file_max_age_days,
-            ),
+            kept=kept,
+            conversations=Conversations(kept),
+            background=Background(kept),
         )
         configuration = Configuration(
             workspace, flags or {}, parts, complete=lambda given: _with_detected(given, detected)

@@ -229,7 +229,7 @@ async def test_a_budget_is_passed_by_no_more_than_what_calls_in_flight_underesti
         except LimitExceeded:
             continue
     for house, reservation, estimate, actual in held:
-        house.settle(reservation, Demand(actual, None))
+        house.settle(reservation, actual, 0)
         excess += max(0, actual - estimate)
         spent += actual
     assert spent <= limit + excess

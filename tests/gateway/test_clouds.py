@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
@@ -13,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.core.errors import Misconfigured
+from interlock.core.errors import Misconfigured, Unavailable
 from interlock.gateway.clouds.aws import AwsCredentials
 from interlock.gateway.clouds.entra import EntraTokens
 from interlock.gateway.clouds.eventstream import EventStreamError, FrameReader, encode_frame
@@ -183,6 +185,208 @@ async def test_a_web_identity_is_exchanged(tmp_path):
         }
         assert (await aws(env).keys()).session_token == "t"
         assert parse_qs(upstream.requests[0].raw.decode())["RoleArn"] == ["arn:r"]
+
+
+def in_minutes(minutes):
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).timestamp()
+
+
+def sts(action, key, minutes=60):
+    found = {"AccessKeyId": key, "SecretAccessKey": "s", "SessionToken": "t", "Expiration": in_minutes(minutes)}
+    return reply({f"{action}Response": {f"{action}Result": {"Credentials": found}}})
+
+
+@pytest.fixture
+def home(tmp_path):
+    """Writes a home folder's AWS files; gives the environment that names it."""
+
+    def write(config="", credentials="", **files):
+        folder = tmp_path / ".aws"
+        (folder / "sso" / "cache").mkdir(parents=True, exist_ok=True)
+        (folder / "config").write_text(config)
+        (folder / "credentials").write_text(credentials)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        return {"HOME": str(tmp_path)}
+
+    return write
+
+
+KEYS = "[base]\naws_access_key_id=AKBASE\naws_secret_access_key=secret\n"
+ROLES = """
+[profile work]
+role_arn = arn:aws:iam::1:role/work
+source_profile = base
+external_id = ours
+duration_seconds = 1800
+role_session_name = gateway
+[profile further]
+role_arn = arn:aws:iam::2:role/further
+source_profile = work
+[profile self]
+role_arn = arn:aws:iam::3:role/self
+source_profile = self
+aws_access_key_id = AKSELF
+aws_secret_access_key = x
+[profile circle]
+role_arn = r
+source_profile = circle2
+[profile circle2]
+role_arn = r
+source_profile = circle
+[profile typed]
+role_arn = r
+source_profile = base
+mfa_serial = arn:aws:iam::1:mfa/me
+[profile program]
+credential_process = /bin/echo
+[profile nothing]
+region = eu-west-1
+[profile env]
+role_arn = arn:e
+credential_source = Environment
+[profile web]
+role_arn = arn:w
+web_identity_token_file = ~/.aws/token
+"""
+
+
+async def test_a_role_is_taken_with_the_keys_of_another_profile(home):
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    env = home(ROLES, KEYS)
+    async with fake_upstream() as upstream:
+        env["AWS_ENDPOINT_URL_STS"] = upstream.url
+        upstream.will(sts("AssumeRole", "ROLE"))
+        assert (await aws(env, profile="work").keys()).access_key == "ROLE"
+        (request,) = upstream.requests
+        form = {name: value for name, (value,) in parse_qs(request.raw.decode()).items()}
+        assert form == {
+            "Action": "AssumeRole",
+            "Version": "2011-06-15",
+            "RoleArn": "arn:aws:iam::1:role/work",
+            "RoleSessionName": "gateway",
+            "ExternalId": "ours",
+            "DurationSeconds": "1800",
+        }
+        # AWS's own signer comes to the same signature.
+        kind = {"content-type": request.headers["content-type"]}
+        theirs = AWSRequest("POST", upstream.url, data=request.raw, headers=kind)
+        theirs.context["timestamp"] = request.headers["x-amz-date"]
+        theirs.headers["X-Amz-Date"] = request.headers["x-amz-date"]
+        signer = SigV4Auth(Credentials("AKBASE", "secret"), "sts", "r")
+        signed = signer.signature(signer.string_to_sign(theirs, signer.canonical_request(theirs)), theirs)
+        assert request.headers["authorization"].endswith(f"Signature={signed}")
+
+
+async def test_roles_are_taken_one_after_the_other_and_read_anew_before_they_expire(home):
+    env = home(ROLES, KEYS)
+    async with fake_upstream() as upstream:
+        env["AWS_ENDPOINT_URL_STS"] = upstream.url
+        given = (("A", 60), ("B", 3), ("C", 60), ("D", 60))
+        upstream.will(*(sts("AssumeRole", name, minutes) for name, minutes in given))
+        credentials = aws(env, profile="further")
+        assert [(await credentials.keys()).access_key for _ in range(3)] == ["B", "D", "D"]
+        roles = [parse_qs(request.raw.decode())["RoleArn"][0] for request in upstream.requests]
+        assert roles == ["arn:aws:iam::1:role/work", "arn:aws:iam::2:role/further"] * 2
+        assert upstream.requests[1].headers["x-amz-security-token"] == "t"
+        assert "Credential=A/" in upstream.requests[1].headers["authorization"]
+
+
+async def test_what_still_holds_is_used_while_it_cannot_be_renewed_and_a_failure_is_shared(home):
+    env = home(ROLES, KEYS)
+    async with fake_upstream() as upstream:
+        env["AWS_ENDPOINT_URL_STS"] = upstream.url
+        upstream.will(sts("AssumeRole", "A", 3), reply({}, 503))
+        credentials = aws(env, profile="work")
+        assert (await credentials.keys()).access_key == "A"
+        assert (await credentials.keys()).access_key == "A"
+        upstream.requests.clear()
+        fresh = aws(env, profile="work")
+        failed = await asyncio.gather(*(fresh.keys() for _ in range(20)), return_exceptions=True)
+        assert {type(error) for error in failed} == {Unavailable}
+        assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("profile", "action", "signer"),
+    [
+        ("self", "AssumeRole", "AKSELF"),
+        ("env", "AssumeRole", "AKENV"),
+        ("web", "AssumeRoleWithWebIdentity", None),
+    ],
+)
+async def test_other_sources_of_a_role(home, profile, action, signer):
+    env = home(ROLES, KEYS, token="jwt\n")
+    env |= {"AWS_ACCESS_KEY_ID": "AKENV", "AWS_SECRET_ACCESS_KEY": "y"}
+    async with fake_upstream() as upstream:
+        env["AWS_ENDPOINT_URL_STS"] = upstream.url
+        upstream.will(sts(action, "K"))
+        assert (await aws(env, profile=profile).keys()).access_key == "K"
+        (request,) = upstream.requests
+        if signer is None:
+            assert "authorization" not in request.headers
+            assert parse_qs(request.raw.decode())["WebIdentityToken"] == ["jwt"]
+        else:
+            assert f"Credential={signer}/" in request.headers["authorization"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "says"),
+    [
+        ("circle", "circle"),
+        ("typed", "one-time code"),
+        ("program", "starts a program"),
+        ("nothing", "no AWS credentials"),
+        ("missing", "no AWS credentials"),
+        ("env", "environment holds no AWS keys"),
+        ("web", "web identity token"),
+    ],
+)
+async def test_what_cannot_be_used_is_named(home, profile, says):
+    with pytest.raises(Misconfigured, match=says):
+        await aws(home(ROLES, KEYS), profile=profile).keys()
+
+
+SSO = """
+[profile new]
+sso_session = ours
+sso_account_id = 123
+sso_role_name = Dev
+[profile old]
+sso_start_url = https://example.org/start
+sso_region = eu-west-1
+sso_account_id = 123
+sso_role_name = Dev
+[sso-session ours]
+sso_start_url = https://example.org/start
+sso_region = eu-west-1
+"""
+
+
+@pytest.mark.parametrize(("profile", "cached_as"), [("new", "ours"), ("old", "https://example.org/start")])
+async def test_a_cached_sign_in_is_exchanged(home, tmp_path, profile, cached_as):
+    env = home(SSO)
+    name = hashlib.sha1(cached_as.encode(), usedforsecurity=False).hexdigest()
+    cached = tmp_path / ".aws" / "sso" / "cache" / f"{name}.json"
+    with pytest.raises(Misconfigured, match="nobody has signed in"):
+        await aws(env, profile=profile).keys()
+    cached.write_text(json.dumps({"accessToken": "old", "expiresAt": "2020-01-01T00:00:00Z"}))
+    with pytest.raises(Misconfigured, match="expired") as caught:
+        await aws(env, profile=profile).keys()
+    assert caught.value.hint == f"run: aws sso login --profile {profile}"
+    cached.write_text(json.dumps({"accessToken": "token", "expiresAt": "2099-01-01T00:00:00Z"}))
+    found = {"accessKeyId": "K", "secretAccessKey": "s", "sessionToken": "t", "expiration": in_minutes(60) * 1000}
+    async with fake_upstream() as upstream:
+        upstream.will(reply({"roleCredentials": found}))
+        keys = await aws({**env, "AWS_ENDPOINT_URL_SSO": upstream.url}, profile=profile).keys()
+        assert (keys.access_key, keys.session_token) == ("K", "t")
+        assert keys.expires_at > datetime.now(UTC) + timedelta(minutes=50)
+        (request,) = upstream.requests
+        assert request.headers["x-amz-sso_bearer_token"] == "token"
+        assert request.path.endswith("/federation/credentials?role_name=Dev&account_id=123")
 
 
 @pytest.fixture(scope="module")

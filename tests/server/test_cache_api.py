@@ -185,6 +185,11 @@ def test_the_command_line_sees_and_forgets_what_the_server_kept(house):
     code, done = run("purge", "--all")
     assert (code, done["purged"], done["removed"] >= 1) == (0, "all", True)
     assert ask(client, "fifth").headers["x-interlock-cache"] == "miss"
+    stored = client.post("/v1/responses", json={"model": "scripted", "input": "hi"}).json()["id"]
+    assert run("purge", "--user", "nobody") == (0, {"purged": "user", "removed": 0, "stored": 0})
+    code, done = run("purge", "--everything", "--yes")
+    assert (code, done["purged"], done["stored"] >= 1) == (0, "everything", True)
+    assert client.get(f"/v1/responses/{stored}").status_code == 404
     assert run("purge")[0] == 2
     assert run("purge", "--app", "a", "--all")[0] == 2
 

@@ -10,7 +10,11 @@ from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from interlock.gateway.wires.openai import decode_usage
+from interlock.server.lane.bodies import WIRES
 from interlock.testing.servers import run_server
 from interlock.testing.upstream import Reply, fake_upstream, sse
 from interlock.testing.wires import AnthropicWire, OpenAIWire
@@ -72,18 +76,27 @@ class Site:
 
 
 @asynccontextmanager
-async def site(tmp_path, *, on=True, kind="openai", model=MODEL, limits=(), route=None, provider=None):
+async def site(
+    tmp_path, *, on=True, kind="openai", model=MODEL, limits=(), route=None, provider=None, gateway=None, prices=None
+):
     async with fake_upstream() as upstream:
-        up = {"kind": kind, "base_url": upstream.url, "api_key_env": "FAKE_KEY", "models": [model], **(provider or {})}
+        up = {
+            "kind": kind,
+            "base_url": upstream.url,
+            "api_key_env": "FAKE_KEY",
+            "models": [model, "gpt-4.1", "other"],
+            **(provider or {}),
+        }
         settings = {
             "gateway": {
-                "providers": {"up": up},
+                "providers": {"up": up, **((gateway or {}).get("providers", {}))},
                 "routes": {"r": {"targets": [f"up/{model}"], "retries": 1, "max_output_tokens": 500, **(route or {})}},
                 "breaker": {"failures": 1000},
+                **{name: value for name, value in (gateway or {}).items() if name != "providers"},
             },
             "cost": {
                 "limits": list(limits),
-                "prices": {"up/*": {"input_per_million": "1", "output_per_million": "2"}},
+                "prices": {"up/*": {"input_per_million": "1", "output_per_million": "2"}, **(prices or {})},
             },
             "server": {"fast_lane": on},
         }
@@ -283,6 +296,104 @@ async def test_concurrent_calls_cannot_pass_a_budget(tmp_path):
         assert {answer.status_code for answer in answers} <= {200, 402, 429}
 
 
+TWO = [f"up/{MODEL}", "up/gpt-4.1"]
+DEAR = {"up/gpt-4.1": {"input_per_million": "3", "output_per_million": "9"}}
+
+
+def sent_to(s):
+    return [request.body["model"] for request in s.upstream.requests]
+
+
+@BOTH
+async def test_the_cheapest_target_goes_first_and_the_head_says_why_others_do_not(tmp_path, on):
+    route = {"targets": ["up/other", *reversed(TWO)], "strategy": "cost", "require": {"regions": ["eu"]}}
+    register = {"approvals": {"up/gpt*": {"regions": ["eu"]}}, "breaker": {"failures": 1, "pause_s": 600}}
+    async with site(tmp_path, on=on, route=route | {"retries": 0}, gateway=register, prices=DEAR) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        answer = await s.ask(stream=True)
+        assert await s.took_lane(answer) is on
+        assert sent_to(s) == [MODEL]
+        assert answer.headers["x-interlock-route"] == f"up/{MODEL}; up/other=region"
+        # It fails once, and rests: the dearer one serves, and it is told why.
+        s.upstream.will(OpenAIWire().error(500, "server_error", "oh"), streamed("well"))
+        answer = await s.ask(stream=True)
+        assert "well" in answer.text
+        answer = await s.ask(stream=True)
+        assert await s.took_lane(answer) is on
+        assert sent_to(s) == [MODEL, MODEL, "gpt-4.1", "gpt-4.1"]
+        assert answer.headers["x-interlock-route"] == f"up/gpt-4.1; up/other=region; up/{MODEL}=breaker_open"
+
+
+@BOTH
+async def test_weights_give_each_target_its_share(tmp_path, on):
+    route = {"targets": TWO, "strategy": "weighted", "weights": {TWO[0]: 1, TWO[1]: 3}}
+    async with site(tmp_path, on=on, route=route) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        answers = [await s.ask(stream=True) for _ in range(200)]
+        assert await s.took_lane(answers[-1]) is on
+        assert [answer.headers["x-interlock-route"] for answer in answers] == [f"up/{model}" for model in sent_to(s)]
+        # Five standard deviations on either side of 50.
+        assert 20 <= sent_to(s).count(MODEL) <= 80
+
+
+@BOTH
+async def test_the_faster_of_two_targets_serves(tmp_path, on):
+    route = {"targets": ["slow/gpt-4.1", *TWO[:1]], "strategy": "latency"}
+    async with fake_upstream() as slow:
+        slow.will(Reply(streamed("ok").pieces, after_s=0.3))
+        providers = {"slow": {"kind": "openai", "base_url": slow.url, "api_key_env": "FAKE_KEY"}}
+        async with site(tmp_path, on=on, route=route, gateway={"providers": providers}) as s:
+            s.upstream.will(streamed("ok"))
+            await s.warm(stream=True)
+            for _ in range(10):
+                answer = await s.ask(stream=True)
+            assert await s.took_lane(answer) is on
+            assert answer.headers["x-interlock-route"] == f"up/{MODEL}"
+            assert len(s.upstream.requests) >= 8, "the slow one is asked once or twice, until it is known"
+
+
+async def test_a_sticky_caller_meets_the_same_target_on_both_paths(tmp_path):
+    route = {"targets": TWO, "strategy": "weighted", "sticky": "user"}
+    async with site(tmp_path, route=route) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        met = set()
+        for number in range(12):
+            made = await s.http.post("/api/v1/keys", json={"name": f"k{number}"})
+            key = made.json()["secret"]
+            for _ in range(8):
+                answer = await s.ask(stream=True, key=key)
+                if await s.took_lane(answer):
+                    break
+                await asyncio.sleep(0.05)
+            else:
+                raise AssertionError("the lane never knew the key")
+            # A field that is not forwarded sends a request the ordinary way.
+            other = await s.ask(stream=True, key=key, metadata={"a": "b"})
+            assert not await s.took_lane(other)
+            assert answer.headers["x-interlock-route"] == other.headers["x-interlock-route"]
+            met.add(answer.headers["x-interlock-route"])
+        assert len(met) == 2
+
+
+@BOTH
+async def test_what_was_drawn_is_not_drawn_anew_when_it_fails(tmp_path, on):
+    route = {"targets": TWO, "strategy": "weighted", "retries": 0}
+    async with site(tmp_path, on=on, route=route) as s:
+        s.upstream.will(streamed("ok"))
+        await s.warm(stream=True)
+        for _ in range(12):
+            s.upstream.will(OpenAIWire().error(500, "server_error", "oh"), streamed("well"))
+            s.upstream.requests.clear()
+            answer = await s.ask(stream=True)
+            assert "well" in answer.text
+            first, second = sent_to(s)
+            assert first != second
+            assert answer.headers["x-interlock-route"] == f"up/{second}; up/{first}=provider_error"
+
+
 async def test_a_revoked_key_is_refused_at_once(tmp_path):
     async with site(tmp_path) as s:
         s.upstream.will(streamed("ok"))
@@ -469,3 +580,90 @@ async def test_two_thousand_streams_at_once(hostile):
     body = _http(hostile, {"model": "route/r", "messages": MESSAGES, "stream": True})
     answers = await asyncio.gather(*(_raw(hostile, body, until=(b"[DONE]", 1), seconds=120) for _ in range(2000)))
     assert sum(b"t4 " in answer and b"[DONE]" in answer for answer in answers) == 2000
+
+
+async def _answer(reader):
+    """Status and body of the next answer on a connection."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    length = next((int(line[16:]) for line in lines if line.startswith(b"content-length: ")), None)
+    if length is not None:
+        return int(head[9:12]), await reader.readexactly(length)
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readline()
+    return int(head[9:12]), body
+
+
+async def test_requests_under_one_head_are_read_alike_however_they_come(tmp_path):
+    async with site(tmp_path) as s:
+        s.upstream.will(streamed("Hello"))
+        await s.warm(stream=True)
+        s.upstream.will(whole())
+
+        def request(text, **more):
+            messages = [{"role": "user", "content": text}]
+            body = json.dumps({"model": "route/r", "messages": messages, **more}).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {s.key}\r\n"
+            return (head + f"Content-Length: {len(body)}\r\nAccept: */*\r\n\r\n").encode() + body
+
+        url = httpx2.URL(s.server.url)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        # Whole, whole again and longer, in two pieces, cut in the digits of the length, two at once, whole.
+        one, two = request("first"), request("second " * 20)
+        cut = request("x" * 1000)
+        digits = cut.index(b"Content-Length: ") + 17
+        pieces = [[one], [two], [one[:200], one[200:]], [cut[:digits], cut[digits:]], [one + two], [two]]
+        said = []
+        for sent in pieces:
+            for piece in sent:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+            for _ in range(b"".join(sent).count(b"POST ")):
+                said.append(await asyncio.wait_for(_answer(reader), 10))
+        # The one that was sent before its turn takes the ordinary path, which asked for a stream and got none.
+        assert [status for status, _ in said] == [200] * 5 + [502, 200]
+        texts = [request.body["messages"][0]["content"] for request in s.upstream.requests]
+        long = "second " * 20
+        assert texts == ["first", long, "first", "x" * 1000, "first", long, long, long], "that one was tried twice"
+        # One that the lane cannot forward, of another length than the head was known with.
+        s.upstream.will(streamed("Hello"))
+        writer.write(request("odd", metadata={"team": "a"}))
+        assert (await asyncio.wait_for(_answer(reader), 10))[0] == 200
+        assert s.upstream.requests[-1].body["messages"] == [{"role": "user", "content": "odd"}]
+        # What follows a whole request in the same piece is never taken for its body.
+        s.upstream.will(whole())
+        writer.write(one + b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert [(await asyncio.wait_for(_answer(reader), 10))[0] for _ in range(2)] == [200, 200]
+        # A length that is not the body's: the rest is awaited, and what comes too much is another request.
+        writer.write(one[:-1])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(_answer(reader), 0.3)
+        writer.write(one[-1:])
+        assert (await asyncio.wait_for(_answer(reader), 10))[0] == 200
+        writer.write(b"nonsense\r\n\r\n")
+        assert (await asyncio.wait_for(_answer(reader), 10))[0] == 400
+        writer.close()
+
+
+@given(st.data())
+def test_usage_is_read_as_the_ordinary_path_reads_it(data):
+    number = st.none() | st.integers(0, 10_000)
+    details = st.none() | st.fixed_dictionaries(
+        {}, optional=dict.fromkeys(("cached_tokens", "cache_write_tokens", "cache_creation_tokens"), number)
+    )
+    fields = {"prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens", "cached_tokens"}
+    usage = data.draw(
+        st.fixed_dictionaries(
+            {"prompt_tokens": number},
+            optional={
+                **{name: number for name in (*fields, "prompt_cache_hit_tokens") if name != "prompt_tokens"},
+                "prompt_tokens_details": details,
+                "completion_tokens_details": st.none() | st.fixed_dictionaries({"reasoning_tokens": number}),
+            },
+        )
+    )
+    found = WIRES[b"/v1/chat/completions"].usage(json.dumps({"usage": usage}).encode())
+    assert found == decode_usage(usage)

@@ -58,11 +58,11 @@ class Toy(ScriptedProvider):
 def opened(tmp_path, monkeypatch):
     monkeypatch.setitem(PROVIDERS._loaded, "toy", Toy)
     prices = {"toy/*": {"input_per_million": "1", "output_per_million": "2"}}
-    settings = {"gateway": {"providers": {"toy": {"kind": "toy"}}}, "cost": {"prices": prices}}
-    workspace = write_workspace(tmp_path / "w", settings=settings)
 
     @asynccontextmanager
-    async def start():
+    async def start(**gateway):
+        settings = {"gateway": {"providers": {"toy": {"kind": "toy"}}, **gateway}, "cost": {"prices": prices}}
+        workspace = write_workspace(tmp_path / "w", settings=settings)
         async with open_app(workspace) as app:
             transport = httpx2.ASGITransport(app=build_asgi(app), client=("127.0.0.1", 1))
             async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
@@ -151,3 +151,27 @@ def test_usage_is_read_from_the_end_of_an_answer(tail, used):
 )
 def test_a_broken_form_has_no_model(body):
     assert field_of_form(body, b"b", b"model") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": "a"}),
+        ("/v1/rerank", {"query": "q", "documents": ["a"]}),
+        ("/v1/moderations", {"input": "a"}),
+        ("/v1/audio/speech", {"input": "a", "voice": "v"}),
+        ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": "a"}]}),
+    ],
+)
+async def test_what_must_stay_in_a_region_stays_there_whatever_is_asked(opened, path, body):
+    register = {"toy/here": {"regions": ["eu"]}, "toy/there": {"regions": ["us"]}}
+    routes = {"both": {"targets": ["toy/there", "toy/here"]}, "away": {"targets": ["toy/there"]}}
+    async with opened(approvals=register, routes=routes, residency={"acme": ["eu"]}) as (app, http):
+        refused = await http.post(path, json={"model": "route/away", **body})
+        assert refused.status_code in {503, 529}, refused.text
+        assert "outside eu" in refused.json()["error"]["message"]
+        assert app.parts.gateway.provider("toy").seen == []
+        served = await http.post(path, json={"model": "route/both", **body})
+        assert served.status_code == 200, served.text
+        rows = await app.parts.cost.ledger(app.owner())
+        assert {row.model for row in rows} <= {"here"}

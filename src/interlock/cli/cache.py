@@ -58,7 +58,10 @@ def stats(session: Session, days: float, as_json: bool) -> None:
 @click.option("--route", metavar="NAME", help="Answers of one named route.")
 @click.option("--document", metavar="ID", help="Answers that were written from one document.")
 @click.option("--collection", metavar="NAME", help="Answers that were written from one collection.")
-@click.option("--all", "everything", is_flag=True, help="Everything of the tenant.")
+@click.option("--user", metavar="ID", help="Answers given to an end user, and all that is stored for that user.")
+@click.option("--all", "all_answers", is_flag=True, help="Every answer of the tenant.")
+@click.option("--everything", is_flag=True, help="Every answer of the tenant, and all that its callers stored.")
+@click.option("--yes", is_flag=True, help="Do not ask before --everything.")
 @json_option
 @pass_session
 def purge(
@@ -67,17 +70,26 @@ def purge(
     route: str | None,
     document: str | None,
     collection: str | None,
+    user: str | None,
+    all_answers: bool,
     everything: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
-    """Forget kept answers at once, in every worker that shares this workspace's store."""
+    """Forget kept answers at once, in every worker that shares this workspace's store.
+
+    With --user or --everything also what callers stored: responses, conversations, files, batches.
+    """
     from interlock.core.errors import Conflict
     from interlock.flows.cache import purge_cache
+    from interlock.flows.erase import erase_kept
     from interlock.gateway.cache.types import Purge
 
-    chosen = [value for value in (app_name, route, document, collection) if value is not None]
-    if len(chosen) + everything != 1:
-        raise click.UsageError("name one of --app, --route, --document, --collection, --all")
+    chosen = [value for value in (app_name, route, document, collection, user) if value is not None]
+    if len(chosen) + all_answers + everything != 1:
+        raise click.UsageError("name one of --app, --route, --document, --collection, --user, --all, --everything")
+    if everything and not yes:
+        click.confirm("Remove all stored responses, conversations, files and batches of the tenant?", abort=True)
     what = Purge(app=app_name, route=route, document=document, collection=collection)
 
     async def work() -> None:
@@ -87,6 +99,16 @@ def purge(
                     "kept answers are in the server's memory, which this command cannot reach",
                     hint="DELETE /api/v1/cache on the server, or set stores.kv: sql",
                 )
+            if user is not None or everything:
+                erased = await erase_kept(app.parts, app.owner(), user=user)
+                whose = "user" if user is not None else "everything"
+                if as_json:
+                    emit({"purged": whose, "removed": erased.answers, "stored": erased.stored})
+                else:
+                    click.echo(
+                        f"forgot {whose!r}: {erased.answers:,} answers and {erased.stored:,} stored things removed"
+                    )
+                return
             removed = await purge_cache(app.parts, app.owner(), what)
         if as_json:
             emit({"purged": str(what), "removed": removed})

@@ -21,6 +21,9 @@ __all__ = [
     "ImagePart",
     "Message",
     "Native",
+    "NativeDelta",
+    "NativePart",
+    "Only",
     "Part",
     "Reasoning",
     "ReasoningDelta",
@@ -49,6 +52,8 @@ class TextPart:
 
     text: str
     cache: CacheTtl | None = None
+    citations: tuple[Mapping[str, object], ...] = ()
+    """What Anthropic said it was taken from; goes back there unchanged, and is left out elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,19 @@ class ToolResultPart:
     cache: CacheTtl | None = None
 
 
-Part = TextPart | ImagePart | FilePart | ReasoningPart | ToolCallPart | ToolResultPart
+@dataclass(frozen=True, slots=True)
+class NativePart:
+    """A part that only one API knows: what a tool of the provider did and found, a document to be cited."""
+
+    origin: str
+    """Wire family that knows it: `anthropic`."""
+    block: Mapping[str, object]
+    """As it came, and as it goes."""
+    param: str
+    """Where in the request it stands, for errors."""
+
+
+Part = TextPart | ImagePart | FilePart | ReasoningPart | ToolCallPart | ToolResultPart | NativePart
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +193,8 @@ class ToolSpec:
     parameters: Mapping[str, object]
     strict: bool = False
     cache: CacheTtl | None = None
+    native: Mapping[str, object] | None = None
+    """The definition of a tool that the provider runs itself, as it came; see `ChatRequest.only` for whose it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +225,18 @@ class Native:
     wire: str
     """`openai.chat`, `openai.responses`, `anthropic.messages` or `google.generate`."""
     body: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Something in a request that one API alone can take: a target of another one is passed over."""
+
+    origin: str
+    """Wire family: `anthropic`."""
+    param: str
+    """The field that asks for it."""
+    what: str
+    """In words; never the caller's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +274,10 @@ class ChatRequest:
     native: Native | None = None
     regions: tuple[str, ...] = ()
     """Where this request may be processed, when the caller restricts it; a route's own restriction holds as well."""
+    only: tuple[Only, ...] = ()
+    """What not every API can take."""
+    logprobs: int | None = None
+    """Alternatives wanted beside each token's probability; 0 for the token alone. APIs without them leave them out."""
 
     def with_model(self, model: str) -> ChatRequest:
         """The same call to another model."""
@@ -263,7 +298,7 @@ class TextDelta:
 
     text: str
     logprobs: Mapping[str, object] | None = None
-    """OpenAI's `logprobs` object of this piece, when it was asked for and given."""
+    """OpenAI's `logprobs` object of this piece, when probabilities were asked for and given."""
     refusal: bool = False
     """True for the text of a refusal, which some wires keep apart."""
 
@@ -292,6 +327,21 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeDelta:
+    """A piece of an answer that only one API knows: a block that begins, or more of one. Exactly one of both is set.
+
+    A `block` of the type ``text`` says that the text that follows is a block of its own.
+    """
+
+    origin: str
+    """Wire family: `anthropic`."""
+    index: int
+    """Pieces of one block share it."""
+    block: Mapping[str, object] | None = None
+    delta: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The last event of every successful stream."""
 
@@ -307,7 +357,7 @@ class Finish:
     """Further facts of the provider about its answer (`system_fingerprint`, `service_tier`, safety ratings)."""
 
 
-ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | Finish
+ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | NativeDelta | Finish
 
 
 @dataclass(frozen=True, slots=True)

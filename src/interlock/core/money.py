@@ -39,6 +39,12 @@ class Money:
         """Dollars, exact."""
         return Decimal(self.nano) / _NANO
 
+    def plain(self) -> str:
+        """Dollars in digits, such as ``0.000025``, exact."""
+        whole, part = divmod(abs(self.nano), _NANO)
+        text = f"{whole}.{part:09d}".rstrip("0").rstrip(".")
+        return text if self.nano >= 0 else f"-{text}"
+
     def __str__(self) -> str:
         if self.nano == 0:
             return "$0"

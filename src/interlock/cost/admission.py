@@ -96,8 +96,8 @@ class Admission:
         self._stored: dict[TenantId, tuple[LimitRule, ...]] = {}
         self._counters: dict[tuple[TenantId, str, Measure, str], Counter] = {}
         self._returns: list[tuple[Counter, int, int]] = []
-        self._known: dict[tuple[object, ...], tuple[Counter, ...]] = {}
-        """Counters about a subject: matching every rule anew takes longer than counting."""
+        self.generation = 0
+        """Another number when the counters about a subject may be others."""
         self._retired: list[tuple[float, Counter]] = []
         self.refused: dict[Measure, int] = {}
         """Tries that a hard limit stopped since start, by what ran out."""
@@ -135,7 +135,7 @@ class Admission:
         Calls under way settle with the rules that they were admitted by.
         """
         self._stored[tenant] = tuple(rules)
-        self._known.clear()
+        self.generation += 1
         current = {rule.name: rule for rule in self.rules(tenant)}
         for key, counter in list(self._counters.items()):
             if key[0] == tenant and current.get(key[1]) != counter.rule:
@@ -189,51 +189,42 @@ class Admission:
         counted.update(counter.name for counter, _, _ in taken if counter.measure == "requests")
         return Reservation(taken, tuple(dict.fromkeys(near)))
 
-    def reserve_now(self, subject: Subject, demand: Demand, *, counted: set[str]) -> Reservation | None:
+    def reserve_now(self, counters: Sequence[Counter], tokens: int, nano: int | None) -> Reservation | None:
         """As `reserve`, from what this worker has leased already.
 
         None when the store must be asked, or a rule would refuse: nothing is held then, and `reserve` decides.
+
+        Args:
+            counters: of `counters_of`, as long as `generation` stays.
+            nano: nano-dollars; None when the target is unpriced.
         """
         at = self._clock()
         taken: list[tuple[Counter, int, int]] = []
         near: tuple[str, ...] = ()
-        for counter in self._counters_of(subject):
+        for counter in counters:
             measure = counter.measure
             if measure == "requests":
-                if counter.name in counted:
-                    continue
                 amount = 1
             elif measure == "tokens":
-                amount = demand.tokens
-            elif demand.money is not None:
-                amount = demand.money.nano
+                amount = tokens
+            elif nano is not None:
+                amount = nano
             else:
                 amount = 0 if counter.rule.unpriced != "refuse" else -1
-            if amount < 0 or not counter.try_take(amount, at):
+            if at >= counter.ends_at or counter.free < amount or amount < 0:
                 for held, _, units in taken:
                     held.free += units
                 return None
+            counter.free -= amount
+            counter.used_at = at
             taken.append((counter, counter.slot, amount))
-            if counter.is_near and counter.rule.name not in near:
+            if counter.free <= counter.near and counter.is_near and counter.rule.name not in near:
                 near = (*near, counter.rule.name)
                 self.warned[measure] = self.warned.get(measure, 0) + 1
-        for counter, _, _ in taken:
-            if counter.measure == "requests":
-                counted.add(counter.name)
         return Reservation(taken, near)
 
-    def _counters_of(self, subject: Subject) -> tuple[Counter, ...]:
-        if subject.tags:
-            return self._match(subject)
-        key = (subject.tenant, subject.key, subject.user, subject.groups, subject.app, subject.provider, subject.model)
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= _MAX_COUNTERS:
-                self._known.clear()
-            known = self._known[key] = self._match(subject)
-        return known
-
-    def _match(self, subject: Subject) -> tuple[Counter, ...]:
+    def counters_of(self, subject: Subject) -> tuple[Counter, ...]:
+        """Counters that a call of `subject` meets, in the order of the rules."""
         return tuple(
             self._counter(subject.tenant, rule, measure, rule.scope(subject))
             for rule in self.rules(subject.tenant)
@@ -272,10 +263,15 @@ class Admission:
                 shares.append(known.share if known is not None else 0.0)
         return max(shares)
 
-    def settle(self, reservation: Reservation, actual: Demand) -> None:
+    def settle(self, reservation: Reservation, tokens: int, nano: int) -> None:
         """Replace the reservation by what was used."""
         for counter, slot, amount in reservation.taken:
-            self._put_right(counter, slot, amount, actual.of(counter.measure))
+            measure = counter.measure
+            actual = tokens if measure == "tokens" else nano if measure == "money" else 1
+            if slot == counter.slot:
+                counter.free += amount - actual
+            else:
+                self._put_right(counter, slot, amount, actual)
         reservation.taken = []
 
     def release(self, taken: Sequence[tuple[Counter, int, int]], *, uncount: bool = False) -> None:
@@ -308,7 +304,7 @@ class Admission:
         for key, counter in list(self._counters.items()):
             if counter.free == 0 and counter.used_at < self._clock() - 60:
                 del self._counters[key]
-        self._known.clear()
+        self.generation += 1
 
     async def tidy(self, *, all_of_it: bool = False) -> None:
         """Give back what is not being used. Called now and then, and with `all_of_it` at the end."""

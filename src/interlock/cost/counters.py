@@ -43,21 +43,22 @@ class Counter:
     """
 
     __slots__ = (
-        "_ends_at",
         "_journal",
         "_kv",
         "_leased",
         "_left",
         "_lock",
-        "_near",
+        "ends_at",
         "free",
         "limit",
         "measure",
         "name",
+        "near",
         "rule",
         "slot",
         "tenant",
         "used_at",
+        "whole_at",
     )
 
     def __init__(
@@ -80,10 +81,13 @@ class Counter:
         self.free = 0
         """Leased units not yet reserved; negative is debt."""
         self.slot = -1
-        self._ends_at = 0.0
+        self.ends_at = 0.0
+        """Unix seconds at which the slot is over."""
+        self.whole_at: float | None = None
+        """Unix seconds at which nothing that was used by now counts any more; None: never."""
         self.used_at = 0.0
         self._left = self.limit
-        self._near = 0
+        self.near = 0
         """With more than this free, the warning line is not reached."""
         self._leased: dict[int, int] = {}
         self._lock = asyncio.Lock()
@@ -101,11 +105,11 @@ class Counter:
     @property
     def is_near(self) -> bool:
         """True when the use that this worker knows of is past the rule's warning line."""
-        return self.free <= self._near and self.share >= self.rule.warn_at
+        return self.free <= self.near and self.share >= self.rule.warn_at
 
     def try_take(self, amount: int, at: float) -> bool:
         """Reserve `amount` from what is leased already; False when the store must be asked first."""
-        if at >= self._ends_at or self.free < amount:
+        if at >= self.ends_at or self.free < amount:
             return False
         self.free -= amount
         self.used_at = at
@@ -132,7 +136,7 @@ class Counter:
                 ttl_s=slot.ttl_s,
             )
             self._left = granted.left
-            self._near = max(0, int(self.limit * (1 - self.rule.warn_at)) + 1 - granted.left)
+            self.near = max(0, int(self.limit * (1 - self.rule.warn_at)) + 1 - granted.left)
             if granted.amount == 0 and need > 0:
                 return Exhausted(self.rule, self.measure, self.limit, granted.left, self._wait_s(amount, at))
             self._lease(granted.amount)
@@ -190,7 +194,9 @@ class Counter:
             return
         left, passed = self.free, self.slot
         self.free = min(0, left)
-        self.slot, self._ends_at = slot.number, slot.ends_at
+        self.slot, self.ends_at = slot.number, slot.ends_at
+        wait_s = self.rule.reset_s(at)
+        self.whole_at = None if wait_s is None else at + wait_s
         for old in [number for number in self._leased if number <= slot.number - self.rule.span]:
             del self._leased[old]
         if left > 0:

@@ -26,6 +26,7 @@ from interlock.core.errors import StorageFull, Unavailable
 from interlock.core.ids import new_id
 
 __all__ = [
+    "Agreed",
     "Dropped",
     "Fresh",
     "Held",
@@ -34,12 +35,15 @@ __all__ = [
     "Record",
     "Reserved",
     "Settled",
+    "Taken",
     "dead_workers",
     "live_workers",
     "read_records",
 ]
 
 _HEAD = struct.Struct("<II")
+_HEAD_BYTES = _HEAD.size
+_write_head = _HEAD.pack_into
 _FILE_BYTES = 4 * 1024 * 1024
 
 
@@ -81,7 +85,33 @@ class Reserved(msgspec.Struct, frozen=True, array_like=True, tag="R"):
     tags: dict[str, str]
 
 
-class Settled(msgspec.Struct, frozen=True, array_like=True, tag="S"):
+class Agreed(msgspec.Struct, frozen=True, array_like=True, tag="A"):
+    """What the `Taken` records of one number have in common."""
+
+    number: int
+    tenant: str
+    principal: str
+    app: str
+    provider: str
+    model: str
+    counters: tuple[tuple[str, str], ...]
+    """Name and measure of each, in the order of `Taken.held`."""
+
+
+class Taken(msgspec.Struct, frozen=True, array_like=True, tag="T", gc=False):
+    """A call that is about to be sent, under terms earlier in the same file. Readers get it as `Reserved`."""
+
+    id: str
+    terms: int
+    at_ns: int
+    trace_id: str
+    input_tokens: int
+    output_tokens: int
+    held: list[int]
+    """Slot and units of each counter in turn."""
+
+
+class Settled(msgspec.Struct, frozen=True, array_like=True, tag="S", gc=False):
     """The call was served."""
 
     id: str
@@ -106,8 +136,10 @@ class Fresh(msgspec.Struct, frozen=True, array_like=True, tag="F"):
 
 
 Record = Fresh | Leased | Reserved | Settled | Dropped
-_encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+"""What readers see."""
+_Written = Record | Agreed | Taken
+_encode = msgspec.msgpack.Encoder().encode
+_decoder: msgspec.msgpack.Decoder[_Written] = msgspec.msgpack.Decoder(_Written)
 
 
 class Journal:
@@ -125,7 +157,8 @@ class Journal:
         self._lock = _lock(self._folder)
         assert self._lock is not None, "a fresh folder has no other holder"
         self._fsync = fsync
-        self._number = 0
+        self.number = 0
+        """Of the present file."""
         self._size = 0
         self.is_closed = False
         self._memory = self._begin(b"")
@@ -140,18 +173,19 @@ class Journal:
         """True when it is time to rotate."""
         return self._size > _FILE_BYTES // 2
 
-    def append(self, record: Record) -> None:
+    def append(self, record: _Written) -> None:
         """Write one record. Raises: StorageFull, Unavailable: it is not written, so the call must not be made."""
         if self.is_closed:
             # The number of a closed file is soon another file's.
             raise Unavailable("the spending journal is closed: this worker is stopping", code="stopping")
-        frame = _frame(record)
-        begin, end = self._size, self._size + len(frame)
-        if end + _HEAD.size > len(self._memory):
-            self._extend(end + _HEAD.size)
+        body = _encode(record)
+        begin = self._size
+        end = begin + _HEAD_BYTES + len(body)
+        if end + _HEAD_BYTES > len(self._memory):
+            self._extend(end + _HEAD_BYTES)
         # The body first: a reader that finds the length finds what belongs to it.
-        self._memory[begin + _HEAD.size : end] = frame[_HEAD.size :]
-        self._memory[begin : begin + _HEAD.size] = frame[: _HEAD.size]
+        self._memory[begin + _HEAD_BYTES : end] = body
+        _write_head(self._memory, begin, len(body), zlib.crc32(body))
         if self._fsync:
             self._memory.flush(begin - begin % mmap.PAGESIZE, end - begin + begin % mmap.PAGESIZE)
         self._size = end
@@ -169,11 +203,11 @@ class Journal:
         """Begin the next file with `open_records`; gives the old one, to be removed once its ledger rows are stored."""
         frames = b"".join(_frame(record) for record in (Fresh(), *open_records))
         old, previous = self._path(), self._memory
-        self._number += 1
+        self.number += 1
         try:
             self._memory = self._begin(frames)
         except BaseException:
-            self._number -= 1
+            self.number -= 1
             raise
         self._size = len(frames)
         previous.close()
@@ -191,7 +225,7 @@ class Journal:
         os.close(self._lock)
 
     def _path(self) -> Path:
-        return self._folder / f"{self._number:06d}.journal"
+        return self._folder / f"{self.number:06d}.journal"
 
     def _begin(self, content: bytes) -> mmap.mmap:
         """A file that appears whole or not at all. Raises: StorageFull, Unavailable."""
@@ -237,7 +271,7 @@ def _allocate(handle: int, size: int) -> None:
 
 
 def _frame(record: Record) -> bytes:
-    body = _encoder.encode(record)
+    body = _encode(record)
     return _HEAD.pack(len(body), zlib.crc32(body)) + body
 
 
@@ -266,6 +300,7 @@ def read_records(folder: Path) -> Iterator[Record]:
     for path in sorted(folder.glob("*.journal")):
         data = path.read_bytes()
         at = 0
+        agreed: dict[int, Agreed] = {}
         while at + _HEAD.size <= len(data):
             length, checksum = _HEAD.unpack_from(data, at)
             if length == 0:
@@ -273,8 +308,34 @@ def read_records(folder: Path) -> Iterator[Record]:
             body = data[at + _HEAD.size : at + _HEAD.size + length]
             if len(body) < length or zlib.crc32(body) != checksum:
                 break
-            yield _decoder.decode(body)
+            record = _decoder.decode(body)
+            if isinstance(record, Agreed):
+                agreed[record.number] = record
+            elif isinstance(record, Taken):
+                yield _in_full(record, agreed[record.terms])
+            else:
+                yield record
             at += _HEAD.size + length
+
+
+def _in_full(taken: Taken, agreed: Agreed) -> Reserved:
+    held = zip(agreed.counters, taken.held[::2], taken.held[1::2], strict=True)
+    return Reserved(
+        id=taken.id,
+        at_ns=taken.at_ns,
+        tenant=agreed.tenant,
+        principal=agreed.principal,
+        end_user="",
+        app=agreed.app,
+        release=None,
+        trace_id=taken.trace_id,
+        provider=agreed.provider,
+        model=agreed.model,
+        input_tokens=taken.input_tokens,
+        output_tokens=taken.output_tokens,
+        held=tuple(Held(agreed.tenant, name, measure, slot, amount) for (name, measure), slot, amount in held),
+        tags={},
+    )
 
 
 def _lock(folder: Path) -> int | None:

@@ -13,7 +13,7 @@ from interlock.core.messages import Usage
 from interlock.core.money import Money
 from interlock.cost.types import PriceOverride
 
-__all__ = ["Price", "Prices"]
+__all__ = ["Price", "Prices", "Rates"]
 
 _OWN_MACHINE = frozenset({"local", "extractive", "scripted"})
 _MILLION = Decimal(1_000_000)
@@ -38,11 +38,27 @@ class Prices:
     def __init__(self, overrides: Mapping[str, PriceOverride], kinds: Mapping[str, str]) -> None:
         self._overrides = overrides
         self._kinds = kinds
-        self._rates: dict[tuple[str, str], _Rates] = {}
+        self._rates: dict[tuple[str, str], Rates] = {}
+        self.generation = 0
+        """Another number after every change of prices."""
 
     def use(self, overrides: Mapping[str, PriceOverride], kinds: Mapping[str, str]) -> None:
         """Price by these from now on."""
         self._overrides, self._kinds = overrides, kinds
+        # Of a provider that is another kind now, the list may say something else.
+        self._rates.clear()
+        self.generation += 1
+
+    def rates(self, provider: str, model: str) -> Rates | None:
+        """Prices a token of a model whose cost is linear in them; None of one that must be looked up for each use."""
+        if not self.lookup(provider, model, Usage(1000, 1000)).source.startswith("override:"):
+            return self._rates.get((provider, model)) or self._free(provider)
+        return _by_rates(self._overrides, provider, model)
+
+    def _free(self, provider: str) -> Rates | None:
+        if self._kinds.get(provider, provider) in _OWN_MACHINE:
+            return Rates(0, 0, 0, 1, f"own-machine:{provider}")
+        return None
 
     def price(self, provider: str, model: str, usage: Usage) -> Money | None:
         """Cost of `usage`, None when unpriced."""
@@ -55,7 +71,8 @@ class Prices:
             return Price(Money.zero(), "cache")
         known = self._rates.get((provider, model))
         if known is not None and not usage.unmetered and usage.cached_tokens <= usage.input_tokens:
-            return Price(known.cost(usage), known.source)
+            nano = known.nano(usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+            return Price(Money(nano), known.source)
         for name in (f"{provider}/{model}", f"{provider}/*"):
             if name in self._overrides and not usage.unmetered:
                 return Price(_by_override(self._overrides[name], usage), f"override:{name}")
@@ -72,7 +89,7 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rates:
+class Rates:
     """Prices a token of a model whose cost is linear, as whole numbers over one denominator: the list itself takes
     longer to ask than a call takes to forward.
     """
@@ -85,22 +102,31 @@ class _Rates:
     source: str
 
     @classmethod
-    def of(cls, fresh: Decimal, cached: Decimal, output: Decimal, source: str) -> _Rates:
+    def of(cls, fresh: Decimal, cached: Decimal, output: Decimal, source: str) -> Rates:
         """From dollars a million tokens."""
         nano = [Fraction(price) * 1000 for price in (fresh, cached, output)]
         over = lcm(*(price.denominator for price in nano))
         first, second, third = (int(price * over) for price in nano)
         return cls(first, second, third, over, source)
 
-    def cost(self, usage: Usage) -> Money:
-        """Rounded half to even, as `Money.of` does."""
-        total = (
-            (usage.input_tokens - usage.cached_tokens) * self.fresh
-            + usage.cached_tokens * self.cached
-            + usage.output_tokens * self.output
-        )
-        whole, rest = divmod(total, self.over)
-        return Money(whole + (2 * rest > self.over or (2 * rest == self.over and whole & 1)))
+    def nano(self, inputs: int, cached: int, outputs: int) -> int:
+        """Nano-dollars of a use, `cached` of whose `inputs` were cached, rounded half to even as `Money.of` does."""
+        total = (inputs - cached) * self.fresh + cached * self.cached + outputs * self.output
+        over = self.over
+        if over == 1:
+            return total
+        whole, rest = divmod(total, over)
+        return whole + (2 * rest > over or (2 * rest == over and whole & 1))
+
+
+def _by_rates(overrides: Mapping[str, PriceOverride], provider: str, model: str) -> Rates | None:
+    for name in (f"{provider}/{model}", f"{provider}/*"):
+        if name in overrides:
+            override = overrides[name]
+            fresh = Decimal(override.input_per_million)
+            cached = Decimal(override.cached_per_million or override.input_per_million)
+            return Rates.of(fresh, cached, Decimal(override.output_per_million), f"override:{name}")
+    return None
 
 
 def _by_override(override: PriceOverride, usage: Usage) -> Money:
@@ -114,7 +140,7 @@ def _by_override(override: PriceOverride, usage: Usage) -> Money:
     return Money.of(dollars)
 
 
-def _by_public_list(provider: str, model: str, usage: Usage) -> tuple[Price, _Rates | None]:
+def _by_public_list(provider: str, model: str, usage: Usage) -> tuple[Price, Rates | None]:
     """The price of one use, and the rates behind it when they depend on nothing else."""
     import genai_prices
 
@@ -142,8 +168,9 @@ def _by_public_list(provider: str, model: str, usage: Usage) -> tuple[Price, _Ra
         and isinstance(output, Decimal)
         and isinstance(cached, (Decimal, type(None)))
     ):
-        rates = _Rates.of(fresh, fresh if cached is None else cached, output, source)
-        if usage.cached_tokens > usage.input_tokens or rates.cost(usage) != Money.of(found.total_price):
+        rates = Rates.of(fresh, fresh if cached is None else cached, output, source)
+        told = rates.nano(usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+        if usage.cached_tokens > usage.input_tokens or Money(told) != Money.of(found.total_price):
             # The list knows more about this model than these three prices.
             rates = None
     return Price(Money.of(found.total_price), source), rates

@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from interlock.core.clock import now
-from interlock.core.context import Context
+from interlock.core.context import Context, Principal
 from interlock.core.errors import Blocked, Unavailable
 from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
@@ -27,6 +27,7 @@ from interlock.cost.counters import Counter
 from interlock.cost.journal import Dropped, Journal, Leased, Reserved, Settled
 from interlock.cost.limits import Subject
 from interlock.cost.prices import Prices
+from interlock.cost.terms import Hold, Terms
 from interlock.cost.types import LedgerEntry, Outcome, Spend
 from interlock.stores.sql.base import Sql
 
@@ -85,16 +86,6 @@ class Bill:
         """See `Meter.admit`."""
         admitted = await self.costs._admit(self, provider, model, estimate)
         self._tries.append(admitted)
-        return admitted
-
-    def admit_now(self, provider: str, model: str, estimate: Usage) -> Try | None:
-        """As `admit`, without waiting for anything.
-
-        None when that cannot be (a limit's lease is used up, a rule would refuse): nothing is held then.
-        """
-        admitted = self.costs._admit_now(self, provider, model, estimate)
-        if admitted is not None:
-            self._tries.append(admitted)
         return admitted
 
     def pressure(self) -> float:
@@ -188,12 +179,15 @@ class Costs:
             pseudonym: what stands for an end user's id in the ledger and in the journal; None keeps the id itself.
         """
         self._sql = sql
-        self._journal = journal
+        self.journal = journal
         self._clock = clock
         self._wait = wait_for_ledger
         self._pseudonym = pseudonym
-        self._pending: list[LedgerEntry] = []
+        self._pending: list[LedgerEntry | Hold] = []
         self._open: dict[str, Try] = {}
+        self._made = 0
+        self.held: dict[str, Hold] = {}
+        """Calls under way that were admitted by terms, by the id of their ledger row."""
         self._commit: asyncio.Task[None] | None = None
         self._tidier: asyncio.Task[None] | None = None
         self.prices = prices
@@ -213,9 +207,34 @@ class Costs:
         return len(self._pending)
 
     @property
+    def is_behind(self) -> bool:
+        """True when so many rows wait for the database that no call may add one."""
+        return len(self._pending) > _MAX_WAITING
+
+    @property
     def open_calls(self) -> int:
         """Reservations not yet settled."""
-        return len(self._open)
+        return len(self._open) + len(self.held)
+
+    @property
+    def generation(self) -> int:
+        """Another number after every change of rules or prices."""
+        return self.admission.generation + self.prices.generation
+
+    def terms(self, tenant: TenantId, principal: Principal, provider: str, model: str) -> Terms:
+        """What a caller pays at a target, for calls without an end user, an app or tags.
+
+        They hold until `generation` is another.
+        """
+        self._made += 1
+        subject = Subject(tenant, principal.key_id or principal.id, provider=provider, model=model)
+        rates = self.prices.rates(provider, model)
+        return Terms(self, self._made, subject, principal.id, rates=rates, counters=self.admission.counters_of(subject))
+
+    def book(self, hold: Hold) -> None:
+        """Send a charged call's row to the ledger."""
+        self._pending.append(hold)
+        self._commit_soon()
 
     def quote(self, bill: Bill) -> Money | None:
         """Cost of the bill so far; None when any call is unpriced."""
@@ -275,7 +294,7 @@ class Costs:
         return self._wait
 
     async def _admit(self, bill: Bill, provider: str, model: str, estimate: Usage) -> Try:
-        if len(self._pending) > _MAX_WAITING:
+        if self.is_behind:
             raise Unavailable(
                 "the ledger cannot be written, so no call that costs something is made",
                 hint="see the log of the database: interlock doctor",
@@ -294,18 +313,6 @@ class Costs:
         """Let the answer's head say how much is left of the limits that were met."""
         if self.admission.rules(bill.ctx.tenant):
             bill.ctx.notices.quota = lambda: quota_headers(met, self.admission.now())
-
-    def _admit_now(self, bill: Bill, provider: str, model: str, estimate: Usage) -> Try | None:
-        if len(self._pending) > _MAX_WAITING:
-            return None
-        money = self.prices.price(provider, model, estimate)
-        subject = bill.subject(provider, model)
-        demand = Demand(estimate.total_tokens, money)
-        reservation = self.admission.reserve_now(subject, demand, counted=bill._counted)
-        if reservation is None:
-            return None
-        self._tell_quota(bill, [counter for counter, _, _ in reservation.taken])
-        return self._note(bill, subject, estimate, reservation)
 
     def _note(self, bill: Bill, subject: Subject, estimate: Usage, reservation: Reservation) -> Try:
         """Write the reservation down before the call is sent."""
@@ -329,7 +336,7 @@ class Costs:
             tags=dict(bill.tags),
         )
         try:
-            self._journal.append(record)
+            self.journal.append(record)
         except BaseException:
             self.admission.release(reservation.taken)
             raise
@@ -339,7 +346,7 @@ class Costs:
     def _settle(self, opened: Try, usage: Usage) -> LedgerEntry:
         record = opened.record
         price = self.prices.lookup(record.provider, record.model, usage)
-        self._journal.append(
+        self.journal.append(
             Settled(
                 record.id,
                 usage.input_tokens,
@@ -356,13 +363,13 @@ class Costs:
         target = f"{record.provider}/{record.model}"
         opened.bill.ctx.notices.charge(target, usage.input_tokens, usage.output_tokens, cost_nano)
         del self._open[record.id]
-        self.admission.settle(opened.reservation, Demand(usage.total_tokens, price.cost))
+        self.admission.settle(opened.reservation, usage.total_tokens, cost_nano or 0)
         return entry_of(record, usage, price.cost, price.source, "ok")
 
     def _drop(self, opened: Try, *, uncount: bool) -> None:
-        if not self._journal.is_closed:
+        if not self.journal.is_closed:
             # What is open when a worker stops is settled at its estimate by the next one.
-            self._journal.append(Dropped(opened.record.id))
+            self.journal.append(Dropped(opened.record.id))
         del self._open[opened.record.id]
         self.admission.release(opened.reservation.taken, uncount=uncount)
 
@@ -404,15 +411,15 @@ class Costs:
     async def tidy(self) -> None:
         """Return idle leases; begin a new journal file when the present one has grown."""
         await self.admission.tidy()
-        if self._journal.is_long:
+        if self.journal.is_long:
             await self.rotate()
 
     async def rotate(self) -> None:
         """Begin a new journal file with what is open; the old one goes once its rows are in the ledger."""
-        opened = [one.record for one in self._open.values()]
+        opened = [*(one.record for one in self._open.values()), *(one.record for one in self.held.values())]
         # What an open call holds was leased too, and a reader subtracts it again.
         leased = [Leased(held.tenant, held.counter, held.slot, held.amount) for one in opened for held in one.held]
-        old = self._journal.rotate([*self.admission.leases(), *leased, *opened])
+        old = self.journal.rotate([*self.admission.leases(), *leased, *opened])
         await self.flush()
         old.unlink(missing_ok=True)
 
@@ -425,9 +432,9 @@ class Costs:
         try:
             await self.flush()
             await self.admission.tidy(all_of_it=True)
-            stored = not self._open
+            stored = not self.open_calls
         finally:
-            self._journal.close(remove=stored)
+            self.journal.close(remove=stored)
 
     async def ledger(self, ctx: Context, *, trace_id: str | None = None, limit: int = 100) -> Sequence[LedgerEntry]:
         """Ledger rows of the tenant, newest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -16,7 +17,18 @@ from interlock.core.money import Money
 from interlock.cost.types import LedgerEntry, Spend
 from interlock.stores.sql.base import Json, UtcDateTime, insert_rows, metadata
 
-__all__ = ["delete_rule", "entries", "insert_all", "matching", "orphans", "put_rule", "rule_stamps", "rules", "spend"]
+__all__ = [
+    "Charged",
+    "delete_rule",
+    "entries",
+    "insert_all",
+    "matching",
+    "orphans",
+    "put_rule",
+    "rule_stamps",
+    "rules",
+    "spend",
+]
 
 ledger = sa.Table(
     "ledger",
@@ -84,14 +96,25 @@ def _values(entry: LedgerEntry) -> dict[str, object]:
 _COLUMNS = tuple(column.name for column in ledger.columns)
 
 
-def insert_all(conn: Connection, rows: Sequence[LedgerEntry]) -> None:
+class Charged(Protocol):
+    """A call that was charged, by whatever path."""
+
+    def entry(self) -> LedgerEntry:
+        """Its row."""
+
+    def row(self) -> tuple[object, ...]:
+        """The same in the order of the table's columns, as SQLite stores them."""
+
+
+def insert_all(conn: Connection, rows: Sequence[LedgerEntry | Charged]) -> None:
     """Add rows; all or none. A second row of an id is left out, so a call is never charged twice."""
     if conn.dialect.name == "postgresql":
         insert = postgresql.insert(ledger).on_conflict_do_nothing(index_elements=["id"])
-        conn.execute(insert, [_values(row) for row in rows])
+        conn.execute(insert, [_values(row if isinstance(row, LedgerEntry) else row.entry()) for row in rows])
     else:
         once = "ON CONFLICT (id) DO NOTHING"
-        insert_rows(conn, "ledger", _COLUMNS, [_sqlite_row(row) for row in rows], also=once)
+        values = [_sqlite_row(row) if isinstance(row, LedgerEntry) else row.row() for row in rows]
+        insert_rows(conn, "ledger", _COLUMNS, values, also=once)
 
 
 def _sqlite_row(entry: LedgerEntry) -> tuple[object, ...]:
@@ -100,7 +123,7 @@ def _sqlite_row(entry: LedgerEntry) -> tuple[object, ...]:
     return (
         entry.id,
         entry.tenant,
-        entry.at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds"),
+        (entry.at if entry.at.tzinfo is UTC else entry.at.astimezone(UTC)).isoformat(" ", "microseconds")[:26],
         entry.principal,
         entry.end_user,
         entry.app,

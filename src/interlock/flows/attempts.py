@@ -101,8 +101,7 @@ async def first_target(
     route = parts.gateway.route(model)
     ctx = opened.ctx.with_deadline(Deadline.after(route.total_timeout_s))
     last: InterlockError | None = None
-    for name in route.targets:
-        target = parts.gateway.target(name)
+    for target in parts.gateway.order(opened.ctx, route, pressure=opened.bill.pressure()):
         provider = provider_for(parts, target, port, operation)
         try:
             async with parts.gateway.attempt(ctx, target, opened.bill, estimate, what=operation.name) as attempt:

@@ -197,6 +197,12 @@ async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) 
         ended = await run.to_end()
     except Conflict:
         raise
+    except NotFound as error:
+        if error.code != "batch_not_found":
+            raise
+        # Its owner was forgotten while it ran.
+        await parts.jobs.cancelled(job)
+        return
     except Unavailable as error:
         # The database or the disk, not the batch: what has no result yet is run when it is back.
         await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=_RETRY_S)
@@ -341,7 +347,9 @@ class _Run:
         asked = replace(asked, request=replace(asked.request, tags=tags))
         keep = None
         if wire.name == "openai.responses":
-            asked, keep = await continued(parts, ctx, asked, may_store=self._limits.store_responses)
+            if asked.options["background"]:
+                raise InvalidInput("a line of a batch is not made in the background as well", param="background")
+            asked, keep, _ = await continued(parts, ctx, asked, may_store=self._limits.store_responses)
         release = None
         if asked.request.model.startswith("app/"):
             release = await parts.releases.resolve(ctx, asked.request.model)

@@ -9,6 +9,7 @@ from interlock.core.context import Context
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.release import Release
 from interlock.flows.parts import Parts
+from interlock.gateway.call import refuse_foreign
 from interlock.gateway.estimate import estimate_input
 from interlock.gateway.ports import CountsTokens
 from interlock.gateway.types import RouteSpec
@@ -39,8 +40,9 @@ async def count_tokens(parts: Parts, ctx: Context, request: ChatRequest, release
                 route = RouteSpec.model_validate(release.components["route"], extra="ignore")
                 turns = tuple(message for message in request.messages if message.role != "system")
                 request = replace(request, messages=(text_message("system", render(inner, release)), *turns))
-            target = parts.gateway.target(route.targets[0])
+            target = parts.gateway.order(inner, route)[0]
             provider = parts.gateway.provider(target.provider)
+            refuse_foreign(request, provider, target)
             if isinstance(provider, CountsTokens):
                 return Count(await provider.count_tokens(inner, request, target.model), False)
             return Count(estimate_input(request), True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from interlock.access.service import Access
 from interlock.cost.rules import Rules
 from interlock.cost.service import Costs
+from interlock.gateway.background import Background
+from interlock.gateway.conversations import Conversations
 from interlock.gateway.kept import Kept
 from interlock.gateway.service import Gateway
 from interlock.governance.service import Governance
@@ -41,3 +43,5 @@ class Parts:
     models: Models
     jobs: Jobs
     kept: Kept
+    conversations: Conversations
+    background: Background

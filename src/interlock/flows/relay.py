@@ -42,8 +42,7 @@ async def relay(parts: Parts, ctx: Context, call: RelayCall, model: str) -> Asyn
         opened.record.set(request_bytes=len(call.body))
         inner = opened.ctx.with_deadline(Deadline.after(route.total_timeout_s))
         last: InterlockError | None = None
-        for name in route.targets:
-            target = parts.gateway.target(name)
+        for target in parts.gateway.order(inner, route, pressure=opened.bill.pressure()):
             # mypy cannot see that a Protocol stands for the type of its implementations.
             provider = provider_for(parts, target, Relays, operation)  # type: ignore[type-abstract]
             began = False

@@ -12,8 +12,16 @@ from typing import Any, NamedTuple
 
 from interlock.core.answers import Answer, AnswerSentence, Quote
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError
-from interlock.core.messages import ChatEvent, ChatRequest, Finish, ReasoningDelta, TextDelta, ToolCallDelta
+from interlock.core.errors import InterlockError, InvalidInput
+from interlock.core.messages import (
+    ChatEvent,
+    ChatRequest,
+    Finish,
+    NativeDelta,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
 from interlock.core.plugins import Registry
 from interlock.core.release import Release
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
@@ -47,6 +55,11 @@ async def _steps(
     parts: Parts, ctx: Context, request: ChatRequest, release: Release | None, served: Served
 ) -> AsyncGenerator[_Step, None]:
     """Events of the canonical answer, with what each says beyond it; the last is a Finish with the whole receipt."""
+    if release is not None and request.only:
+        # An app's guards read text: what they cannot read would go past them.
+        raise InvalidInput(
+            f"an app cannot take {request.only[0].what}", param=request.only[0].param, code="unsupported_content"
+        )
     knowledge = release is not None and has_knowledge(release)
     if release is not None and knowledge:
         events: AsyncGenerator[Any, None] = ask(parts, ctx, request, release, served=served)
@@ -67,7 +80,7 @@ async def _steps(
                     sentences += 1
                     citations = [citation_view(citation) for citation in event.citations]
                     yield _Step(delta, {"event": "sentence", "origin": event.origin, "citations": citations})
-                case TextDelta() | ReasoningDelta() | ToolCallDelta():
+                case TextDelta() | ReasoningDelta() | ToolCallDelta() | NativeDelta():
                     yield _Step(event, None)
                 case Finish():
                     finish = event

@@ -1,4 +1,4 @@
-"""Responses that remember: continue an earlier one, keep the new one when the caller and the settings want that."""
+"""Responses that remember: continue an earlier one or a conversation, keep the new one when the caller wants that."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from interlock.core.context import Context
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, NotFound
 from interlock.flows.parts import Parts
 from interlock.flows.respond import Keep
-from interlock.gateway.inbound.openai_responses import turns_of
+from interlock.gateway.inbound.openai_responses import reference_of, turns_of
 from interlock.gateway.kept import KeptResponse
 from interlock.gateway.ports import Asked
 
-__all__ = ["Continued", "continued"]
+__all__ = ["Continued", "continued", "remember"]
 
+# Any in this module: JSON objects of the API.
 _MAX_ITEMS = 4_000
+_MAX_REFERENCES = 200
 
 
 class Continued(NamedTuple):
@@ -24,33 +26,85 @@ class Continued(NamedTuple):
 
     asked: Asked
     keep: Keep | None
+    new: list[dict[str, Any]]
+    """Its own input, references resolved."""
 
 
 async def continued(parts: Parts, ctx: Context, asked: Asked, *, may_store: bool) -> Continued:
-    """Join a request with the response it continues.
+    """Join a request with the response or conversation it continues, and with the items it refers to.
 
     Args:
         may_store: the setting `gateway.store_responses`.
 
-    Raises: NotFound: the earlier response is not there for this caller. InvalidInput: the conversation is too long.
+    Raises: NotFound: what it continues or refers to is not there for this caller. InvalidInput: the conversation is
+    too long, or nothing may be stored.
     """
-    items: list[dict[str, Any]] = list(asked.options["items"])
-    previous = asked.options["previous"]
-    request = asked.request
+    options = asked.options
+    previous, conversation = options["previous"], options["conversation"]
+    if not may_store and (conversation is not None or options["background"]):
+        param = "conversation" if conversation is not None else "background"
+        raise InvalidInput("nothing is stored here", param=param, hint="set gateway.store_responses: true")
+    new, referred = await _resolved(parts, ctx, list(options["items"]))
+    before: list[dict[str, Any]] = []
     if previous is not None:
         earlier = await parts.kept.response(ctx, previous, param="previous_response_id")
-        items = [*earlier.items, *earlier.response["output"], *items]
-        if len(items) > _MAX_ITEMS:
-            raise InvalidInput(
-                f"the conversation has more than {_MAX_ITEMS:,} items", param="previous_response_id", hint="start anew"
-            )
+        if earlier.response["status"] in {"queued", "in_progress"}:
+            raise InvalidInput("the earlier response is still being made", param="previous_response_id")
+        before = [*earlier.items, *earlier.response["output"]]
+    elif conversation is not None:
+        before = await parts.conversations.items(ctx, conversation, param="conversation")
+    items = [*before, *new]
+    if len(items) > _MAX_ITEMS:
+        param = "conversation" if conversation is not None else "previous_response_id"
+        raise InvalidInput(f"the conversation has more than {_MAX_ITEMS:,} items", param=param, hint="start anew")
+    request = asked.request
+    if before or referred:
         # The instructions of earlier requests do not hold for this one.
-        own = tuple(message for message in request.messages[:1] if asked.options["echo"]["instructions"])
+        own = tuple(message for message in request.messages[:1] if options["echo"]["instructions"])
         request = replace(request, messages=(*own, *turns_of(items)))
-    store = may_store and bool(asked.options["store"])
-    options = {**asked.options, "items": items, "echo": {**asked.options["echo"], "store": store}}
+    store = may_store and bool(options["store"])
+    told = {**options, "items": items, "echo": {**options["echo"], "store": store}}
+    joined = Asked(request, told)
 
     async def keep(document: Mapping[str, Any]) -> None:
-        await parts.kept.keep_response(ctx, KeptResponse(items, dict(document)))
+        if store:
+            await parts.kept.keep_response(ctx, KeptResponse(items, dict(document)))
+        await remember(parts, ctx, joined, new, document)
 
-    return Continued(Asked(request, options), keep if store else None)
+    return Continued(joined, keep if store or conversation is not None else None, new)
+
+
+async def remember(
+    parts: Parts, ctx: Context, asked: Asked, new: list[dict[str, Any]], document: Mapping[str, Any]
+) -> None:
+    """Add the input and the answer to the conversation that the request named, if it named one."""
+    if asked.options["conversation"] is None:
+        return
+    try:
+        await parts.conversations.add(ctx, asked.options["conversation"], [*new, *document["output"]])
+    except NotFound:
+        # It was deleted while the answer was made: the answer stands, and there is nothing to add it to.
+        return
+
+
+async def _resolved(parts: Parts, ctx: Context, items: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+    """Items with what references stand for in their places, and whether there were any."""
+    places = {index: identity for index, item in enumerate(items) if (identity := reference_of(item)) is not None}
+    if not places:
+        return items, False
+    if len(places) > _MAX_REFERENCES:
+        raise InvalidInput(f"input refers to more than {_MAX_REFERENCES} items", param="input")
+    wanted = set(places.values())
+    found = await parts.kept.items(ctx, wanted)
+    if wanted - set(found):
+        found |= await parts.conversations.found(ctx, wanted - set(found))
+    for index, identity in places.items():
+        if identity not in found:
+            raise NotFound(
+                f"no item {identity[:64]!r}",
+                param=f"input[{index}].id",
+                code="item_not_found",
+                hint="items of stored responses and conversations of the same caller can be referred to",
+            )
+        items[index] = found[identity]
+    return items, True

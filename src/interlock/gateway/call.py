@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from interlock.core.context import Context
 from interlock.core.errors import (
     DeadlineExceeded,
     InterlockError,
+    InvalidInput,
     LimitExceeded,
     ProviderError,
     Unavailable,
@@ -24,16 +25,16 @@ from interlock.gateway.attempt import Attempt, Attempts
 from interlock.gateway.cache.types import CacheStatus
 from interlock.gateway.estimate import estimate_usage
 from interlock.gateway.marks import marked
-from interlock.gateway.ports import Lacking
+from interlock.gateway.ports import Lacking, Provider, TakesNative
 from interlock.gateway.profiles import profile
 from interlock.gateway.retry import backoff_s, worth_retrying
-from interlock.gateway.routing import Plan
+from interlock.gateway.routing import Plan, no_target
 from interlock.gateway.structured.recover import find_json
 from interlock.gateway.structured.schema import first_violation
 from interlock.gateway.structured.shape import Shape, Unmet, shape_for
 from interlock.gateway.types import Cascade, Considered, Decision, RouteSpec, Target
 
-__all__ = ["Call", "Served"]
+__all__ = ["Call", "Served", "refuse_foreign"]
 
 _log = logging.getLogger("interlock.gateway")
 
@@ -52,6 +53,8 @@ class Served:
         self.decision = Decision()
         self.tried: tuple[Target, InterlockError] | None = None
         """A try of this request that was made and failed elsewhere: it counts as the target's first."""
+        self.first: Target | None = None
+        """Drawn for this request before: it goes first while it may be asked, so that nothing is drawn twice."""
         self.repairs = 0
         """Further tries for an answer in the form that was asked for."""
         self.caches: list[CacheStatus] = []
@@ -110,12 +113,13 @@ class Call:
         for refused in plan.refused:
             self.served.note(refused)
         if not plan.order:
-            raise self.served.tried[1] if self.served.tried is not None else _no_target(plan)
+            raise self.served.tried[1] if self.served.tried is not None else no_target(plan)
         last: InterlockError | None = None
-        for position, target in enumerate(plan.order):
+        order = self._order(plan)
+        for position, target in enumerate(order):
             self.served.fallbacks = self._tried
             self._tried += 1
-            is_last = position == len(plan.order) - 1
+            is_last = position == len(order) - 1
             judged = self._route.strategy == "cascade" and not is_last
             try:
                 async with aclosing(self._judged(ctx, target) if judged else self._formed(ctx, target)) as stream:
@@ -140,6 +144,13 @@ class Call:
         assert last is not None, "the last target of a cascade is not judged"
         raise last
 
+    def _order(self, plan: Plan) -> Sequence[Target]:
+        first, self.served.first = self.served.first, None
+        health = self._attempts.health
+        if first not in plan.order or health.of(str(first)).is_cooling(health.clock()):
+            return plan.order
+        return [first, *(target for target in plan.order if target != first)]
+
     def _shape(self, target: Target) -> Shape | None:
         """How the target has to be asked for the form that the caller wants."""
         provider = self._attempts.provider(target.provider)
@@ -154,6 +165,7 @@ class Call:
         and charged by itself, and the answer's usage is the sum.
         Raises: ProviderError (`schema_unmet`) naming where the form was not met.
         """
+        refuse_foreign(self._request, self._attempts.provider(target.provider), target)
         shape = self._shape(target)
         if shape is None:
             async with aclosing(self._target(ctx, target, self._request)) as events:
@@ -304,6 +316,18 @@ class Call:
             yield event
 
 
+def refuse_foreign(request: ChatRequest, provider: Provider, target: Target) -> None:
+    """Raise InvalidInput, naming the field, when a request holds what the target's API does not know."""
+    for only in request.only:
+        if not isinstance(provider, TakesNative) or not provider.takes_native(only.origin, target.model):
+            raise InvalidInput(
+                f"{target} cannot take {only.what}",
+                param=only.param,
+                code="unsupported_content",
+                hint="ask a model of the provider whose API it belongs to, or leave it out",
+            )
+
+
 class _NotGoodEnough(Exception):
     def __init__(self, why: str) -> None:
         self.why = why
@@ -338,18 +362,6 @@ def _unmet(target: Target, unmet: Unmet, repairs: int) -> ProviderError:
         provider=target.provider,
         code="schema_unmet",
         hint=hint,
-    )
-
-
-def _no_target(plan: Plan) -> Unavailable:
-    reasons = "; ".join(f"{row.target}: {row.reason}" for row in plan.refused)
-    resting = plan.retry_after_s is not None
-    return Unavailable(
-        f"no target of the route may take this request ({reasons})",
-        code="targets_resting" if resting else "no_target",
-        retryable=resting,
-        retry_after_s=plan.retry_after_s,
-        hint="see why with: interlock route explain",
     )
 
 

@@ -8,6 +8,7 @@ from interlock.core.messages import (
     ChatRequest,
     FilePart,
     ImagePart,
+    NativePart,
     Part,
     ReasoningPart,
     TextPart,
@@ -36,7 +37,8 @@ def estimate_input(request: ChatRequest) -> int:
     size = sum(_size(part) for message in request.messages for part in message.parts)
     tokens = -(-size // _BYTES_A_TOKEN) + _MESSAGE_TOKENS * (len(request.messages) + 1)
     for tool in request.tools:
-        tokens += _MESSAGE_TOKENS + (len(tool.description) + len(json.dumps(tool.parameters))) // _BYTES_A_TOKEN
+        size = len(tool.description) + len(json.dumps(tool.native or tool.parameters, default=str))
+        tokens += _MESSAGE_TOKENS + size // _BYTES_A_TOKEN
     if request.response_schema:
         tokens += len(json.dumps(request.response_schema)) // _BYTES_A_TOKEN
     return tokens
@@ -53,5 +55,7 @@ def _size(part: Part) -> int:
             return len(part.data or b"") * _BYTES_A_TOKEN // _FILE_BYTES_A_TOKEN + _IMAGE_TOKENS * _BYTES_A_TOKEN
         case ToolCallPart():
             return len(part.name) + len(part.arguments.encode("utf-8", "replace"))
+        case NativePart():
+            return len(json.dumps(part.block, default=str))
         case ToolResultPart():
             return sum(_size(item) for item in part.content)

@@ -59,6 +59,8 @@ class TargetHealth:
     _pause: float = 0.0
     _row: int = 0
     _probing: bool = False
+    _failed_at: float = -math.inf
+    """When it last failed by its own fault."""
     _recent: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=512))
 
     def state(self, at: float) -> BreakerState:
@@ -82,6 +84,8 @@ class TargetHealth:
 
     def error_rate(self, at: float) -> float:
         """Share of failed calls within the window, 0 without any."""
+        if self._failed_at <= at - self.window_s:
+            return 0.0
         recent = [failed for when, failed in self._recent if when > at - self.window_s]
         return sum(recent) / len(recent) if recent else 0.0
 
@@ -138,6 +142,7 @@ class TargetHealth:
             return
         self.failures += 1
         self._row += 1
+        self._failed_at = at
         self._recent.append((at, True))
         recent = [failed for when, failed in self._recent if when > at - self.window_s]
         often = len(recent) >= self.failures_to_open * 2 and sum(recent) / len(recent) >= self.failure_rate

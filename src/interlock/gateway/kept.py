@@ -1,5 +1,7 @@
 """What callers asked the gateway to keep, sealed: responses, files, batches. Each is its owner's alone.
 
+Conversations and responses that are made in the background stand beside, in the same tables.
+
 The owner is the end user behind the call; without one it is the calling key. Nobody else's id, in the same tenant or
 another, can be told from one that does not exist.
 """
@@ -7,7 +9,7 @@ another, can be told from one that does not exist.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,13 +22,23 @@ from interlock.core.context import Context, EndUser, Principal, Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import KeyId, PrincipalId, TenantId, new_id, ulid
 from interlock.core.sealing import Sealer
-from interlock.gateway.store import batch_lines, batches, files, responses
+from interlock.gateway.store import (
+    batch_asks,
+    batch_lines,
+    batches,
+    conversation_items,
+    conversations,
+    files,
+    response_items,
+    responses,
+)
 from interlock.stores.blob.base import Blobs
 from interlock.stores.sql.base import Sql
 
-__all__ = ["Batch", "Kept", "KeptFile", "KeptResponse", "Line"]
+__all__ = ["Batch", "Kept", "KeptFile", "KeptResponse", "Line", "context_from", "identity_of", "index_items", "run"]
 
 # Any in this module: JSON and rows of unlike columns.
+_OWNED = (responses, conversations, files, batches)
 _OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 
 
@@ -97,10 +109,10 @@ class Kept:
     """
 
     def __init__(self, sql: Sql, blobs: Blobs, sealer: Sealer, *, response_days: float, file_days: float) -> None:
-        self._sql = sql
+        self.sql = sql
         self._blobs = blobs
         self._sealer = sealer
-        self._response_life = timedelta(days=response_days)
+        self.response_life = timedelta(days=response_days)
         self._file_life = timedelta(days=file_days)
 
     def owner(self, ctx: Context) -> str:
@@ -108,10 +120,12 @@ class Kept:
         who = f"user\0{ctx.end_user.id}" if ctx.end_user else f"principal\0{ctx.principal.id}"
         return self._sealer.pseudonym(f"{ctx.tenant}\0{who}", "kept")
 
-    async def _seal(self, value: object, purpose: str) -> str:
+    async def seal(self, value: object, purpose: str) -> str:
+        """`value` as JSON, sealed for one purpose."""
         return await anyio.to_thread.run_sync(lambda: self._sealer.seal(json.dumps(value), purpose))
 
-    async def _open(self, sealed: str, purpose: str) -> Any:
+    async def unseal(self, sealed: str, purpose: str) -> Any:
+        """What was sealed for this purpose."""
         return await anyio.to_thread.run_sync(lambda: json.loads(self._sealer.open(sealed, purpose)))
 
     # --- responses ---------------------------------------------------------------------------------------------------
@@ -119,7 +133,7 @@ class Kept:
     async def keep_response(self, ctx: Context, kept: KeptResponse) -> None:
         """Store a finished response under its own id."""
         identity = str(kept.response["id"])
-        sealed = await self._seal(kept._asdict(), f"response:{ctx.tenant}:{identity}")
+        sealed = await self.seal(kept._asdict(), f"response:{ctx.tenant}:{identity}")
         at = now()
         row = {
             "tenant": ctx.tenant,
@@ -127,24 +141,49 @@ class Kept:
             "owner": self.owner(ctx),
             "principal": ctx.principal.id,
             "created_at": at,
-            "expires_at": at + self._response_life,
+            "expires_at": at + self.response_life,
             "sealed": sealed,
         }
-        await self._sql.write(lambda conn: _run(conn, sa.insert(responses).values(row)))
+
+        def write(conn: sa.Connection) -> None:
+            conn.execute(sa.insert(responses).values(row))
+            index_items(conn, row, kept)
+
+        await self.sql.write(write)
 
     async def response(self, ctx: Context, identity: str, *, param: str | None = None) -> KeptResponse:
         """A stored response of this owner. Raises: NotFound."""
-        query = sa.select(responses.c.sealed).where(self._mine(responses, ctx, identity))
-        sealed = await self._sql.read(lambda conn: conn.execute(query).scalar_one_or_none())
-        if sealed is None:
+        query = sa.select(responses.c.sealed, responses.c.state).where(self.mine(responses, ctx, identity))
+        row = await self.sql.read(lambda conn: conn.execute(query).one_or_none())
+        if row is None:
             raise NotFound(f"no response {identity[:64]!r}", param=param, code="response_not_found")
-        return KeptResponse(**await self._open(sealed, f"response:{ctx.tenant}:{identity}"))
+        said = await self.unseal(row.sealed, f"response:{ctx.tenant}:{identity}")
+        document = said["response"] if row.state == "completed" else {**said["response"], "status": row.state}
+        return KeptResponse(said["items"], document)
+
+    async def items(self, ctx: Context, identities: Collection[str]) -> dict[str, dict[str, Any]]:
+        """Items by their ids, from stored responses of this owner; those that are not there are left out."""
+        query = sa.select(response_items.c.id, response_items.c.response).where(
+            response_items.c.tenant == ctx.tenant,
+            response_items.c.owner == self.owner(ctx),
+            response_items.c.id.in_(list(identities)),
+        )
+        places = await self.sql.read(lambda conn: conn.execute(query).all())
+        found: dict[str, dict[str, Any]] = {}
+        for response in {row.response for row in places}:
+            try:
+                kept = await self.response(ctx, response)
+            except NotFound:
+                # Past its age.
+                continue
+            wanted = {row.id for row in places if row.response == response}
+            found |= {item["id"]: item for item in (*kept.items, *kept.response["output"]) if item["id"] in wanted}
+        return found
 
     async def delete_response(self, ctx: Context, identity: str) -> None:
         """Remove one. Raises: NotFound."""
-        gone = await self._sql.write(
-            lambda conn: _run(conn, sa.delete(responses).where(self._mine(responses, ctx, identity)))
-        )
+        which = self.mine(responses, ctx, identity)
+        gone = await self.sql.write(lambda conn: _remove_responses(conn, which))
         if not gone:
             raise NotFound(f"no response {identity[:64]!r}", code="response_not_found")
 
@@ -171,10 +210,10 @@ class Kept:
             "size_bytes": kept.size_bytes,
             "created_at": at,
             "expires_at": kept.expires_at,
-            "name": await self._seal(name, f"{seal}:name"),
+            "name": await self.seal(name, f"{seal}:name"),
             "digest": digest,
         }
-        await self._sql.write(lambda conn: _run(conn, sa.insert(files).values(row)))
+        await self.sql.write(lambda conn: run(conn, sa.insert(files).values(row)))
         return kept
 
     async def file(self, ctx: Context, identity: str, *, param: str | None = None) -> KeptFile:
@@ -196,24 +235,24 @@ class Kept:
         if after is not None:
             where.append(files.c.id < after)
         query = sa.select(files).where(*where).order_by(files.c.id.desc()).limit(limit)
-        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        rows = await self.sql.read(lambda conn: conn.execute(query).mappings().all())
         return [await self._file(ctx, row) for row in rows]
 
     async def delete_file(self, ctx: Context, identity: str) -> None:
         """Remove one. Raises: NotFound."""
         row = await self._file_row(ctx, identity, None)
-        await self._sql.write(lambda conn: _run(conn, sa.delete(files).where(self._mine(files, ctx, identity))))
+        await self.sql.write(lambda conn: run(conn, sa.delete(files).where(self.mine(files, ctx, identity))))
         await self._blobs.delete(ctx.tenant, row["digest"])
 
     async def _file_row(self, ctx: Context, identity: str, param: str | None) -> Mapping[Any, Any]:
-        query = sa.select(files).where(self._mine(files, ctx, identity))
-        row = await self._sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
+        query = sa.select(files).where(self.mine(files, ctx, identity))
+        row = await self.sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
         if row is None:
             raise NotFound(f"no file {identity[:64]!r}", param=param, code="file_not_found")
         return row
 
     async def _file(self, ctx: Context, row: Mapping[Any, Any]) -> KeptFile:
-        name = await self._open(row["name"], f"file:{ctx.tenant}:{row['id']}:name")
+        name = await self.unseal(row["name"], f"file:{ctx.tenant}:{row['id']}:name")
         return KeptFile(row["id"], name, row["purpose"], row["size_bytes"], row["created_at"], row["expires_at"])
 
     # --- batches -----------------------------------------------------------------------------------------------------
@@ -238,7 +277,7 @@ class Kept:
             "id": identity,
             "owner": self.owner(ctx),
             "principal": ctx.principal.id,
-            "identity": await self._seal(_identity(ctx), f"batch:{ctx.tenant}:{identity}"),
+            "identity": await self.seal(identity_of(ctx), f"batch:{ctx.tenant}:{identity}"),
             "style": style,
             "endpoint": endpoint,
             "window": window,
@@ -257,13 +296,13 @@ class Kept:
             "ends_at": at + timedelta(seconds=window_s),
             "expires_at": at + self._file_life,
         }
-        await self._sql.write(lambda conn: _run(conn, sa.insert(batches).values(row)))
+        await self.sql.write(lambda conn: run(conn, sa.insert(batches).values(row)))
         return _batch(row)
 
     async def batch(self, ctx: Context, identity: str) -> Batch:
         """A batch of this owner. Raises: NotFound."""
-        query = sa.select(batches).where(self._mine(batches, ctx, identity))
-        row = await self._sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
+        query = sa.select(batches).where(self.mine(batches, ctx, identity))
+        row = await self.sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
         if row is None:
             raise NotFound(f"no batch {identity[:64]!r}", code="batch_not_found")
         return _batch(row)
@@ -271,15 +310,15 @@ class Kept:
     async def batch_of_job(self, tenant: TenantId, identity: str) -> Batch:
         """A batch, whoever owns it: for the worker alone. Raises: NotFound."""
         query = sa.select(batches).where(batches.c.tenant == tenant, batches.c.id == identity)
-        row = await self._sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
+        row = await self.sql.read(lambda conn: conn.execute(query).mappings().one_or_none())
         if row is None:
             raise NotFound(f"no batch {identity!r}", code="batch_not_found")
         return _batch(row)
 
     async def context_of(self, batch: Batch, base: Context) -> Context:
         """The creator's context, with the sink of `base`."""
-        said = await self._open(batch.identity, f"batch:{batch.tenant}:{batch.id}")
-        return _context(said, batch.tenant, base)
+        said = await self.unseal(batch.identity, f"batch:{batch.tenant}:{batch.id}")
+        return context_from(said, batch.tenant, base)
 
     async def batches(self, ctx: Context, *, style: str, after: str | None, limit: int) -> list[Batch]:
         """Batches of this owner, newest first."""
@@ -288,7 +327,7 @@ class Kept:
         if after is not None:
             where.append(batches.c.id < after)
         query = sa.select(batches).where(*where).order_by(batches.c.id.desc()).limit(limit)
-        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        rows = await self.sql.read(lambda conn: conn.execute(query).mappings().all())
         return [_batch(row) for row in rows]
 
     # Any: columns of unlike types.
@@ -301,7 +340,7 @@ class Kept:
             conn.execute(sa.update(batches).where(*mine, *guard).values(changes))
             return conn.execute(sa.select(batches).where(*mine)).mappings().one()
 
-        return _batch(await self._sql.write(write))
+        return _batch(await self.sql.write(write))
 
     async def mark_batch(self, batch: Batch, state: str, *, only_in: Sequence[str] = ()) -> Batch:
         """Move to `state` and note when."""
@@ -309,8 +348,11 @@ class Kept:
         return await self.update_batch(batch, only_in=only_in, state=state, times=times)
 
     async def keep_line(self, batch: Batch, line: Line) -> None:
-        """Store a line's result and count it. A line that has one already stays as it is."""
-        sealed = await self._seal(line.body, f"line:{batch.tenant}:{batch.id}:{line.number}")
+        """Store a line's result and count it. A line that has one already stays as it is.
+
+        Raises: NotFound: the batch was removed meanwhile.
+        """
+        sealed = await self.seal(line.body, f"line:{batch.tenant}:{batch.id}:{line.number}")
         mine = [
             batch_lines.c.tenant == batch.tenant,
             batch_lines.c.batch == batch.id,
@@ -323,20 +365,18 @@ class Kept:
             if conn.execute(sa.select(batch_lines.c.number).where(*mine)).first() is not None:
                 return
             conn.execute(sa.insert(batch_lines).values(row))
-            conn.execute(
-                sa.update(batches)
-                .where(batches.c.tenant == batch.tenant, batches.c.id == batch.id)
-                .values({counter: counter + 1})
-            )
+            whose = sa.update(batches).where(batches.c.tenant == batch.tenant, batches.c.id == batch.id)
+            if not run(conn, whose.values({counter: counter + 1})):
+                raise NotFound(f"no batch {batch.id!r}", code="batch_not_found")
 
-        await self._sql.write(write)
+        await self.sql.write(write)
 
     async def finished_lines(self, batch: Batch) -> set[int]:
         """Numbers of the lines that have a result."""
         query = sa.select(batch_lines.c.number).where(
             batch_lines.c.tenant == batch.tenant, batch_lines.c.batch == batch.id
         )
-        return set(await self._sql.read(lambda conn: conn.execute(query).scalars().all()))
+        return set(await self.sql.read(lambda conn: conn.execute(query).scalars().all()))
 
     async def lines(self, batch: Batch) -> list[Line]:
         """All results, in the order of the input."""
@@ -345,17 +385,17 @@ class Kept:
             .where(batch_lines.c.tenant == batch.tenant, batch_lines.c.batch == batch.id)
             .order_by(batch_lines.c.number)
         )
-        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        rows = await self.sql.read(lambda conn: conn.execute(query).mappings().all())
         purpose = f"line:{batch.tenant}:{batch.id}"
         return [
-            Line(row["number"], row["ok"], await self._open(row["sealed"], f"{purpose}:{row['number']}"))
+            Line(row["number"], row["ok"], await self.unseal(row["sealed"], f"{purpose}:{row['number']}"))
             for row in rows
         ]
 
     async def drop_lines(self, batch: Batch) -> None:
         """Remove the results once they are in the batch's files."""
         mine = sa.and_(batch_lines.c.tenant == batch.tenant, batch_lines.c.batch == batch.id)
-        await self._sql.write(lambda conn: _run(conn, sa.delete(batch_lines).where(mine)))
+        await self.sql.write(lambda conn: run(conn, sa.delete(batch_lines).where(mine)))
 
     async def unqueued(self, home: TenantId) -> list[Batch]:
         """Batches of a workspace that were stored and never given to a worker: the process died between the two."""
@@ -363,7 +403,7 @@ class Kept:
         query = sa.select(batches).where(
             batches.c.state == "validating", batches.c.job == f"@{home}", batches.c.created_at < early
         )
-        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        rows = await self.sql.read(lambda conn: conn.execute(query).mappings().all())
         return [_batch(row) for row in rows]
 
     # --- endings -----------------------------------------------------------------------------------------------------
@@ -372,14 +412,19 @@ class Kept:
         """Remove everything kept for an end user; gives the number of rows."""
         owner = self._sealer.pseudonym(f"{tenant}\0user\0{person}", "kept")
         return await self._remove(
-            {table: sa.and_(table.c.tenant == tenant, table.c.owner == owner) for table in (responses, files, batches)}
+            {table: sa.and_(table.c.tenant == tenant, table.c.owner == owner) for table in _OWNED}
         )
+
+    async def forget_all(self, tenant: TenantId) -> int:
+        """Remove everything kept for a tenant; gives the number of rows."""
+        return await self._remove({table: table.c.tenant == tenant for table in _OWNED})
 
     async def tidy(self) -> int:
         """Remove what is past its age; gives the number of rows."""
         at = now()
         old: dict[sa.Table, sa.ColumnElement[bool]] = {
             responses: responses.c.expires_at <= at,
+            conversations: conversations.c.expires_at <= at,
             files: files.c.expires_at <= at,
             batches: sa.and_(batches.c.expires_at <= at, batches.c.state.not_in(_OPEN)),
         }
@@ -390,15 +435,22 @@ class Kept:
             blobs = [(row.tenant, row.digest) for row in conn.execute(sa.select(files).where(where[files]))]
             gone = [(row.tenant, row.id) for row in conn.execute(sa.select(batches).where(where[batches]))]
             for tenant, batch in gone:
-                conn.execute(sa.delete(batch_lines).where(batch_lines.c.tenant == tenant, batch_lines.c.batch == batch))
-            return sum(_run(conn, sa.delete(table).where(which)) for table, which in where.items()), blobs
+                for table in (batch_lines, batch_asks):
+                    conn.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.batch == batch))
+            talks = sa.select(conversations.c.tenant, conversations.c.id).where(where[conversations])
+            held = sa.tuple_(conversation_items.c.tenant, conversation_items.c.conversation)
+            conn.execute(sa.delete(conversation_items).where(held.in_(talks)))
+            count = _remove_responses(conn, where[responses])
+            others = {table: which for table, which in where.items() if table is not responses}
+            return count + sum(run(conn, sa.delete(table).where(which)) for table, which in others.items()), blobs
 
-        count, blobs = await self._sql.write(write)
+        count, blobs = await self.sql.write(write)
         for tenant, digest in blobs:
             await self._blobs.delete(TenantId(tenant), digest)
         return count
 
-    def _mine(self, table: sa.Table, ctx: Context, identity: str) -> sa.ColumnElement[bool]:
+    def mine(self, table: sa.Table, ctx: Context, identity: str) -> sa.ColumnElement[bool]:
+        """That a row is this one, of this owner, and within its age."""
         return sa.and_(
             table.c.tenant == ctx.tenant,
             table.c.id == identity[:64],
@@ -407,7 +459,26 @@ class Kept:
         )
 
 
-def _run(conn: sa.Connection, statement: Any) -> int:
+def index_items(conn: sa.Connection, row: Mapping[str, Any], kept: KeptResponse) -> None:
+    """Note which items a stored response brought; a reference finds them by their ids."""
+    found = {str(item["id"]) for item in (*kept.items, *kept.response["output"])}
+    mine = (response_items.c.tenant == row["tenant"], response_items.c.owner == row["owner"])
+    known = set(conn.execute(sa.select(response_items.c.id).where(*mine, response_items.c.id.in_(found))).scalars())
+    # An item that an earlier response brought stays there: a long conversation would be noted again with each turn.
+    new = [{"tenant": row["tenant"], "owner": row["owner"], "id": i, "response": row["id"]} for i in found - known]
+    if new:
+        conn.execute(sa.insert(response_items), new)
+
+
+def _remove_responses(conn: sa.Connection, which: sa.ColumnElement[bool]) -> int:
+    held = sa.tuple_(response_items.c.tenant, response_items.c.response)
+    gone = sa.select(responses.c.tenant, responses.c.id).where(which)
+    conn.execute(sa.delete(response_items).where(held.in_(gone)))
+    return run(conn, sa.delete(responses).where(which))
+
+
+def run(conn: sa.Connection, statement: Any) -> int:
+    """Rows that a statement changed."""
     return int(conn.execute(statement).rowcount)
 
 
@@ -416,7 +487,8 @@ def _batch(row: Mapping[Any, Any]) -> Batch:
     return Batch(**{**{name: row[name] for name in names}, "tenant": TenantId(row["tenant"])})
 
 
-def _identity(ctx: Context) -> dict[str, Any]:
+def identity_of(ctx: Context) -> dict[str, Any]:
+    """Who is calling and for whom, to be called for later by a worker."""
     user = ctx.end_user
     return {
         "principal": ctx.principal.id,
@@ -428,7 +500,8 @@ def _identity(ctx: Context) -> dict[str, Any]:
     }
 
 
-def _context(said: Mapping[str, Any], tenant: TenantId, base: Context) -> Context:
+def context_from(said: Mapping[str, Any], tenant: TenantId, base: Context) -> Context:
+    """The context of what `identity_of` gave, with the sink of `base`."""
     key = KeyId(said["key"]) if said["key"] else None
     principal = Principal(
         PrincipalId(said["principal"]), said["kind"], frozenset(Role(role) for role in said["roles"]), key

@@ -14,6 +14,7 @@ from interlock.core.messages import (
     FilePart,
     ImagePart,
     Message,
+    NativePart,
     Part,
     ReasoningPart,
     TextPart,
@@ -70,7 +71,7 @@ def _mark_last(message: Message) -> Message:
     parts = list(message.parts)
     for position in reversed(range(len(parts))):
         part = parts[position]
-        if isinstance(part, ReasoningPart) or (isinstance(part, TextPart) and not part.text.strip()):
+        if isinstance(part, (ReasoningPart, NativePart)) or (isinstance(part, TextPart) and not part.text.strip()):
             continue
         parts[position] = replace(part, cache="5m")
         break
@@ -85,6 +86,6 @@ def _weight(part: Part) -> int:
             return len(part.name) + len(part.arguments)
         case ToolResultPart():
             return sum(_weight(item) for item in part.content)
-        case ImagePart() | FilePart():
+        case ImagePart() | FilePart() | NativePart():
             # What an image weighs is the provider's secret; text alone must make the prefix long enough.
             return 0

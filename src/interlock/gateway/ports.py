@@ -221,6 +221,14 @@ class Lacking(Protocol):
         """Of ``json_schema``, ``json_object``, ``tools``: what it does not take, whatever the model."""
 
 
+@runtime_checkable
+class TakesNative(Protocol):
+    """A provider that takes what only its own API knows: tools that it runs itself, and what they found."""
+
+    def takes_native(self, origin: str, model: str) -> bool:
+        """True when parts and tools of the wire family `origin` can be sent to `model` as they came."""
+
+
 Rewrite = Callable[[str], str]
 """Rewrites the text of a whole answer: the same text always becomes the same."""
 PostFactory = Callable[[object], Rewrite]

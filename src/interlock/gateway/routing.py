@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
+from interlock.core.errors import Unavailable
 from interlock.core.messages import ChatRequest, FilePart, ImagePart, ToolResultPart, Usage
 from interlock.core.ports import PriceBook
 from interlock.gateway.estimate import estimate_input
@@ -22,7 +23,7 @@ from interlock.gateway.health import Health
 from interlock.gateway.profiles import profile
 from interlock.gateway.types import Approval, Considered, Requirements, RouteSpec, Target
 
-__all__ = ["Conditions", "Facts", "Need", "Plan", "approval_of", "need_of", "plan"]
+__all__ = ["Conditions", "Facts", "Need", "Plan", "approval_of", "need_of", "no_target", "ordered", "plan"]
 
 _UNPRICED = Decimal("Infinity")
 
@@ -124,15 +125,24 @@ def plan(
             refused.append(Considered(name, "refused", "breaker_open", _RESTING))
             continue
         fit.append(target)
-    order = _ordered(route, fit, need, health, facts, unit=unit, at=at)
-    if route.downgrade_at is not None and conditions.pressure >= route.downgrade_at:
-        order = sorted(order, key=lambda target: _price(target, need, facts))
-    # A provider that asked to wait is asked last: its limit may be another tenant's, so it is not refused.
-    order = sorted(order, key=lambda target: health.of(str(target)).is_cooling(at))
+    order = ordered(route, fit, need, health, facts, unit=unit, at=at, pressure=conditions.pressure)
     return Plan(tuple(order), tuple(refused), max(0.0, min(free_at) - at) if free_at else None)
 
 
 _RESTING = "it failed repeatedly and rests; a probe decides when it is used again"
+
+
+def no_target(plan: Plan) -> Unavailable:
+    """What a caller is told when a plan has nobody to ask."""
+    reasons = "; ".join(f"{row.target}: {row.reason}" for row in plan.refused)
+    resting = plan.retry_after_s is not None
+    return Unavailable(
+        f"no target of the route may take this request ({reasons})",
+        code="targets_resting" if resting else "no_target",
+        retryable=resting,
+        retry_after_s=plan.retry_after_s,
+        hint="see why with: interlock route explain",
+    )
 
 
 def _unfit(
@@ -183,7 +193,32 @@ def _unapproved(approval: Approval | None, require: Requirements, conditions: Co
     return None
 
 
-def _ordered(
+def ordered(
+    route: RouteSpec,
+    fit: list[Target],
+    need: Need,
+    health: Health,
+    facts: Facts,
+    *,
+    unit: str,
+    at: float,
+    pressure: float = 0.0,
+) -> list[Target]:
+    """Targets that may be asked, in the order of the route's strategy.
+
+    Args:
+        unit: see `plan`.
+        at: monotonic seconds, of `health`'s clock.
+        pressure: see `Conditions`.
+    """
+    order = _by_strategy(route, fit, need, health, facts, unit=unit, at=at)
+    if route.downgrade_at is not None and pressure >= route.downgrade_at:
+        order = sorted(order, key=lambda target: _price(target, need, facts))
+    # A provider that asked to wait is asked last: its limit may be another tenant's, so it is not refused.
+    return sorted(order, key=lambda target: health.of(str(target)).is_cooling(at))
+
+
+def _by_strategy(
     route: RouteSpec, fit: list[Target], need: Need, health: Health, facts: Facts, *, unit: str, at: float
 ) -> list[Target]:
     if route.strategy == "cost":
@@ -216,8 +251,9 @@ def _fastest_first(fit: list[Target], health: Health, facts: Facts, *, unit: str
 
     def expected(target: Target) -> float:
         state = health.of(str(target))
+        wait = state.expected_s(at)
         # A failing target is slow in effect: its callers wait for the next one as well.
-        return state.expected_s(at) * (1 + 4 * state.error_rate(at))
+        return wait * (1 + 4 * state.error_rate(at)) if wait else 0.0
 
     if len(fit) < 2:
         return fit

@@ -33,12 +33,12 @@ from interlock.gateway.ports import Provider, ProviderDeps, Warmable
 from interlock.gateway.posting import chain, posted
 from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.profiles import profile
-from interlock.gateway.routing import Conditions, Facts, Need, Plan, need_of, plan
+from interlock.gateway.routing import Conditions, Facts, Need, Plan, need_of, no_target, plan
 from interlock.gateway.settings import GatewaySettings, ProviderSettings
 from interlock.gateway.shadow import Original, ShadowMeter, Shadows, free_shadow_meter
 from interlock.gateway.types import Considered, ModelProfile, RouteSpec, Target
 
-__all__ = ["Embeddings", "Gateway", "Served", "collect"]
+__all__ = ["Embeddings", "Gateway", "Served", "collect", "sticky_unit"]
 
 PROVIDERS = ProviderKinds()
 
@@ -225,15 +225,15 @@ class Gateway:
         """
         return PROVIDERS.get(settings.kind)(name, settings, self._deps)
 
-    def fit_targets(self, ctx: Context, route: RouteSpec) -> Sequence[Target]:
+    def fit_plan(self, ctx: Context, route: RouteSpec) -> Plan:
         """Targets that a caller's requests may be sent to as far as the route, the register and residency go, in order
-        of the route.
+        of the route, and those that may not be sent any.
         """
         anything = Need(tools=False, images=False, json_schema=False, input_tokens=0, output_tokens=0)
         in_order = route.model_copy(update={"strategy": "fallback", "downgrade_at": None})
         healthy = Health(**self._settings.breaker.model_dump())
         conditions = Conditions((tuple(self._settings.residency.get(ctx.tenant, ())),))
-        return plan(in_order, anything, healthy, self._facts, conditions=conditions).order
+        return plan(in_order, anything, healthy, self._facts, conditions=conditions)
 
     @property
     def health(self) -> Health:
@@ -270,7 +270,7 @@ class Gateway:
         last_resort: bool = False,
     ) -> Plan:
         """As `plan`, for what a request would need."""
-        unit = "" if route.sticky == "none" else _sticky_unit(ctx, route.sticky)
+        unit = sticky_unit(ctx, route)
         residency = (tuple(self._settings.residency.get(ctx.tenant, ())), tuple(regions))
         return plan(
             route,
@@ -281,6 +281,23 @@ class Gateway:
             unit=unit,
             targets=route.smaller if last_resort else None,
         )
+
+    def order(
+        self, ctx: Context, route: RouteSpec, *, input_tokens: int = 0, pressure: float = 0.0
+    ) -> Sequence[Target]:
+        """Targets for a call that is no chat (embeddings, ranking, audio, images), in the order to ask them.
+
+        Args:
+            input_tokens: of the longest text that the model reads at once.
+            pressure: see `Conditions`.
+
+        Raises: Unavailable: none may be asked.
+        """
+        need = Need(tools=False, images=False, json_schema=False, input_tokens=input_tokens, output_tokens=0)
+        planned = self.plan_for(need, route, ctx=ctx, pressure=pressure)
+        if not planned.order:
+            raise no_target(planned)
+        return planned.order
 
     async def stream(
         self,
@@ -469,8 +486,8 @@ class Gateway:
         route = self.route(model)
         spec = route.cache if self.cache is not None and ctx.cache != "no-store" else None
         last: InterlockError | None = None
-        for name in route.targets:
-            target = self.target(name)
+        longest = max((len(text) for text in texts), default=0) // 3
+        for target in self.order(ctx, route, input_tokens=longest, pressure=meter.pressure() if meter else 0.0):
             known = await self._kept_vectors(ctx, spec, target, texts)
             # Without a cache the provider gets what the caller sent, a text twice as well.
             missing = list(texts) if spec is None else [text for text in dict.fromkeys(texts) if text not in known]
@@ -624,8 +641,12 @@ def _with_defaults(request: ChatRequest, route: RouteSpec) -> ChatRequest:
     )
 
 
-def _sticky_unit(ctx: Context, sticky: str) -> str:
-    """What sticky routing hashes; falls back to the calling key, so that it stays put all the same."""
-    if sticky == "user" and ctx.end_user is not None:
+def sticky_unit(ctx: Context, route: RouteSpec) -> str:
+    """What sticky routing hashes, empty where the route is not sticky; a caller that names neither conversation nor
+    user stays put by its key.
+    """
+    if route.sticky == "none":
+        return ""
+    if route.sticky == "user" and ctx.end_user is not None:
         return f"user:{ctx.end_user.id}"
     return f"conversation:{ctx.conversation}" if ctx.conversation else ctx.assignment_unit

@@ -1,4 +1,4 @@
-"""Tables of what callers asked the gateway to keep: responses, files, batches and their lines."""
+"""Tables of what callers asked the gateway to keep: responses, conversations, files, batches and their lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,16 @@ import sqlalchemy as sa
 
 from interlock.stores.sql.base import Json, UtcDateTime, metadata
 
-__all__ = ["batch_lines", "batches", "files", "responses"]
+__all__ = [
+    "batch_asks",
+    "batch_lines",
+    "batches",
+    "conversation_items",
+    "conversations",
+    "files",
+    "response_items",
+    "responses",
+]
 
 responses = sa.Table(
     "responses",
@@ -19,10 +28,54 @@ responses = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
     sa.Column("sealed", sa.Text, nullable=False),
+    # `queued`, `in_progress` and `cancelled` are of answers made in the background; `completed` is any that ended.
+    sa.Column("state", sa.String(16), nullable=False, server_default="completed"),
+    # `@` and the workspace's tenant until the job is queued; empty for an answer that nobody waits for.
+    sa.Column("job", sa.String(80), nullable=False, server_default=""),
     sa.Index("ix_responses_expires_at", "expires_at"),
     sa.Index("ix_responses_tenant_owner", "tenant", "owner"),
+    sa.Index("ix_responses_state", "state"),
 )
 """Input and answer of `/v1/responses`, sealed."""
+
+response_items = sa.Table(
+    "response_items",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(32), primary_key=True),
+    sa.Column("id", sa.String(256), primary_key=True),
+    sa.Column("response", sa.String(64), nullable=False),
+    sa.Index("ix_response_items_tenant_response", "tenant", "response"),
+)
+"""Which stored response an item is in: the latest one that brought it."""
+
+conversations = sa.Table(
+    "conversations",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("owner", sa.String(32), nullable=False),
+    sa.Column("principal", sa.String(128), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    # Metadata of the caller.
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Index("ix_conversations_expires_at", "expires_at"),
+    sa.Index("ix_conversations_tenant_owner", "tenant", "owner"),
+)
+"""`expires_at` moves on whenever something is added."""
+
+conversation_items = sa.Table(
+    "conversation_items",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("conversation", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(256), primary_key=True),
+    sa.Column("place", sa.Integer, nullable=False),
+    sa.Column("sealed", sa.Text, nullable=False),
+    sa.Index("ix_conversation_items_tenant_id", "tenant", "id"),
+)
+"""Items in the order of `place`."""
 
 files = sa.Table(
     "gateway_files",
@@ -85,3 +138,13 @@ batch_lines = sa.Table(
     sa.Column("sealed", sa.Text, nullable=False),
 )
 """One row a finished line: the primary key is what makes each line's result appear once."""
+
+batch_asks = sa.Table(
+    "batch_asks",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("batch", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("trace_id", sa.String(32), primary_key=True),
+)
+"""One row a time that a line was sent to a model, written before it is: what a dead worker had under way."""

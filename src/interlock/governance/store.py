@@ -59,7 +59,14 @@ def insert_lines(conn: sa.Connection, lines: Sequence[tuple[int, str, datetime, 
         conn.execute(audit_lines.insert(), [dict(zip(names, line, strict=True)) for line in lines])
         return
     rows = [
-        (seq, tenant, at.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds"), action, data, leaf)
+        (
+            seq,
+            tenant,
+            (at if at.tzinfo is UTC else at.astimezone(UTC)).isoformat(" ", "microseconds")[:26],
+            action,
+            data,
+            leaf,
+        )
         for seq, tenant, at, action, data, leaf in lines
     ]
     insert_rows(conn, "audit_lines", [column.name for column in audit_lines.columns], rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -30,11 +32,23 @@ CLIENT_LEFT = 499
 
 
 async def chat_endpoint(
-    request: Request, wire: str, *, model: str | None = None, stream: bool | None = None
+    request: Request,
+    wire: str,
+    *,
+    model: str | None = None,
+    stream: bool | None = None,
+    more: Mapping[str, object] | None = None,
 ) -> Response:
-    """Authenticate, read, decode, answer."""
+    """Authenticate, read, decode, answer.
+
+    Args:
+        more: fields that the wire has outside of its body.
+    """
     ctx = await context_of(request)
-    asked = codec(wire).decode(await read_json(request), model=model, stream=stream)
+    body = await read_json(request)
+    if more and isinstance(body, dict):
+        body = {**body, **more}
+    asked = codec(wire).decode(body, model=model, stream=stream)
     return await answer(request, ctx, wire, asked)
 
 
@@ -45,6 +59,7 @@ async def answer(request: Request, ctx: Context, wire: str, asked: Asked, *, kee
     release = await app.resolve(ctx, asked.request.model)
     call = Responding(app.parts, ctx, codec(wire), asked, release, keep=keep)
     call.served.tried = request.scope.get("interlock.tried")
+    call.served.first = request.scope.get("interlock.first")
     headers_of(request, release)
     try:
         if not asked.request.stream:

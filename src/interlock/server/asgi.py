@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from interlock.app import App
 from interlock.core.errors import InterlockError
 from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
-from interlock.server import admin, batches, cache, gateway, google, health, media, operations, responses
+from interlock.server import admin, batches, cache, conversations, gateway, google, health, media, operations, responses
 from interlock.server.access_log import AccessLine, AccessLog
 from interlock.server.metrics import GatewayCollector
 from interlock.server.tally import Tally
@@ -46,6 +46,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
         routes=[
             *gateway.routes,
             *responses.routes,
+            *conversations.routes,
             *google.routes,
             *media.routes,
             *batches.routes,

@@ -8,12 +8,13 @@ from starlette.routing import Route
 
 from interlock.core.errors import InvalidInput
 from interlock.flows.cache import cache_stats, purge_cache
+from interlock.flows.erase import erase_kept
 from interlock.gateway.cache.types import Purge
 from interlock.http.callers import app_of, context_of
 
 __all__ = ["routes"]
 
-_KINDS = ("app", "route", "document", "collection")
+_KINDS = ("app", "route", "document", "collection", "user", "everything")
 
 
 async def stats(request: Request) -> Response:
@@ -23,8 +24,12 @@ async def stats(request: Request) -> Response:
 
 
 async def purge(request: Request) -> Response:
-    """``DELETE /api/v1/cache?app=|route=|document=|collection=``; without one of them everything of the tenant."""
+    """``DELETE /api/v1/cache?app=|route=|document=|collection=``; without one of them every answer of the tenant.
+
+    ``?user=ID`` and ``?everything=true`` also remove what is stored: responses, conversations, files, batches.
+    """
     ctx = await context_of(request)
+    parts = app_of(request).parts
     given = {kind: request.query_params[kind] for kind in _KINDS if kind in request.query_params}
     unknown = sorted(set(request.query_params) - set(_KINDS))
     if unknown:
@@ -36,8 +41,14 @@ async def purge(request: Request) -> Response:
         raise InvalidInput("purge by one thing at a time", param=sorted(given)[1])
     if any(not 1 <= len(value) <= 256 for value in given.values()):
         raise InvalidInput("a name has 1 to 256 characters", param=next(iter(given)))
+    if "everything" in given and given["everything"] != "true":
+        raise InvalidInput("everything is 'true' or left out", param="everything")
+    if "user" in given or "everything" in given:
+        erased = await erase_kept(parts, ctx, user=given.get("user"))
+        purged = "user" if "user" in given else "everything"
+        return JSONResponse({"purged": purged, "removed": erased.answers, "stored": erased.stored})
     what = Purge(**given)
-    removed = await purge_cache(app_of(request).parts, ctx, what)
+    removed = await purge_cache(parts, ctx, what)
     return JSONResponse({"purged": str(what), "removed": removed})
 
 

@@ -33,7 +33,13 @@ async def chat_completions(request: Request) -> Response:
 
 async def messages(request: Request) -> Response:
     """``POST /v1/messages``."""
-    return await chat_endpoint(request, "anthropic.messages")
+    return await chat_endpoint(request, "anthropic.messages", more=_betas(request))
+
+
+def _betas(request: Request) -> dict[str, Any]:
+    """The header `anthropic-beta` as a field of the body, where its codec looks for it."""
+    wanted = [name.strip() for name in request.headers.get("anthropic-beta", "").split(",") if name.strip()]
+    return {"anthropic_beta": wanted} if wanted else {}
 
 
 async def count_message_tokens(request: Request) -> Response:

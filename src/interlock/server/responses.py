@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from interlock.core.errors import InvalidInput
+from interlock.flows.background import cancel_response, create_background
 from interlock.flows.respond import codec
 from interlock.flows.responses import continued
 from interlock.http.callers import app_of, context_of, read_json
@@ -21,8 +24,19 @@ async def create(request: Request) -> Response:
     """``POST /v1/responses``."""
     ctx = await context_of(request)
     app = app_of(request)
-    asked = codec(_WIRE).decode(await read_json(request))
-    may_store = app.workspace.settings.gateway.store_responses
+    body = await read_json(request)
+    asked = codec(_WIRE).decode(body)
+    settings = app.workspace.settings
+    may_store = settings.gateway.store_responses
+    talk = asked.options["conversation"]
+    if talk is not None and ctx.conversation is None:
+        # What sticks to a conversation sticks to this one.
+        ctx = replace(ctx, conversation=talk)
+    if asked.options["background"]:
+        ctx.notices.model = asked.request.model
+        assert isinstance(body, dict), "decoded above"
+        made = await create_background(app.parts, ctx, body, asked, home=settings.tenant, may_store=may_store)
+        return JSONResponse(made, headers=headers_of(request))
     joined = await continued(app.parts, ctx, asked, may_store=may_store)
     return await answer(request, ctx, _WIRE, joined.asked, keep=joined.keep)
 
@@ -70,14 +84,10 @@ async def input_items(request: Request) -> Response:
 
 
 async def cancel(request: Request) -> Response:
-    """``POST /v1/responses/{id}/cancel``: only a background answer could be cancelled, and none is made."""
+    """``POST /v1/responses/{id}/cancel``: of a response that is made in the background."""
     ctx = await context_of(request)
-    await app_of(request).parts.kept.response(ctx, request.path_params["id"])
-    raise InvalidInput(
-        "only a response that is made in the background can be cancelled",
-        param="response_id",
-        hint="close the connection of a response under way: that stops it",
-    )
+    document = await cancel_response(app_of(request).parts, ctx, request.path_params["id"])
+    return JSONResponse(document, headers=headers_of(request))
 
 
 routes = [

@@ -30,6 +30,8 @@ class Reply:
     """Send nothing at all, not even a status line."""
     length: int | None = None
     """Promise this many bytes, rightly or wrongly, instead of sending chunks."""
+    after_s: float = 0.0
+    """Wait before anything is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class FakeUpstream:
         if reply.silent_first:
             await reader.read()
             return False
+        await asyncio.sleep(reply.after_s)
         framing = {"transfer-encoding": "chunked"} if reply.length is None else {"content-length": str(reply.length)}
         headers = {"content-type": "text/event-stream", **framing, **reply.headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -1,6 +1,6 @@
 """One worker: claims jobs, runs them, goes on; a job whose worker died is taken over when its lease ends.
 
-Ingests and batches run beside each other: a batch may take a day.
+Ingests, batches and responses in the background run beside each other: a batch may take a day.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import time
 
 from interlock.app import App
 from interlock.core.errors import InterlockError, InvalidInput
-from interlock.flows import batch, ingest
+from interlock.flows import background, batch, ingest
 from interlock.flows.batch import BatchLimits
 from interlock.stores.jobs.base import Job
 
 __all__ = ["limits_of", "work", "work_batches"]
 
 _IDLE_S = 1.0
+_SOON_S = 0.5
+"""Somebody may be waiting for a response, as nobody is for a batch."""
 _TIDY_EVERY_S = 3600.0
 _log = logging.getLogger("interlock.worker")
 
@@ -29,6 +31,7 @@ async def work(app: App) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(_work_ingests(app))
         group.create_task(work_batches(app))
+        group.create_task(_work_responses(app))
         group.create_task(_tidy(app))
 
 
@@ -91,12 +94,45 @@ async def work_batches(app: App, *, until_idle: bool = False) -> None:
         await asyncio.sleep(_IDLE_S)
 
 
+async def _work_responses(app: App) -> None:
+    """Make responses that nobody waits for, a few at a time."""
+    settings = app.workspace.settings
+    kind = background.kind_of(settings.tenant)
+    free = asyncio.Semaphore(settings.gateway.batch_concurrency)
+
+    async def run(job: Job) -> None:
+        try:
+            may_store = app.workspace.settings.gateway.store_responses
+            await background.run_background(app.parts, app.owner(), job, may_store=may_store)
+        except InterlockError as error:
+            _log.warning("worker: %s", error.code)
+        except Exception as error:  # noqa: BLE001 - a border: the job's lease ends, and it is tried again
+            _log.error("a response broke off: %s", type(error).__name__, exc_info=error)
+        finally:
+            free.release()
+
+    async with asyncio.TaskGroup() as group:
+        while True:
+            await free.acquire()
+            job = None
+            try:
+                job = await app.parts.jobs.claim(_name(), [kind], lease_s=background.LEASE_S)
+            except InterlockError as error:
+                _log.warning("worker: %s", error.code)
+            if job is None:
+                free.release()
+                await asyncio.sleep(_SOON_S)
+                continue
+            group.create_task(run(job))
+
+
 async def _tidy(app: App) -> None:
     """Remove what is past its age, and queue batches whose process died before it could."""
     last = 0.0
     while True:
         try:
             await batch.requeue_lost(app.parts, limits_of(app))
+            await background.requeue_lost(app.parts, limits_of(app).home)
             if time.monotonic() - last > _TIDY_EVERY_S or not last:
                 last = time.monotonic()
                 await app.parts.kept.tidy()

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from interlock.core.messages import ChatEvent, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from interlock.core.messages import ChatEvent, Finish, NativeDelta, ReasoningDelta, TextDelta, ToolCallDelta, Usage
 
 __all__ = ["Kept", "joined", "pack", "replayed", "unpack"]
 
@@ -94,6 +94,7 @@ def pack(kept: Kept) -> bytes:
         if isinstance(event, Finish):
             rows.append({"kind": "finish", **asdict(event), "usage": msgspec.structs.asdict(event.usage)})
         else:
+            assert not isinstance(event, NativeDelta), "such an answer is not kept"
             rows.append({"kind": _NAMES[type(event)], **asdict(event)})
     document = {
         "format": _FORMAT,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
 from interlock.core.ids import TenantId
-from interlock.core.messages import ChatEvent, ChatRequest, Finish, ToolCallDelta, Usage
+from interlock.core.messages import ChatEvent, ChatRequest, Finish, NativeDelta, ToolCallDelta, Usage
 from interlock.core.ports import Meter
 from interlock.gateway.cache.embeddings import EmbeddingCache
 from interlock.gateway.cache.entries import joined, replayed
@@ -50,7 +50,11 @@ class CacheCall:
     def place(self) -> Place:
         """Where its answer is kept."""
         digest = key_of(self.ctx, self.request, self.scope, self.spec, route=self.decides, residency=self.residency)
-        return Place.of(self.ctx.tenant, self.scope, self.route, digest)
+        return Place.of(self.ctx.tenant, self.scope, self.route, digest, user=self._user)
+
+    @property
+    def _user(self) -> str:
+        return self.ctx.end_user.id if self.ctx.end_user else ""
 
     @property
     def question(self) -> Question | None:
@@ -63,7 +67,8 @@ class CacheCall:
         )
         if bucket is None:
             return None
-        return Question(self.request.last_user_text, Place.of(self.ctx.tenant, self.scope, self.route, bucket))
+        place = Place.of(self.ctx.tenant, self.scope, self.route, bucket, user=self._user)
+        return Question(self.request.last_user_text, place)
 
 
 class AnswerCache:
@@ -251,6 +256,9 @@ def _may_look(call: CacheCall) -> bool:
 def _may_keep(events: Sequence[ChatEvent], spec: CacheSpec) -> bool:
     finish = events[-1]
     assert isinstance(finish, Finish), "asked at the finish"
+    if any(isinstance(event, NativeDelta) for event in events):
+        # What a provider's tools found holds for a moment, and is kept in no form of ours.
+        return False
     allowed = {"stop", *(["length"] if spec.truncated else []), *(["tool_calls"] if spec.tool_calls else [])}
     has_calls = any(isinstance(event, ToolCallDelta) for event in events)
     return finish.reason in allowed and (spec.tool_calls or not has_calls)

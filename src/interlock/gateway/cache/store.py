@@ -18,7 +18,7 @@ from interlock.core.ids import TenantId
 from interlock.core.messages import ChatEvent
 from interlock.gateway.cache.entries import Kept, joined, pack, unpack
 from interlock.gateway.cache.settings import CacheSpec
-from interlock.gateway.cache.types import CacheScope, Entry, Purge
+from interlock.gateway.cache.types import CacheScope, Entry, Purge, user_tag
 from interlock.stores.kv.base import Kv
 
 __all__ = ["CacheStore", "Place", "Stamp"]
@@ -36,13 +36,14 @@ class Place(NamedTuple):
     route: str
     digest: str
     rests_on: tuple[str, ...] = ()
-    """Tags of what the answer was written from: ``document:ID``, ``collection:NAME``."""
+    """Tags of what the answer was written from, and for whom: ``document:ID``, ``collection:NAME``, ``user:…``."""
 
     @classmethod
-    def of(cls, tenant: TenantId, scope: CacheScope, route: str, digest: str) -> Place:
-        """The place of a call."""
+    def of(cls, tenant: TenantId, scope: CacheScope, route: str, digest: str, *, user: str = "") -> Place:
+        """The place of a call, for an end user if it has one."""
         rests_on = [f"document:{name}" for name in sorted(set(scope.documents))]
         rests_on += [f"collection:{scope.collection}"] if scope.collection else []
+        rests_on += [user_tag(user)] if user else []
         return cls(tenant, scope.app, route, digest, tuple(rests_on))
 
     @property
@@ -123,16 +124,22 @@ class CacheStore:
             return False
         await self._kv.set(place.tenant, place.key, data, life_s)
         for tag in place.rests_on:
-            name = quote(tag, safe="")
-            number = await self._kv.increment(place.tenant, f"cache/n/{name}")
-            await self._kv.set(place.tenant, f"cache/d/{name}/{number}", place.key.encode(), life_s)
+            await self._point(place.tenant, tag, place.key, life_s)
         return True
+
+    async def _point(self, tenant: TenantId, tag: str, key: str, life_s: float) -> None:
+        name = quote(tag, safe="")
+        number = await self._kv.increment(tenant, f"cache/n/{name}")
+        await self._kv.set(tenant, f"cache/d/{name}/{number}", key.encode(), life_s)
 
     async def purge(self, tenant: TenantId, what: Purge) -> int:
         """Make answers unreachable, then remove their bytes; how many were removed."""
         await self._kv.increment(tenant, f"cache/t/{what}")
         await self._kv.increment(tenant, "cache/generation")
-        if what.document is not None or what.collection is not None:
+        if what.user is not None:
+            # Embeddings are kept by text, not by whose text it was.
+            await self._kv.delete_prefix(tenant, "cache/v/")
+        if what.document is not None or what.collection is not None or what.user is not None:
             return await self._remove_pointed(tenant, str(what))
         if what.app is not None:
             name = quote(what.app, safe="") or "-"
@@ -151,12 +158,14 @@ class CacheStore:
         name = quote(tag, safe="")
         pointers = await self._count(tenant, f"cache/n/{name}")
         if pointers > _MOST_POINTERS:
+            await self._kv.delete_prefix(tenant, "cache/s/")
             removed = await self._kv.delete_prefix(tenant, "cache/e/")
         else:
             removed = 0
             for number in range(1, pointers + 1):
-                key = await self._kv.get(tenant, f"cache/d/{name}/{number}")
-                removed += key is not None and await self._kv.delete(tenant, key.decode())
+                key = (await self._kv.get(tenant, f"cache/d/{name}/{number}") or b"").decode()
+                # A bucket of questions goes along, and is no answer.
+                removed += bool(key) and await self._kv.delete(tenant, key) and key.startswith("cache/e/")
         await self._kv.delete_prefix(tenant, f"cache/d/{name}/")
         # The counter stays: a pointer that is being written now must get a number of its own.
         return removed
@@ -176,6 +185,9 @@ class CacheStore:
     async def keep_questions(self, place: Place, data: bytes, ttl_s: float) -> None:
         """Replace a bucket's questions."""
         await self._kv.set(place.tenant, self._bucket(place), data, ttl_s)
+        for tag in place.rests_on:
+            if tag.startswith("user:"):
+                await self._point(place.tenant, tag, self._bucket(place), ttl_s)
 
     @staticmethod
     def _bucket(place: Place) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from interlock.core.ids import ReleaseId
 from interlock.core.messages import ChatEvent
 
-__all__ = ["CacheScope", "CacheStatus", "Entry", "Purge"]
+__all__ = ["CacheScope", "CacheStatus", "Entry", "Purge", "user_tag"]
 
 CacheStatus = Literal["", "off", "bypass", "miss", "refresh", "hit", "shared", "semantic", "stale", "partial"]
 """What the cache did for a call. Empty: it was not asked. `shared`: the answer of an equal call that was under way;
@@ -49,9 +50,16 @@ class Purge:
     route: str | None = None
     document: str | None = None
     collection: str | None = None
+    user: str | None = None
+    """Id of an end user."""
 
     def __str__(self) -> str:
         for kind in ("app", "route", "document", "collection"):
             if (value := getattr(self, kind)) is not None:
                 return f"{kind}:{value}"
-        return "all"
+        return "all" if self.user is None else user_tag(self.user)
+
+
+def user_tag(user: str) -> str:
+    """What stands for an end user in the names of the store, which are not encrypted."""
+    return f"user:{hashlib.sha256(user.encode()).hexdigest()[:32]}"

@@ -7,9 +7,9 @@ stream on `content_block_delta` and `message_delta`.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,9 @@ from interlock.core.messages import (
     ImagePart,
     Message,
     Native,
+    NativeDelta,
+    NativePart,
+    Only,
     Part,
     Reasoning,
     ReasoningDelta,
@@ -40,6 +43,7 @@ from interlock.core.messages import (
 from interlock.gateway.fields import Loose, decode_base64, parsed
 from interlock.gateway.inbound._answers import as_object, gather
 from interlock.gateway.ports import Asked, Fault, Frame, Inbound, Replier
+from interlock.gateway.wires.anthropic import is_native
 
 __all__ = ["decode_count", "plugin"]
 
@@ -64,7 +68,8 @@ class _Source(Loose):
 class _Block(Loose):
     type: str = Field(max_length=64)
     text: str | None = None
-    source: _Source | None = None
+    source: _Source | str | None = None
+    """A text is the address of a search result."""
     title: str | None = Field(default=None, max_length=512)
     id: str | None = Field(default=None, max_length=256)
     name: str | None = Field(default=None, max_length=128)
@@ -75,6 +80,8 @@ class _Block(Loose):
     thinking: str | None = None
     signature: str | None = None
     data: str | None = None
+    citations: list[dict[str, Any]] | dict[str, Any] | None = None
+    """What a text was taken from; whether a document is to be cited."""
     cache_control: _Cache | None = None
 
 
@@ -84,8 +91,9 @@ class _Message(Loose):
 
 
 class _Tool(Loose):
-    type: str | None = None
-    name: str = Field(min_length=1, max_length=128)
+    type: str | None = Field(default=None, max_length=64)
+    name: str = Field(default="", max_length=128)
+    """May be left out by toolsets alone, which the provider runs."""
     description: str | None = None
     input_schema: dict[str, Any] | None = None
     strict: bool | None = None
@@ -123,6 +131,11 @@ class _Count(Loose):
     thinking: _Thinking | None = None
     output_config: _Output | None = None
     output_format: _Format | None = None
+    mcp_servers: list[dict[str, Any]] | None = Field(default=None, max_length=32)
+    anthropic_beta: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]] | None = Field(
+        default=None, max_length=32
+    )
+    """The header of that name; whoever reads the request puts it here."""
 
 
 class _Request(_Count):
@@ -144,7 +157,7 @@ class _Messages:
         """See `Inbound`."""
         given = parsed(_Request, body)
         assert isinstance(body, dict), "checked above"
-        base = _base(given, Native(self.name, body))
+        base = _base(given, body)
         metadata = given.metadata or {}
         tags = {name: value for name, value in metadata.items() if name != "user_id" and isinstance(value, str)}
         user = metadata.get("user_id")
@@ -176,7 +189,7 @@ def decode_count(body: object) -> ChatRequest:
     """A request of ``/v1/messages/count_tokens``, which has no `max_tokens`. Raises: InvalidInput."""
     given = parsed(_Count, body)
     assert isinstance(body, dict), "checked above"
-    return _base(given, Native(_Messages.name, body))
+    return _base(given, body)
 
 
 _STATUS = {502: 500, 503: 529, 507: 500}
@@ -202,23 +215,42 @@ def _error(error: InterlockError) -> dict[str, Any]:
     return {"type": "error", "error": inner}
 
 
-def _base(given: _Count, native: Native) -> ChatRequest:
+def _base(given: _Count, body: Mapping[str, Any]) -> ChatRequest:
+    """The canonical request; `body` is what `given` was read from."""
     schema = given.output_format or (given.output_config.format if given.output_config else None)
     choice = given.tool_choice
+    turns = tuple(_turns(given, body))
+    tools = tuple(
+        _tool(tool, body["tools"][index], f"tools[{index}].name") for index, tool in enumerate(given.tools or ())
+    )
     return ChatRequest(
         model=given.model,
-        messages=tuple(_turns(given)),
+        messages=turns,
         max_output_tokens=given.max_tokens,
-        tools=tuple(_tool(index, tool) for index, tool in enumerate(given.tools or ())),
+        tools=tools,
+        only=tuple(_only(turns, tools, given)),
         tool_choice=_choice(choice),
         response_schema=schema.schema_ if schema else None,
         parallel_tool_calls=False if choice is not None and choice.disable_parallel_tool_use else None,
         reasoning=_reasoning(given.thinking, given.output_config),
-        native=native,
+        native=Native(_Messages.name, body),
     )
 
 
-def _turns(given: _Count) -> list[Message]:
+def _only(turns: Sequence[Message], tools: Sequence[ToolSpec], given: _Count) -> Iterator[Only]:
+    """What no other API can take."""
+    for index, tool in enumerate(tools):
+        if tool.native is not None:
+            yield Only(_ORIGIN, f"tools[{index}].type", "a tool that Anthropic runs itself")
+    for turn in turns:
+        for part in turn.parts:
+            if isinstance(part, NativePart):
+                yield Only(_ORIGIN, part.param, "a block that only Anthropic's API knows")
+    if given.mcp_servers:
+        yield Only(_ORIGIN, "mcp_servers", "servers that Anthropic calls itself")
+
+
+def _turns(given: _Count, body: Mapping[str, Any]) -> list[Message]:
     turns: list[Message] = []
     if given.system:
         texts = [TextPart(given.system)] if isinstance(given.system, str) else _texts(given.system, "system")
@@ -228,7 +260,8 @@ def _turns(given: _Count) -> list[Message]:
         if isinstance(message.content, str):
             turns.append(Message(message.role, (TextPart(message.content),)))
             continue
-        parts = [_part(block, f"{where}[{at}]") for at, block in enumerate(message.content)]
+        blocks = body["messages"][index]["content"]
+        parts = [_part(block, blocks[at], f"{where}[{at}]") for at, block in enumerate(message.content)]
         results = tuple(part for part in parts if isinstance(part, ToolResultPart))
         rest = tuple(part for part in parts if not isinstance(part, ToolResultPart))
         if results:
@@ -251,14 +284,17 @@ def _mark(cache: _Cache | None) -> CacheTtl | None:
     return None if cache is None else cache.ttl or "5m"
 
 
-def _part(block: _Block, param: str) -> Part:
+def _part(block: _Block, raw: Mapping[str, Any], param: str) -> Part:
+    """The part of a block; `raw` is the block as it came."""
     mark = _mark(block.cache_control)
+    if is_native(block.type) or _is_cited(block):
+        return NativePart(_ORIGIN, dict(raw), param)
     match block.type:
         case "text" if block.text is not None:
-            return TextPart(block.text, mark)
-        case "image" if block.source is not None:
+            return TextPart(block.text, mark, tuple(block.citations) if isinstance(block.citations, list) else ())
+        case "image" if isinstance(block.source, _Source):
             return _image(block.source, mark, param)
-        case "document" if block.source is not None:
+        case "document" if isinstance(block.source, _Source):
             return _document(block, block.source, mark, param)
         case "thinking" if block.thinking is not None:
             return ReasoningPart(block.thinking, _ORIGIN, signature=block.signature)
@@ -275,8 +311,21 @@ def _part(block: _Block, param: str) -> Part:
     raise InvalidInput(
         f"{param}.type is a block this gateway does not pass on",
         param=f"{param}.type",
-        hint="text, image, document, thinking, redacted_thinking, tool_use and tool_result are",
+        hint="text, image, document, thinking, tool_use, tool_result, search_result and blocks of server tools are",
     )
+
+
+def _is_cited(block: _Block) -> bool:
+    """True when the model is to cite the block, or something in it."""
+    if block.type == "document":
+        return isinstance(block.citations, dict) and block.citations.get("enabled") is True
+    inside = block.content if block.type == "tool_result" and isinstance(block.content, list) else []
+    return any(item.get("type") == "search_result" or _is_cited_document(item) for item in inside)
+
+
+def _is_cited_document(item: Mapping[str, Any]) -> bool:
+    wanted = item.get("citations")
+    return item.get("type") == "document" and isinstance(wanted, dict) and wanted.get("enabled") is True
 
 
 def _result(content: str | list[dict[str, Any]] | None, param: str) -> tuple[TextPart | ImagePart | FilePart, ...]:
@@ -288,7 +337,7 @@ def _result(content: str | list[dict[str, Any]] | None, param: str) -> tuple[Tex
     for at, raw in enumerate(content):
         where = f"{param}.content[{at}]"
         try:
-            part = _part(parsed(_Block, raw), where)
+            part = _part(parsed(_Block, raw), raw, where)
         except InvalidInput as error:
             raise InvalidInput(f"{where} is wrong: {error.message}", param=where) from error
         if not isinstance(part, (TextPart, ImagePart, FilePart)):
@@ -327,13 +376,12 @@ def _content_texts(content: Sequence[Mapping[str, Any]] | None) -> list[str]:
     return [str(item["text"]) for item in content or () if isinstance(item.get("text"), str)]
 
 
-def _tool(index: int, tool: _Tool) -> ToolSpec:
+def _tool(tool: _Tool, raw: Mapping[str, Any], param: str) -> ToolSpec:
+    """The tool; `raw` is its definition as it came."""
     if tool.type not in {None, "custom"}:
-        raise InvalidInput(
-            f"tools[{index}].type is a tool that the provider runs itself, which this gateway does not pass on",
-            param=f"tools[{index}].type",
-            hint="tools of your own have no type, or the type 'custom'",
-        )
+        return ToolSpec(tool.name, "", {}, native=dict(raw))
+    if not tool.name:
+        raise InvalidInput(f"{param} is missing", param=param)
     return ToolSpec(
         tool.name, tool.description or "", tool.input_schema or {}, bool(tool.strict), _mark(tool.cache_control)
     )
@@ -382,11 +430,13 @@ class _Reply:
             "content": content,
             "stop_reason": _reason(finish) if finish else None,
             "stop_sequence": finish.stop_sequence if finish else None,
-            "usage": _usage(finish.usage) if finish else _usage(Usage()),
+            "usage": _used(finish) if finish else _usage(Usage()),
         }
 
     def whole(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
         """See `Replier`."""
+        if any(isinstance(event, NativeDelta) for event in events):
+            return self._in_order(events, extension)
         answer = gather(events)
         blocks: list[dict[str, Any]] = []
         for index in sorted(answer.thoughts):
@@ -403,6 +453,23 @@ class _Reply:
             blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": as_object(call.arguments)})
         message = self._message(blocks, answer.ended)
         self.document = {**message, **({"interlock": dict(extension)} if extension else {})}
+        return dict(self.document)
+
+    def _in_order(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
+        """The answer with its blocks in the order in which they began: what a tool found stands where it was found."""
+        blocks: list[dict[str, Any]] = []
+        written: dict[int, str] = {}
+        for frame in (frame for event in events for frame in self.frames(event)):
+            # Any: frames of our own making.
+            data: Any = frame.data
+            if data["type"] == "content_block_start":
+                blocks.append(dict(data["content_block"]))
+            elif data["type"] == "content_block_delta":
+                _grow(blocks[data["index"]], data["delta"], written, data["index"])
+        for at, arguments in written.items():
+            blocks[at]["input"] = as_object(arguments)
+        finish = next(event for event in events if isinstance(event, Finish))
+        self.document = {**self._message(blocks, finish), **({"interlock": dict(extension)} if extension else {})}
         return dict(self.document)
 
     def frames(self, event: ChatEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
@@ -424,16 +491,33 @@ class _Reply:
                 if event.arguments:
                     delta = {"type": "input_json_delta", "partial_json": event.arguments}
                     frames.append(self._delta(delta, extension, self._blocks[key]))
+            case NativeDelta():
+                frames += self._native(event)
             case Finish():
                 frames += self._close()
                 end = {"stop_reason": _reason(event), "stop_sequence": event.stop_sequence}
-                frames.append(_frame("message_delta", {"delta": end, "usage": _usage(event.usage)}, extension))
+                frames.append(_frame("message_delta", {"delta": end, "usage": _used(event)}, extension))
                 frames.append(_frame("message_stop", {}))
         return frames
 
     def failed(self, error: InterlockError) -> list[Frame]:
         """See `Replier`."""
         return [Frame(_error(error), "error")]
+
+    def _native(self, event: NativeDelta) -> list[Frame]:
+        if event.origin != _ORIGIN:
+            return []
+        if event.block is not None and event.block.get("type") == "text":
+            frames = self._close()
+            self._texts += 1
+            return frames + self._at(("text", self._texts), event.block)
+        if event.block is not None:
+            return self._at(("native", event.index), event.block)
+        delta = event.delta or {}
+        if ("native", event.index) in self._blocks:
+            return [self._delta(delta, None, self._blocks["native", event.index])]
+        frames = self._at(("text", self._text_block()), {"type": "text", "text": "", "citations": []})
+        return [*frames, self._delta(delta, None)]
 
     def _text_block(self) -> int:
         if self._open is None or self._open[0] != "text":
@@ -481,7 +565,33 @@ def _frame(kind: str, data: Mapping[str, Any], extension: Mapping[str, object] |
     return Frame({**body, "interlock": dict(extension)} if extension else body, kind)
 
 
+# Any: a block and a delta of the API.
+def _grow(block: dict[str, Any], delta: Mapping[str, Any], written: dict[int, str], at: int) -> None:
+    """Add a delta to its block; arguments of tools are gathered in `written` until they are whole."""
+    match delta.get("type"):
+        case "text_delta":
+            block["text"] += delta["text"]
+        case "thinking_delta":
+            block["thinking"] += delta["thinking"]
+        case "signature_delta":
+            block["signature"] += delta["signature"]
+        case "citations_delta":
+            block["citations"] = [*(block.get("citations") or []), delta.get("citation")]
+        case "input_json_delta":
+            written[at] = written.get(at, "") + str(delta.get("partial_json") or "")
+
+
+def _used(finish: Finish) -> dict[str, Any]:
+    """Usage of a whole answer, with how often the provider's own tools were used where it says so."""
+    tools = finish.extra.get("server_tool_use")
+    return {**_usage(finish.usage), **({"server_tool_use": tools} if tools else {})}
+
+
 def _reason(finish: Finish) -> str:
+    own = finish.extra.get("stop_reason")
+    if isinstance(own, str):
+        # Anthropic's word for what has none here: the caller sends the answer back, and it goes on.
+        return own
     if finish.stop_sequence is not None:
         return "stop_sequence"
     return {"length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}.get(

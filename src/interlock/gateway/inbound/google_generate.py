@@ -24,6 +24,7 @@ from interlock.core.messages import (
     ImagePart,
     Message,
     Native,
+    NativeDelta,
     Part,
     Reasoning,
     ReasoningDelta,
@@ -109,6 +110,8 @@ class _Config(_Camel):
     response_mime_type: str | None = None
     response_schema: dict[str, Any] | None = None
     response_json_schema: dict[str, Any] | None = None
+    response_logprobs: bool | None = None
+    logprobs: int | None = Field(default=None, ge=0, le=20)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     thinking_config: _Thinking | None = None
@@ -175,6 +178,7 @@ class _Generate:
             presence_penalty=config.presence_penalty,
             reasoning=_reasoning(config.thinking_config),
             tags=tags_of(given.labels),
+            logprobs=_logprobs_wanted(config),
             native=Native(self.name, body),
         )
         return Asked(request)
@@ -338,6 +342,15 @@ def _schema(config: _Config) -> Mapping[str, object] | None:
     return {} if config.response_mime_type == "application/json" else None
 
 
+def _logprobs_wanted(config: _Config) -> int | None:
+    if config.logprobs is not None and not config.response_logprobs:
+        raise InvalidInput(
+            "logprobs says how many alternatives there are; ask for them by responseLogprobs: true",
+            param="generationConfig.logprobs",
+        )
+    return (config.logprobs or 0) if config.response_logprobs else None
+
+
 def json_schema(schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
     """JSON Schema of Google's own dialect: types in capitals, `nullable`, numbers as text. Raises: InvalidInput."""
     if depth > 64:
@@ -400,19 +413,24 @@ class _Reply:
         if text := answer.text + answer.refusal:
             parts.append({"text": text})
         parts += _call_parts(answer)
-        self.document = self._answer(parts, answer.ended, extension)
+        self.document = self._answer(parts, answer.ended, extension, answer.logprobs)
         return dict(self.document)
 
     def frames(self, event: ChatEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
         """See `Replier`."""
         match event:
             case TextDelta(text):
-                return [Frame(self._answer([{"text": text}], None, extension))]
+                content = (event.logprobs or {}).get("content")
+                told = content if isinstance(content, list) else []
+                return [Frame(self._answer([{"text": text}], None, extension, told))]
             case ReasoningDelta():
                 signature = event.signature if event.origin == _ORIGIN else None
                 if not event.text and not signature:
                     return []
                 return [Frame(self._answer([_thought_part(event.text, signature)], None, extension))]
+            case NativeDelta():
+                # A block of another API: its text comes beside it.
+                return []
             case ToolCallDelta():
                 self._gathered.add(event)
                 return []
@@ -424,15 +442,35 @@ class _Reply:
         return [Frame(_fault(error).body)]
 
     def _answer(
-        self, parts: list[dict[str, Any]], finish: Finish | None, extension: Mapping[str, object] | None
+        self,
+        parts: list[dict[str, Any]],
+        finish: Finish | None,
+        extension: Mapping[str, object] | None,
+        logprobs: Sequence[Mapping[str, Any]] = (),
     ) -> dict[str, Any]:
         candidate: dict[str, Any] = {"content": {"role": "model", "parts": parts}, "index": 0}
+        if logprobs:
+            candidate |= _logprobs(logprobs)
         if finish is not None:
             candidate["finishReason"] = _REASONS.get(finish.reason, "STOP")
         answer: dict[str, Any] = {"candidates": [candidate], "modelVersion": self._model, "responseId": self._id}
         if finish is not None:
             answer["usageMetadata"] = _usage(finish.usage)
         return {**answer, "interlock": dict(extension)} if extension else answer
+
+
+def _logprobs(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Probabilities of tokens as this API tells them."""
+
+    def told(entry: Mapping[str, Any]) -> dict[str, Any]:
+        return {"token": entry.get("token"), "logProbability": entry.get("logprob")}
+
+    known = [float(entry["logprob"]) for entry in entries if isinstance(entry.get("logprob"), (int, float))]
+    tops = [{"candidates": [told(other) for other in entry.get("top_logprobs") or ()]} for entry in entries]
+    result: dict[str, Any] = {"chosenCandidates": [told(entry) for entry in entries]}
+    if any(top["candidates"] for top in tops):
+        result["topCandidates"] = tops
+    return {"logprobsResult": result, **({"avgLogprobs": sum(known) / len(known)} if known else {})}
 
 
 _REASONS = {"length": "MAX_TOKENS", "content_filter": "SAFETY", "error": "OTHER"}

@@ -22,6 +22,7 @@ from interlock.core.messages import (
     ImagePart,
     Message,
     Native,
+    NativeDelta,
     Part,
     Reasoning,
     ReasoningDelta,
@@ -170,6 +171,7 @@ class _Chat:
             parallel_tool_calls=given.parallel_tool_calls,
             reasoning=Reasoning(effort=given.reasoning_effort) if given.reasoning_effort else None,
             tags=tags_of(given.metadata),
+            logprobs=given.top_logprobs or 0 if given.logprobs else None,
             native=Native(self.name, body),
         )
         if given.response_format is not None and given.response_format.json_schema is not None:
@@ -310,6 +312,9 @@ class _Reply:
                 return [self._chunk(self._first(delta), None, extension, event.logprobs)]
             case ReasoningDelta(text):
                 return [self._chunk(self._first({"reasoning_content": text}), None, extension)] if text else []
+            case NativeDelta():
+                # A block of another API: its text comes beside it.
+                return []
             case ToolCallDelta():
                 return [self._chunk(self._first({"tool_calls": [_call_chunk(event)]}), None, extension)]
             case Finish():

@@ -1,5 +1,8 @@
 """OpenAI responses as a server sees them: decode requests, encode answers and the typed events of a stream.
 
+Options of a decoded request: `store`, `previous`, `conversation`, `background`, `items` (input as the API lists it) and
+`echo` (settings that the answer repeats).
+
 Source: the OpenAI API reference for `POST /v1/responses`. Ours alone: the field `interlock`, on the response, and in a
 stream also on `response.output_text.delta`.
 """
@@ -40,11 +43,12 @@ from interlock.gateway.fields import Loose, file_from, image_at, parsed
 from interlock.gateway.inbound._openai import fault, tags_of
 from interlock.gateway.ports import Asked, Fault, Frame, Inbound, Replier
 
-__all__ = ["input_items", "plugin", "turns_of"]
+__all__ = ["broken", "checked_items", "input_items", "plugin", "queued", "reference_of", "turns_of"]
 
 # Any in this module: JSON objects, narrowed field by field on their way in.
 _ORIGIN = "openai"
 _MAX_ITEMS = 4_000
+_LOGPROBS = "message.output_text.logprobs"
 
 
 class _Content(Loose):
@@ -64,7 +68,7 @@ class _Text(Loose):
 
 
 class _Item(Loose):
-    type: str = "message"
+    type: str | None = None
     id: str | None = Field(default=None, max_length=256)
     role: Literal["user", "assistant", "system", "developer"] | None = None
     content: str | list[_Content] | None = None
@@ -74,6 +78,11 @@ class _Item(Loose):
     output: str | list[_Content] | None = None
     summary: list[_Text] | None = None
     encrypted_content: str | None = None
+
+    @property
+    def is_reference(self) -> bool:
+        """True when it stands for another item."""
+        return self.type == "item_reference" or (self.type is None and self.role is None and self.content is None)
 
 
 class _Tool(Loose):
@@ -126,7 +135,7 @@ class _Request(Loose):
 
 
 class _Responses:
-    """The wire `openai.responses`. Options: `store`, `previous`, and the settings that an answer repeats."""
+    """The wire `openai.responses`."""
 
     name = "openai.responses"
 
@@ -140,6 +149,7 @@ class _Responses:
         wanted = given.reasoning
         request = ChatRequest(
             model=given.model,
+            # What is referred to and what came before is joined by whoever can look it up.
             messages=(*turns, *_turns(given.input)),
             stream=bool(given.stream),
             max_output_tokens=given.max_output_tokens,
@@ -154,6 +164,7 @@ class _Responses:
             parallel_tool_calls=given.parallel_tool_calls,
             reasoning=Reasoning(effort=wanted.effort, summary=wanted.summary) if wanted else None,
             tags=tags_of(given.metadata),
+            logprobs=(given.top_logprobs or 0) if _LOGPROBS in (given.include or ()) else given.top_logprobs or None,
             native=Native(self.name, body),
         )
         return Asked(
@@ -161,6 +172,8 @@ class _Responses:
             {
                 "store": given.store is not False,
                 "previous": given.previous_response_id,
+                "conversation": _conversation(given.conversation),
+                "background": bool(given.background),
                 "items": input_items(body.get("input")),
                 "echo": _echo(given, body),
             },
@@ -175,14 +188,27 @@ class _Responses:
         return fault(error)
 
 
+def _conversation(given: str | dict[str, Any] | None) -> str | None:
+    identity = given.get("id") if isinstance(given, dict) else given
+    if given is not None and (not isinstance(identity, str) or not identity):
+        raise InvalidInput("conversation is an id, or an object with one", param="conversation")
+    return identity
+
+
 def _refuse_unsupported(given: _Request) -> None:
-    if given.background:
+    if given.background and given.store is False:
         raise InvalidInput(
-            "background answers are not offered", param="background", hint="use a batch: POST /v1/batches"
+            "a response that is made in the background has to be stored", param="store", hint="leave out store: false"
         )
-    if given.conversation is not None:
+    if given.background and given.stream:
         raise InvalidInput(
-            "conversations are not kept here", param="conversation", hint="continue one with previous_response_id"
+            "a response that is made in the background is not streamed",
+            param="stream",
+            hint="follow it with: GET /v1/responses/{id}",
+        )
+    if given.conversation is not None and given.previous_response_id is not None:
+        raise InvalidInput(
+            "a response continues a conversation or an earlier response, not both", param="previous_response_id"
         )
     if not given.input:
         raise InvalidInput("input is empty", param="input")
@@ -203,6 +229,7 @@ def _echo(given: _Request, body: Mapping[str, Any]) -> dict[str, Any]:
         for tool in given.tools or ()
     ]
     return {
+        "conversation": None if given.conversation is None else {"id": _conversation(given.conversation)},
         "instructions": given.instructions,
         "max_output_tokens": given.max_output_tokens,
         "metadata": dict(given.metadata or {}),
@@ -225,6 +252,9 @@ def input_items(raw: object) -> list[dict[str, Any]]:
     items = [{"role": "user", "content": raw}] if isinstance(raw, str) else list(raw) if isinstance(raw, list) else []
     listed = []
     for item in items:
+        if reference_of(item) is not None:
+            listed.append(dict(item))
+            continue
         kind = item.get("type") or "message"
         shown = {**item, "type": kind, "id": item.get("id") or f"{_PREFIX.get(kind, 'item')}_{ulid()}"}
         if kind == "message":
@@ -241,18 +271,44 @@ def input_items(raw: object) -> list[dict[str, Any]]:
 _PREFIX = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 
 
+def reference_of(item: Mapping[str, Any]) -> str | None:
+    """The id of the item that an `item_reference` stands for; its type may be left out. None: it is none."""
+    identity, kind = item.get("id"), item.get("type")
+    if kind == "item_reference" or (kind is None and "role" not in item and "content" not in item):
+        return identity if isinstance(identity, str) else ""
+    return None
+
+
+class _Items(Loose):
+    items: list[_Item] = Field(max_length=20)
+
+
+def checked_items(raw: object) -> list[dict[str, Any]]:
+    """Items that a caller adds to a conversation, as the API lists them. Raises: InvalidInput."""
+    given = parsed(_Items, {"items": raw})
+    for index, item in enumerate(given.items):
+        if item.is_reference:
+            raise InvalidInput("a conversation holds items, not references to them", param=f"items[{index}].type")
+    _turns(given.items, "items")
+    return input_items(raw)
+
+
 def turns_of(items: Sequence[Mapping[str, Any]]) -> list[Message]:
     """Messages of items that were decoded or written here before."""
     return _turns([_Item.model_validate(item) for item in items])
 
 
-def _turns(given: str | Sequence[_Item]) -> list[Message]:
+def _turns(given: str | Sequence[_Item], param: str = "input") -> list[Message]:
     """Messages of the items; consecutive items of the assistant are one turn, as are consecutive tool results."""
     if isinstance(given, str):
         return [Message("user", (TextPart(given),))]
     turns: list[Message] = []
     for index, item in enumerate(given):
-        where = f"input[{index}]"
+        where = f"{param}[{index}]"
+        if item.is_reference:
+            if not item.id:
+                raise InvalidInput(f"{where} refers to an item without its id", param=f"{where}.id")
+            continue
         role, parts = _item(item, where)
         if turns and turns[-1].role == role and role in {"assistant", "tool"}:
             turns[-1] = Message(role, (*turns[-1].parts, *parts))
@@ -262,7 +318,7 @@ def _turns(given: str | Sequence[_Item]) -> list[Message]:
 
 
 def _item(item: _Item, where: str) -> tuple[Role, tuple[Part, ...]]:
-    match item.type:
+    match item.type or "message":
         case "message":
             if item.role is None or item.content is None:
                 raise InvalidInput(f"{where} needs a role and content", param=where)
@@ -285,7 +341,7 @@ def _item(item: _Item, where: str) -> tuple[Role, tuple[Part, ...]]:
     raise InvalidInput(
         f"{where}.type is an item this gateway does not pass on",
         param=f"{where}.type",
-        hint="message, function_call, function_call_output and reasoning are",
+        hint="message, function_call, function_call_output, reasoning and item_reference are",
     )
 
 
@@ -351,8 +407,9 @@ class _Reply:
     def __init__(self, asked: Asked) -> None:
         self._model = asked.request.model
         self._echo = asked.options["echo"]
-        self._id = f"resp_{ulid()}"
-        self._created = int(time.time())
+        self._id = str(asked.options.get("id") or f"resp_{ulid()}")
+        self._created = int(asked.options.get("created_at") or time.time())
+        self._background = bool(asked.options["background"])
         self._number = 0
         self._items: list[dict[str, Any]] = []
         self._message: int | None = None
@@ -385,10 +442,17 @@ class _Reply:
 
     def failed(self, error: InterlockError) -> list[Frame]:
         """See `Replier`."""
+        return [self._frame("response.failed", response=self.broken(error))]
+
+    def queued(self) -> dict[str, Any]:
+        """Before it is begun."""
+        return self._response("queued", None)
+
+    def broken(self, error: InterlockError) -> dict[str, Any]:
+        """As it is after an error."""
         code = "rate_limit_exceeded" if error.status == 429 else "server_error"
         failure = {"code": code, "message": str(error), "interlock_code": error.code, "hint": error.hint}
-        response = self._response("failed", None, error=failure)
-        return [self._frame("response.failed", response=response)]
+        return self._response("failed", None, error=failure)
 
     def _response(
         self,
@@ -405,7 +469,7 @@ class _Reply:
             "created_at": self._created,
             "completed_at": int(time.time()) if status == "completed" else None,
             "status": status,
-            "background": False,
+            "background": self._background,
             "error": error,
             "incomplete_details": {"reason": why} if why else None,
             "model": self._model,
@@ -577,6 +641,16 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.total_tokens,
     }
+
+
+def queued(asked: Asked) -> dict[str, Any]:
+    """The answer to `asked` before it is begun; the options `id` and `created_at` of a later one make it the same."""
+    return _Reply(asked).queued()
+
+
+def broken(asked: Asked, error: InterlockError) -> dict[str, Any]:
+    """The answer to `asked` after an error that no answer can be expected after."""
+    return _Reply(asked).broken(error)
 
 
 plugin: Inbound = _Responses()

@@ -32,8 +32,15 @@ class AnthropicProvider:
         self._api = HttpApi(name, settings.base_url or "https://api.anthropic.com/v1", settings, signer)
 
     def _headers(self, request: ChatRequest | None = None) -> dict[str, str]:
-        beta = {"anthropic-beta": wire.FILES_BETA} if request is not None and wire.uses_files(request) else {}
+        if request is None:
+            return {"anthropic-version": wire.VERSION}
+        wanted = [*([wire.FILES_BETA] if wire.uses_files(request) else []), *wire.betas_of(request)]
+        beta = {"anthropic-beta": ",".join(dict.fromkeys(wanted))} if wanted else {}
         return {"anthropic-version": wire.VERSION, **beta}
+
+    def takes_native(self, origin: str, model: str) -> bool:
+        """See :class:`interlock.gateway.ports.TakesNative`."""
+        return origin == "anthropic"
 
     @property
     def lacks(self) -> frozenset[str]:

@@ -51,6 +51,10 @@ class VertexProvider(GeminiProvider):
         publisher = publisher or ("anthropic" if _is_claude(model) else "google")
         return f"{self._place}/publishers/{quote(publisher, safe='')}/models/{quote(name, safe='@')}"
 
+    def takes_native(self, origin: str, model: str) -> bool:
+        """See :class:`interlock.gateway.ports.TakesNative`."""
+        return origin == "anthropic" and _is_claude(model)
+
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`. Claude is spoken to in its own words."""
         if not _is_claude(model):

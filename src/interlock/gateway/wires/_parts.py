@@ -62,6 +62,7 @@ def describe(part: Part) -> str:
         "ReasoningPart": "thought",
         "ToolCallPart": "tool call",
         "ToolResultPart": "tool result",
+        "NativePart": "part of another API",
     }
     return kinds[type(part).__name__]
 

@@ -17,6 +17,8 @@ from interlock.core.messages import (
     FinishReason,
     ImagePart,
     Message,
+    NativeDelta,
+    NativePart,
     Part,
     ReasoningDelta,
     ReasoningPart,
@@ -40,7 +42,17 @@ from interlock.gateway.wires._parts import (
 )
 from interlock.gateway.wires._shape import CallIndex, incomplete, parse, well_formed
 
-__all__ = ["FILES_BETA", "NATIVE", "VERSION", "answer_tool", "decode_stream", "encode_request", "uses_files"]
+__all__ = [
+    "FILES_BETA",
+    "NATIVE",
+    "VERSION",
+    "answer_tool",
+    "betas_of",
+    "decode_stream",
+    "encode_request",
+    "is_native",
+    "uses_files",
+]
 
 VERSION = "2023-06-01"
 """Value of the `anthropic-version` header."""
@@ -58,8 +70,9 @@ _REASONS: Mapping[str, FinishReason] = {
     "tool_use": "tool_calls",
     "refusal": "content_filter",
 }
-NATIVE = frozenset({"container", "context_management", "inference_geo", "service_tier", "speed"})
+NATIVE = frozenset({"container", "context_management", "inference_geo", "mcp_servers", "service_tier", "speed"})
 """Fields of a caller's own body that are passed on as they are."""
+_NATIVE_BLOCKS = frozenset({"server_tool_use", "mcp_tool_use", "search_result", "container_upload"})
 _LEAST_THINKING = 1024
 
 
@@ -103,6 +116,17 @@ def answer_tool(request: ChatRequest, profile: ModelProfile) -> str | None:
     return None
 
 
+def betas_of(request: ChatRequest) -> list[str]:
+    """Values of the header `anthropic-beta` that the caller sent, which its codec puts into the body."""
+    found = extras(request, "anthropic.messages", {"anthropic_beta"}).get("anthropic_beta")
+    return list(found) if isinstance(found, list) else []
+
+
+def is_native(kind: str) -> bool:
+    """True for a block that tells what a tool of the provider was asked or found, or that only this API can cite."""
+    return kind in _NATIVE_BLOCKS or kind.endswith("_tool_result")
+
+
 def uses_files(request: ChatRequest) -> bool:
     """True when a part names a file by its id."""
     return any(isinstance(part, FilePart) and part.file_id for message in request.messages for part in message.parts)
@@ -121,7 +145,9 @@ def _encode_tools(request: ChatRequest) -> dict[str, Any]:
     if not request.tools:
         return {}
     tools = [
-        {
+        dict(tool.native)
+        if tool.native is not None
+        else {
             "name": tool.name,
             "description": tool.description,
             "input_schema": dict(tool.parameters),
@@ -212,7 +238,10 @@ def _encode_block(part: Part) -> Iterator[dict[str, Any]]:
 def _encode_part(part: Part) -> dict[str, Any]:
     match part:
         case TextPart(text):
-            return {"type": "text", "text": text, **cache_control(part.cache)}
+            cited = {"citations": [dict(citation) for citation in part.citations]} if part.citations else {}
+            return {"type": "text", "text": text, **cited, **cache_control(part.cache)}
+        case NativePart():
+            return dict(part.block)
         case ImagePart():
             source = _source(part.url, part.media_type, part.data)
             return {"type": "image", "source": source, **cache_control(part.cache)}
@@ -294,6 +323,10 @@ class _Answer:
         self._usage: dict[str, Any] = {}
         self._stop: Mapping[str, Any] = {}
         self._calls = CallIndex()
+        self._native: set[int] = set()
+        """Blocks that are passed on as they come."""
+        self._before = ""
+        """Type of the block before."""
         self._quoting: set[object] = set()
         """Blocks whose arguments are the answer's text."""
 
@@ -320,18 +353,28 @@ class _Answer:
         self._usage |= {name: value for name, value in usage.items() if value is not None}
 
     def _begin(self, at: int, block: Mapping[str, Any]) -> Iterator[ChatEvent]:
+        before, self._before = self._before, str(block.get("type") or "")
         match block.get("type"):
             case "tool_use" if block.get("name") == self._answer_tool:
                 self._quoting.add(at)
             case "tool_use":
                 yield self._calls.begin(at, block.get("id"), block.get("name"))
             case "text":
+                # Text with citations comes in many blocks, each with its own.
+                if block.get("citations") is not None or before == "text":
+                    yield NativeDelta("anthropic", at, block={**block, "text": ""})
                 if block.get("text"):
                     yield TextDelta(str(block["text"]))
             case "redacted_thinking":
                 yield ReasoningDelta("", "anthropic", at, signature=str(block.get("data") or ""), redacted=True)
+            case str(kind) if is_native(kind):
+                self._native.add(at)
+                yield NativeDelta("anthropic", at, block=dict(block))
 
     def _more(self, at: int, delta: Mapping[str, Any]) -> Iterator[ChatEvent]:
+        if at in self._native or delta.get("type") == "citations_delta":
+            yield NativeDelta("anthropic", at, delta=dict(delta))
+            return
         match delta.get("type"):
             case "text_delta":
                 yield TextDelta(str(delta.get("text") or ""))
@@ -363,7 +406,7 @@ class _Answer:
         reason = _REASONS.get(word, "stop")
         if self._quoting and reason == "tool_calls":
             reason = "stop"
-        extra = {name: usage[name] for name in ("service_tier", "cache_creation") if usage.get(name)}
+        extra = {name: usage[name] for name in ("service_tier", "cache_creation", "server_tool_use") if usage.get(name)}
         if word in {"pause_turn", "model_context_window_exceeded"}:
             extra["stop_reason"] = word
         return Finish(

@@ -19,6 +19,7 @@ from interlock.core.messages import (
     FinishReason,
     ImagePart,
     Message,
+    NativePart,
     Part,
     ReasoningDelta,
     ReasoningPart,
@@ -31,7 +32,7 @@ from interlock.core.messages import (
 from interlock.gateway.clouds.eventstream import Frame
 from interlock.gateway.failures import stream_error
 from interlock.gateway.types import ModelProfile
-from interlock.gateway.wires._parts import arguments_of, b64, cannot, effort_of, thinking_tokens
+from interlock.gateway.wires._parts import arguments_of, b64, cannot, describe, effort_of, thinking_tokens
 from interlock.gateway.wires._shape import CallIndex, incomplete, parse, well_formed
 
 __all__ = ["decode_stream", "encode_request"]
@@ -195,6 +196,8 @@ def _encode_block(part: Part) -> Iterator[dict[str, Any]]:
             yield _encode_image(part.media_type, part.url, part.data)
         case FilePart():
             yield _encode_file(part)
+        case NativePart():
+            raise cannot(_API, describe(part), param=part.param)
     yield from _cache_point(part.cache)
 
 

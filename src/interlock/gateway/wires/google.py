@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from interlock.core.errors import ProviderError
@@ -52,9 +53,7 @@ _REASONS: Mapping[str, FinishReason] = {
 _BROKEN = {"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE"}
 NATIVE = frozenset({"cachedContent", "labels", "safetySettings", "serviceTier", "store"})
 """Fields of a caller's own body that are passed on as they are."""
-_NATIVE_CONFIG = frozenset(
-    {"audioTimestamp", "logprobs", "mediaResolution", "responseLogprobs", "responseModalities", "speechConfig"}
-)
+_NATIVE_CONFIG = frozenset({"audioTimestamp", "mediaResolution", "responseModalities", "speechConfig"})
 _LEVELS = {"none": "minimal", "xhigh": "high"}
 _OUR_ID = "call_il_"
 
@@ -113,6 +112,10 @@ def _encode_config(request: ChatRequest, profile: ModelProfile) -> dict[str, Any
         "frequencyPenalty": request.frequency_penalty,
     }
     config |= {name: value for name, value in values.items() if value is not None}
+    if request.logprobs is not None:
+        config["responseLogprobs"] = True
+        if request.logprobs:
+            config["logprobs"] = request.logprobs
     if request.response_schema is not None:
         config["responseMimeType"] = "application/json"
         if request.response_schema:
@@ -212,6 +215,24 @@ async def decode_stream(events: AsyncIterator[str], *, provider: str, model: str
     yield answer.finish()
 
 
+# Any: JSON of the API, read field by field.
+def _logprobs(result: Any) -> dict[str, object] | None:
+    """Probabilities of a chunk's tokens, as the canonical answer tells them; None without any."""
+    if not isinstance(result, Mapping) or not result.get("chosenCandidates"):
+        return None
+
+    def told(candidate: Mapping[str, Any]) -> dict[str, Any]:
+        token = str(candidate.get("token") or "")
+        return {"token": token, "logprob": candidate.get("logProbability"), "bytes": list(token.encode())}
+
+    tops = [[told(other) for other in top.get("candidates") or ()] for top in result.get("topCandidates") or ()]
+    chosen = [told(candidate) for candidate in result["chosenCandidates"]]
+    content = [
+        {**entry, "top_logprobs": tops[place] if place < len(tops) else []} for place, entry in enumerate(chosen)
+    ]
+    return {"content": content, "refusal": None}
+
+
 class _Answer:
     """What is known of an answer while its chunks come in."""
 
@@ -237,8 +258,15 @@ class _Answer:
         for candidate in chunk.get("candidates") or ():
             if candidate.get("index"):
                 continue
+            likely = _logprobs(candidate.get("logprobsResult"))
             for part in (candidate.get("content") or {}).get("parts") or ():
-                yield from self._part(part)
+                for event in self._part(part):
+                    if likely is not None and isinstance(event, TextDelta):
+                        # They are told for the whole chunk: they go with its first text.
+                        event, likely = replace(event, logprobs=likely), None
+                    yield event
+            if likely is not None:
+                yield TextDelta("", likely)
             for name in ("safetyRatings", "groundingMetadata", "citationMetadata"):
                 if candidate.get(name):
                     self._extra[name] = candidate[name]

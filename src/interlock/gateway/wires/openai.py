@@ -91,6 +91,10 @@ def encode_request(
     if "metadata" in body and not body.get("store"):
         # OpenAI refuses labels on answers that it does not store.
         del body["metadata"]
+    if request.logprobs is not None:
+        body["logprobs"] = True
+        if request.logprobs:
+            body["top_logprobs"] = request.logprobs
     body |= {"model": model, "messages": _encode_turns(request.messages, profile, quirks), "stream": True}
     if quirks.stream_options:
         body["stream_options"] = {"include_usage": True}

@@ -42,6 +42,7 @@ NATIVE = frozenset(
     }
 )  # fmt: skip
 """Fields of a caller's own body that are passed on as they are."""
+_LOGPROBS = "message.output_text.logprobs"
 _ENCRYPTED = "reasoning.encrypted_content"
 
 
@@ -54,7 +55,10 @@ def encode_request(request: ChatRequest, model: str, profile: ModelProfile) -> d
         raise cannot(_API, "stop sequences", param="stop", hint="use the chat API: gateway.providers.*.api = chat")
     native = extras(request, "openai.responses", NATIVE)
     body: dict[str, Any] = {"store": False, **native, "model": model, "stream": True}
-    body["include"] = list(dict.fromkeys([*native.get("include", ()), _ENCRYPTED]))
+    likely = [] if request.logprobs is None else [_LOGPROBS]
+    body["include"] = list(dict.fromkeys([*native.get("include", ()), *likely, _ENCRYPTED]))
+    if request.logprobs:
+        body["top_logprobs"] = request.logprobs
     body["input"] = [item for message in request.messages for item in _encode_message(message)]
     if request.max_output_tokens is not None:
         body["max_output_tokens"] = request.max_output_tokens

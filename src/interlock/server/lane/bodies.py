@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from interlock.core.messages import Usage
 from interlock.gateway.ports import Forwarding
 from interlock.gateway.types import RouteSpec
-from interlock.gateway.wires.openai import decode_usage
 
 __all__ = ["WIRES", "Scan", "Sent", "StreamFailed", "Wire", "spliced"]
 
@@ -20,8 +20,7 @@ __all__ = ["WIRES", "Scan", "Sent", "StreamFailed", "Wire", "spliced"]
 _MAX_EVENT_BYTES = 8_000_000
 _TokenLimit = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 _Raw = msgspec.Raw
-_Turns = Annotated[list[_Raw], msgspec.Meta(min_length=1, max_length=2_000)]
-_NONE = _Raw()
+_Field = _Raw | UnsetType
 
 
 @dataclass(slots=True)
@@ -95,19 +94,12 @@ def spliced(body: bytes, extension: bytes) -> bytes:
     return b'%b,"interlock":%b}' % (end[:-1], extension) if end.endswith(b"}") else body
 
 
-def _rewritten(body: bytes, model: str, asked: str, added: Mapping[str, bytes], replaced: Mapping[str, bytes]) -> bytes:
-    """`body` with another model, further fields, and some fields replaced."""
-    encoded = msgspec.json.encode(model)
-    if not replaced and body.count(b'"model"') == 1:
-        # Quotes inside a text are escaped, so this is a key or a value, and there is no second one.
-        match = re.search(rb'"model"[ \t\r\n]*:[ \t\r\n]*' + re.escape(msgspec.json.encode(asked)), body)
-        if match is not None:
-            more = b"".join(b',"%b":%b' % (name.encode(), value) for name, value in added.items())
-            return b'%b"model":%b%b%b' % (body[: match.start()], encoded, more, body[match.end() :])
-    fields = _any_object(body)
-    fields["model"] = _Raw(encoded)
-    fields |= {name: _Raw(value) for name, value in (*added.items(), *replaced.items())}
-    return _encode(fields)
+def _holds(content: msgspec.Raw, *marks: bytes) -> bool:
+    """True when a content of several parts has one of `marks` in it."""
+    if bytes(memoryview(content)[:1]) != b"[":
+        return False
+    data = bytes(content)
+    return any(mark in data for mark in marks)
 
 
 def _wants_marks(body: bytes, to: Forwarding, route: RouteSpec) -> bool:
@@ -115,7 +107,6 @@ def _wants_marks(body: bytes, to: Forwarding, route: RouteSpec) -> bool:
     return bool(to.marks_from) and route.prompt_cache and len(body) >= to.marks_from and b'"cache_control"' not in body
 
 
-_any_object = msgspec.json.Decoder(dict[str, _Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -126,15 +117,29 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 # OpenAI: chat completions and embeddings.
 
 
-class _StreamOptions(msgspec.Struct):
+class _StreamOptions(msgspec.Struct, omit_defaults=True):
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
-class _Chat(msgspec.Struct, forbid_unknown_fields=True):
-    """Fields whose meaning is the same on both sides. Another one sends the request the long way round."""
+class _Turn(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: _Field = UNSET
+    name: _Field = UNSET
+    tool_calls: _Field = UNSET
+    tool_call_id: _Field = UNSET
+    refusal: _Field = UNSET
+
+
+class _Chat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Fields whose meaning is the same on both sides. Another one sends the request the long way round.
+
+    It is decoded once and encoded again: a text of megabytes is passed over once, and no field can hide behind
+    another of the same name.
+    """
 
     model: str
-    messages: _Turns
+    messages: Annotated[list[_Turn], msgspec.Meta(min_length=1, max_length=2_000)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_tokens: _TokenLimit | None = None
@@ -144,16 +149,16 @@ class _Chat(msgspec.Struct, forbid_unknown_fields=True):
     frequency_penalty: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, msgspec.Meta(ge=-2, le=2)] | None = None
     n: int | None = None
-    stop: _Raw = _NONE
+    stop: _Field = UNSET
     seed: int | None = None
-    tools: _Raw = _NONE
-    tool_choice: _Raw = _NONE
+    tools: _Field = UNSET
+    tool_choice: _Field = UNSET
     parallel_tool_calls: bool | None = None
-    response_format: _Raw = _NONE
+    response_format: _Field = UNSET
     reasoning_effort: str | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    logit_bias: _Raw = _NONE
+    logit_bias: _Field = UNSET
     user: Annotated[str, msgspec.Meta(max_length=512)] | None = None
     safety_identifier: Annotated[str, msgspec.Meta(max_length=512)] | None = None
     prompt_cache_key: str | None = None
@@ -198,7 +203,19 @@ _read_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 def _usage(usage: _Usage | None) -> Usage | None:
-    return None if usage is None else decode_usage(msgspec.to_builtins(usage))
+    """What `wires.openai.decode_usage` makes of it."""
+    if usage is None:
+        return None
+    inputs, outputs = usage.prompt_tokens_details, usage.completion_tokens_details
+    prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    reasoning = (outputs.reasoning_tokens if outputs is not None else None) or usage.reasoning_tokens or 0
+    if reasoning and (usage.total_tokens or 0) == prompt + completion + reasoning:
+        completion += reasoning
+    cached = (inputs.cached_tokens if inputs is not None else None) or usage.prompt_cache_hit_tokens
+    written = 0
+    if inputs is not None:
+        written = inputs.cache_write_tokens or inputs.cache_creation_tokens or 0
+    return Usage(prompt, completion, cached or usage.cached_tokens or 0, reasoning, cache_write_tokens=written)
 
 
 class _OpenAIChat:
@@ -213,8 +230,12 @@ class _OpenAIChat:
             given = _read_chat(body)
         except _UNREADABLE:
             return None
-        if given.n not in {None, 1} or b"base64," in body or b'"developer"' in body or body.count(b'"max_') > 1:
+        if given.n not in {None, 1} or (given.max_tokens is not None and given.max_completion_tokens is not None):
             return None
+        for turn in given.messages:
+            # Bytes of an image are not tokens, which the estimate takes all bytes for.
+            if turn.content is not UNSET and _holds(turn.content, b"base64,"):
+                return None
         options = given.stream_options
         return Sent(
             given.model,
@@ -231,35 +252,30 @@ class _OpenAIChat:
             return None
         if given.reasoning_effort is not None and not to.effort:
             return None
-        if (given.tools and not to.tools) or (given.response_format and not to.json_schema):
+        if (given.tools is not UNSET and not to.tools) or (given.response_format is not UNSET and not to.json_schema):
             return None
         if (given.user is not None or given.seed is not None or given.parallel_tool_calls is not None) and not to.all:
             return None
         sampling = (given.temperature, given.top_p, given.frequency_penalty, given.presence_penalty)
         if to.fixed_sampling and any(value is not None for value in sampling):
             return None
-        added: dict[str, bytes] = {}
-        replaced: dict[str, bytes] = {}
         field = to.limit_field
-        limit = min(sent.limit or route.max_output_tokens, route.max_output_tokens)
-        if sent.limit is None:
-            added[field] = b"%d" % limit
-        elif limit != sent.limit or getattr(given, field, None) is None:
-            if getattr(given, field, None) is None:
-                return None
-            replaced[field] = b"%d" % limit
-        if sent.stream and not sent.wants_usage and to.usage_on_request:
-            (added if given.stream_options is None else replaced)["stream_options"] = b'{"include_usage":true}'
-        if not to.fixed_sampling:
-            if route.temperature is not None and given.temperature is None:
-                added["temperature"] = _encode(route.temperature)
-            if route.top_p is not None and given.top_p is None:
-                added["top_p"] = _encode(route.top_p)
+        if sent.limit is not None and getattr(given, field, None) is None:
+            return None
         if route.seed is not None and given.seed is None:
             if not to.all:
                 return None
-            added["seed"] = b"%d" % route.seed
-        return _rewritten(body, model, sent.model, added, replaced)
+            given.seed = route.seed
+        given.model = model
+        setattr(given, field, min(sent.limit or route.max_output_tokens, route.max_output_tokens))
+        if sent.stream and not sent.wants_usage and to.usage_on_request:
+            given.stream_options = _StreamOptions(include_usage=True)
+        if not to.fixed_sampling:
+            if given.temperature is None:
+                given.temperature = route.temperature
+            if given.top_p is None:
+                given.top_p = route.top_p
+        return _encode(given)
 
     def usage(self, body: bytes) -> Usage | None:
         """See `Wire`."""
@@ -270,7 +286,7 @@ class _OpenAIChat:
         return _ChatScan(sent.wants_usage, extension)
 
 
-class _Embeddings(msgspec.Struct, forbid_unknown_fields=True):
+class _Embeddings(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     model: str
     input: str | list[str]
     encoding_format: str | None = None
@@ -301,7 +317,9 @@ class _OpenAIEmbeddings:
         """See `Wire`."""
         if not to.embeddings or (sent.given.encoding_format == "base64" and not to.all):
             return None
-        return _rewritten(body, model, sent.model, {}, {})
+        given: _Embeddings = sent.given
+        given.model = model
+        return _encode(given)
 
     def usage(self, body: bytes) -> Usage | None:
         """See `Wire`."""
@@ -339,7 +357,7 @@ class _Events:
         return data[:end]
 
 
-_EVENT = re.compile(rb".+?(?:\r\n\r\n|\n\n)", re.DOTALL)
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n")
 _DATA = re.compile(rb"^data:[ ]?([^\r\n]*)\r?$", re.MULTILINE)
 
 
@@ -358,7 +376,11 @@ class _ChatScan(_Events):
         self.events += data.count(b"data:")
         # A text's own quotes are escaped, so these are keys. A `"usage":null` is in every chunk and tells nothing.
         if b'"usage":{' in data or b'"usage": {' in data or b'"error":' in data:
-            data = b"".join(self._event(match[0]) for match in _EVENT.finditer(data))
+            out, at = b"", 0
+            for end in _EVENT_END.finditer(data):
+                out += self._event(data[at : end.end()])
+                at = end.end()
+            data = out
         if b"data: [DONE]" in data or b"data:[DONE]" in data:
             self.ended = True
         return data
@@ -387,19 +409,24 @@ class _ChatScan(_Events):
 # Anthropic: messages.
 
 
-class _Messages(msgspec.Struct, forbid_unknown_fields=True):
+class _AnthropicTurn(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    role: Literal["user", "assistant"]
+    content: _Raw
+
+
+class _Messages(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     model: str
-    messages: _Turns
+    messages: Annotated[list[_AnthropicTurn], msgspec.Meta(min_length=1, max_length=2_000)]
     max_tokens: _TokenLimit
-    system: _Raw = _NONE
+    system: _Field = UNSET
     stream: bool | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     top_k: int | None = None
-    stop_sequences: _Raw = _NONE
-    tools: _Raw = _NONE
-    tool_choice: _Raw = _NONE
-    thinking: _Raw = _NONE
+    stop_sequences: _Field = UNSET
+    tools: _Field = UNSET
+    tool_choice: _Field = UNSET
+    thinking: _Field = UNSET
     service_tier: str | None = None
 
 
@@ -444,8 +471,9 @@ class _AnthropicMessages:
             given = _read_messages(body)
         except _UNREADABLE:
             return None
-        if b'"base64"' in body or b'"file_id"' in body or body.count(b'"max_') > 1:
-            return None
+        for turn in given.messages:
+            if _holds(turn.content, b'"base64"', b'"file_id"'):
+                return None
         return Sent(given.model, bool(given.stream), True, given.max_tokens, given)
 
     def outgoing(self, body: bytes, sent: Sent, model: str, to: Forwarding, route: RouteSpec) -> bytes | None:
@@ -453,19 +481,17 @@ class _AnthropicMessages:
         given: _Messages = sent.given
         if _wants_marks(body, to, route):
             return None
-        if given.tools and not to.tools:
+        if given.tools is not UNSET and not to.tools:
             return None
         if to.fixed_sampling and (given.temperature is not None or given.top_p is not None):
             return None
-        added: dict[str, bytes] = {}
-        replaced: dict[str, bytes] = {}
-        if given.max_tokens > route.max_output_tokens:
-            replaced["max_tokens"] = b"%d" % route.max_output_tokens
+        given.model = model
+        given.max_tokens = min(given.max_tokens, route.max_output_tokens)
         if not to.fixed_sampling and route.temperature is not None and given.temperature is None:
-            added["temperature"] = _encode(min(route.temperature, 1.0))
-        if not to.fixed_sampling and route.top_p is not None and given.top_p is None:
-            added["top_p"] = _encode(route.top_p)
-        return _rewritten(body, model, sent.model, added, replaced)
+            given.temperature = min(route.temperature, 1.0)
+        if not to.fixed_sampling and given.top_p is None:
+            given.top_p = route.top_p
+        return _encode(given)
 
     def usage(self, body: bytes) -> Usage | None:
         """See `Wire`."""

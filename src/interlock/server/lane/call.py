@@ -12,19 +12,20 @@ import json
 import logging
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple
+from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from interlock.core.audit import AuditEvent
 from interlock.core.clock import Deadline
-from interlock.core.context import Context
+from interlock.core.context import Context, Notices
 from interlock.core.errors import DeadlineExceeded, InterlockError, ProviderError, StorageFull, Unavailable
-from interlock.core.ids import new_id, new_span_id, new_trace_id
+from interlock.core.ids import TraceId, new_span_id, new_trace_id, ulid
 from interlock.core.messages import Usage
 from interlock.core.money import Money
-from interlock.core.trace import AttributeValue, Span
-from interlock.cost.service import Bill, Try
+from interlock.core.trace import AttributeValue, Span, SpanStatus
+from interlock.cost.terms import Hold
 from interlock.cost.types import Outcome
 from interlock.flows.respond import codec
 from interlock.gateway.failures import status_error, stream_error
@@ -45,59 +46,66 @@ _MAX_ERROR_BYTES = 64_000
 _MAX_ANSWER_BYTES = 128_000_000
 _PIECE = 256 * 1024
 _UNFIT_S = 30.0
-_encode_text = msgspec.json.Encoder().encode
-
-
-class Going(NamedTuple):
-    """Who sends a request, and where to."""
-
-    caller: Caller
-    route: Route
-    lane: Lane
-    passed: str
-    """Targets that were passed over, and why, as the route's header tells them."""
 
 
 class LaneCall:
     """A request under way. Implements :class:`interlock.server.lane.upstream.Caller`."""
 
     __slots__ = (
-        "_admitted", "_bill", "_body", "_connection", "_dialling", "_error", "_head", "_idle_s", "_is_over", "_kept",
-        "_limit_s", "_pieces", "_scan", "_settled", "_size", "_started", "_waiting", "asked", "began", "caller",
-        "client", "ctx", "deadline", "lane", "passed", "route", "sent", "server", "span", "wire",
+        "_body", "_connection", "_dialling", "_error", "_head", "_hold", "_id", "_is_over", "_limit_s", "_pieces",
+        "_scan", "_settled", "_size", "_started", "_until", "_waiting", "asked", "began", "caller", "client",
+        "deadline", "lane", "passed", "route", "sent", "server", "trace_id", "wire",
     )  # fmt: skip
 
-    def __init__(self, server: FastLane, client: LaneProtocol, wire: Wire, sent: Sent, going: Going) -> None:
+    def __init__(
+        self,
+        server: FastLane,
+        client: LaneProtocol,
+        wire: Wire,
+        sent: Sent,
+        *,
+        caller: Caller,
+        route: Route,
+        lane: Lane,
+        hold: Hold,
+        at: float,
+    ) -> None:
         self.server = server
         self.client = client
         self.wire = wire
         self.sent = sent
-        self.caller, self.route, self.lane, self.passed = going
-        lane = self.lane
+        self.caller = caller
+        self.route = route
+        self.lane = lane
+        self.passed = ""
+        """Targets that were passed over, and why, as the route's header tells them."""
         self.asked = sent.model
-        self.ctx: Context
-        self.span: Span
-        self._bill: Bill
-        self._admitted: Try
+        self._hold = hold
+        self._id = hold.id[4:]
+        """Of the request, without its prefix."""
+        self.trace_id = TraceId(hold.trace_id)
         self._connection: Connection | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._head: Head | None = None
         self._scan: Scan | None = None
         self._pieces: list[bytes] = []
         self._size = 0
-        self._started = 0.0
+        self._started = at
         self._settled = False
         self._is_over = False
         self._error: InterlockError | None = None
         self._body: list[bytes] = []
-        self._kept = 0
         self.began = False
         """The client was given something."""
-        self.deadline = 0.0
+        spec = route.spec
+        self._until = at + spec.total_timeout_s
+        """Monotonic time after which nobody waits any more."""
+        if spec.try_timeout_s is not None and spec.try_timeout_s < spec.total_timeout_s:
+            self._until = at + spec.try_timeout_s
+        self._limit_s = lane.to.connect_timeout_s
+        self.deadline = at + self._limit_s
         """Monotonic time of the next thing that must have happened."""
         self._waiting = "connect"
-        self._limit_s = 0.0
-        self._idle_s = lane.to.idle_timeout_s
 
     @staticmethod
     def begin(server: FastLane, client: LaneProtocol, wire: Wire, authorization: bytes, body: bytes) -> LaneCall | None:
@@ -114,65 +122,46 @@ class LaneCall:
             return None
         # As `gateway.estimate`: three bytes a token, and what is no text in the body counts a little as well.
         inputs = len(body) // 3 + 8
-        chosen = route.choose(at, inputs)
+        chosen = route.choose(at, inputs, sent.limit, caller)
         if chosen is None:
             return None
         lane, passed = chosen
-        outgoing = wire.outgoing(body, sent, lane.target.model, lane.to, route.spec)
-        if outgoing is None:
+        spec = route.spec
+        if spec.strategy != "fallback":
+            client.drawn = lane.target
+        outgoing = wire.outgoing(body, sent, lane.target.model, lane.to, spec)
+        if outgoing is None or not lane.turns.try_enter():
             return None
-        call = LaneCall(server, client, wire, sent, Going(caller, route, lane, passed))
-        return call if call._admit(at, inputs, outgoing) else None
-
-    def _admit(self, at: float, inputs: int, body: bytes) -> bool:
-        spec, lane, server = self.route.spec, self.lane, self.server
-        if not lane.turns.try_enter():
-            return False
-        principal = self.caller.principal
-        self.ctx = Context(
-            self.caller.tenant,
-            principal,
-            None,
-            None,
-            Deadline(at + spec.total_timeout_s),
-            new_id("req"),
-            new_trace_id(),
-            None,
-            server.observe,
-        )
-        self._bill = server.costs.open(self.ctx, None)
-        outputs = 0 if self.sent.limit == 0 else min(self.sent.limit or spec.max_output_tokens, spec.max_output_tokens)
-        estimate = Usage(inputs, outputs, estimated=True)
+        outputs = 0 if sent.limit == 0 else min(sent.limit or spec.max_output_tokens, spec.max_output_tokens)
         try:
-            admitted = self._bill.admit_now(lane.target.provider, lane.target.model, estimate)
+            terms = lane.terms_of(caller, server.costs)
+            hold = terms.take(f"led_{ulid()}", new_trace_id(), time.time_ns(), inputs, outputs)
         except (StorageFull, Unavailable):
-            admitted = None
-        if admitted is None:
+            hold = None
+        except BaseException:
             lane.turns.leave()
-            return False
-        self._admitted = admitted
-        self._started = at
-        ctx = self.ctx
-        self.span = Span(ctx.trace_id, new_span_id(), None, ctx.tenant, self.wire.operation, time.time_ns())
+            raise
+        if hold is None:
+            lane.turns.leave()
+            return None
+        call = LaneCall(server, client, wire, sent, caller=caller, route=route, lane=lane, hold=hold, at=at)
+        call.passed = passed
         lane.health.begin(at)
         lane.retries.call()
-        server.calls.add(self)
-        self._limit_s = lane.to.connect_timeout_s
-        self.deadline = at + self._limit_s
-        self._body = [b"%b%d\r\n\r\n" % (lane.head, len(body)), body]
-        if len(body) <= _PIECE:
-            self._body = [b"".join(self._body)]
+        server.calls.add(call)
+        head = b"%b%d\r\n\r\n" % (lane.head, len(outgoing))
+        call._body = [head + outgoing] if len(outgoing) <= _PIECE else [head, outgoing]
         try:
             connection = lane.pool.take()
             if connection is None:
-                self._dialling = server.loop.create_task(self._dial())
+                call._dialling = server.loop.create_task(call._dial())
             else:
-                self._send(connection)
+                call._send(connection, at)
         except BaseException:
-            self._give_back()
+            call._give_back()
             lane.health.left()
             raise
-        return True
+        return call
 
     async def _dial(self) -> None:
         try:
@@ -181,7 +170,7 @@ class LaneCall:
                 # Its caller has gone, but the connection is good: the next one may have it.
                 self.lane.pool.give_back(connection)
             else:
-                self._send(connection)
+                self._send(connection, time.monotonic())
         except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of it
             _log.debug("no connection: %s", type(error).__name__)
             if self._is_over:
@@ -197,16 +186,29 @@ class LaneCall:
                 )
             )
 
-    def _send(self, connection: Connection) -> None:
+    def _send(self, connection: Connection, at: float) -> None:
         self._connection = connection
-        spec = self.route.spec
         self._waiting = "sending a first token"
-        self._limit_s = min(spec.first_token_timeout_s, spec.try_timeout_s or spec.first_token_timeout_s)
-        self.deadline = min(time.monotonic() + self._limit_s, self.ctx.deadline.at)
+        self._limit_s = self.route.spec.first_token_timeout_s
+        self.deadline = min(at + self._limit_s, self._until)
         body, self._body = self._body, []
         connection.send(self, body)
 
     # What the upstream does.
+
+    def on_whole(self, head: Head, body: bytes) -> None:
+        """See `Caller`."""
+        if head.status == 200 and not self.sent.stream and head.kind == b"application/json":
+            self._connection = None
+            self._end_whole(body)
+            return
+        # Its connection is free again: nobody may hang it up.
+        self._connection = None
+        self.on_head(head)
+        if not self._is_over and body:
+            self.on_data(body)
+        if not self._is_over:
+            self.on_end()
 
     def on_head(self, head: Head) -> None:
         """See `Caller`."""
@@ -229,7 +231,7 @@ class LaneCall:
         if scan is None:
             self._size += len(data)
             self._pieces.append(data)
-            self.deadline = min(at + self._idle_s, self._latest())
+            self.deadline = min(at + self.lane.to.idle_timeout_s, self._until)
             assert self._head is not None
             if self._size > (_MAX_ANSWER_BYTES if self._head.status == 200 else _MAX_ERROR_BYTES):
                 if self._head.status == 200:
@@ -246,13 +248,13 @@ class LaneCall:
             self._fail(self._broken("an event over 8 MB"))
             return
         self._waiting = "answering"
-        self.deadline = min(at + self._idle_s, self._latest())
+        self.deadline = min(at + self.lane.to.idle_timeout_s, self._until)
         if not out:
             return
         if not self.began:
             self.began = True
             self.lane.health.first_token(at, at - self._started)
-            head = self._response_head("text/event-stream; charset=utf-8")
+            head = self._response_head("text/event-stream; charset=utf-8", time.time())
             if scan.ended and not self._settled:
                 self._settle(scan.usage)
             self.client.write(
@@ -295,18 +297,23 @@ class LaneCall:
             self._fail(self._broken("no JSON"))
             return
         at = time.monotonic()
+        # Where no figures come, four characters a token is the usual rule of thumb.
+        used = usage or Usage(self._hold.inputs, -(-len(body) // 8), estimated=True)
+        try:
+            self._settle(used)
+        except InterlockError as error:
+            self._unsettled(error)
+            return
         self.began = True
         self.lane.health.first_token(at, at - self._started)
-        # Where no figures come, four characters a token is the usual rule of thumb.
-        used = usage or Usage(self._admitted.record.input_tokens, -(-len(body) // 8), estimated=True)
-        self._settle(used)
         if self.wire.extends:
             body = spliced(body, self._extension(used))
-        self.client.write(
-            b"%bcontent-length: %d\r\n\r\n%b" % (self._response_head("application/json"), len(body), body)
+        client = self.client
+        client.write(
+            b"%bcontent-length: %d\r\n\r\n%b" % (self._response_head("application/json", time.time()), len(body), body)
         )
-        self._over("ok")
-        self.client.done()
+        self._over("ok", at)
+        client.done()
 
     def _end_stream(self, scan: Scan) -> None:
         if not scan.ended:
@@ -320,12 +327,14 @@ class LaneCall:
         if not self._settled:
             self._settle(scan.usage)
         self.client.write(b"0\r\n\r\n")
-        self._over("ok")
+        self._over("ok", time.monotonic())
         self.client.done()
 
     def on_broken(self, reason: str, *, stale: bool) -> None:
         """See `Caller`."""
         self._connection = None
+        if self._is_over:
+            return
         if self._scan is not None and self._scan.ended:
             self._end_stream(self._scan)
         elif stale:
@@ -363,38 +372,48 @@ class LaneCall:
             return
         if self.began and not self._settled:
             self._settle(self._so_far())
-        self._over("cancelled")
+        self._over("cancelled", time.monotonic())
 
     def pause(self) -> None:
         """The client reads too slowly."""
         if self._connection is not None:
             self._connection.pause()
             # Its silence is ours now.
-            self.deadline = self._latest()
+            self.deadline = self._until
 
     def resume(self) -> None:
         """The client reads again."""
         if self._connection is not None:
             self._connection.resume()
-            self.deadline = min(time.monotonic() + self._idle_s, self._latest())
+            self.deadline = min(time.monotonic() + self.lane.to.idle_timeout_s, self._until)
 
     # Ends.
 
-    def _latest(self) -> float:
-        tries = self.route.spec.try_timeout_s
-        total = self.ctx.deadline.at
-        return total if tries is None else min(total, self._started + tries)
-
     def _settle(self, usage: Usage | None) -> None:
         self._settled = True
-        self._admitted.charge(usage or self._so_far())
+        self._hold.charge(usage or self._so_far())
+
+    def _unsettled(self, error: InterlockError) -> None:
+        """What the answer cost cannot be written down: it is not given, and stands at its reservation's estimate."""
+        self._is_over = True
+        self.lane.turns.leave()
+        self.lane.health.left()
+        self.server.calls.discard(self)
+        reply = codec(self.wire.name).fault(error, f"req_{self._id}")
+        body = json.dumps(reply.body, ensure_ascii=False).encode()
+        head = (
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
+            f"x-request-id: req_{self._id}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        self.client.write(head.encode("ascii") + body)
+        self.client.hang_up()
 
     def _so_far(self) -> Usage:
         """Estimate of an answer that told no usage: about a token an event."""
         scan = self._scan
         if scan is not None and scan.usage is not None and scan.usage.output_tokens:
             return scan.usage
-        return Usage(self._admitted.record.input_tokens, scan.events if scan is not None else 0, estimated=True)
+        return Usage(self._hold.inputs, scan.events if scan is not None else 0, estimated=True)
 
     def _broken(self, reason: str) -> ProviderError:
         provider = self.lane.target.provider
@@ -408,11 +427,11 @@ class LaneCall:
         self._error = error
         if not self._settled:
             self._settle(self._so_far())
-        reply = codec(self.wire.name).fault(error, self.ctx.request_id)
+        reply = codec(self.wire.name).fault(error, f"req_{self._id}")
         event = b"event: error\n" if self.wire.name == "anthropic.messages" else b""
         told = b"%bdata: %b\n\n" % (event, json.dumps(reply.body, ensure_ascii=False).encode())
         self.client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(told), told))
-        self._over("error")
+        self._over("error", time.monotonic())
         self.client.done()
 
     def _hand_over(self, error: InterlockError | None) -> None:
@@ -422,12 +441,12 @@ class LaneCall:
             self.lane.health.left()
         else:
             self.lane.health.failed(time.monotonic(), error)
-        self.client.to_ordinary(None if error is None else (self.lane.target, error), self.ctx.trace_id)
+        self.client.to_ordinary(None if error is None else (self.lane.target, error), self.trace_id)
 
     def _give_back(self) -> None:
         self._is_over = True
         self._hang_up()
-        self._admitted.drop(uncount=True)
+        self._hold.drop(uncount=True)
         self.lane.turns.leave()
         self.server.calls.discard(self)
 
@@ -438,11 +457,12 @@ class LaneCall:
         if connection is not None:
             connection.abort()
 
-    def _over(self, outcome: Outcome) -> None:
+    def _over(self, outcome: Outcome, at: float) -> None:
         """Write down what happened."""
         self._is_over = True
-        self._hang_up()
-        at, lane, server = time.monotonic(), self.lane, self.server
+        if self._connection is not None or self._dialling is not None:
+            self._hang_up()
+        lane, server = self.lane, self.server
         lane.turns.leave()
         if self._error is not None:
             lane.health.failed(at, self._error)
@@ -451,96 +471,108 @@ class LaneCall:
         else:
             lane.health.left()
         server.calls.discard(self)
-        server.costs.close_bill(self._bill, outcome)
+        self._hold.close(outcome)
         self._note(outcome, at)
 
     def _note(self, outcome: Outcome, at: float) -> None:
-        ctx, server, lane, span = self.ctx, self.server, self.lane, self.span
-        entry = self._bill.entries[0] if self._bill.entries else None
-        usage = Usage() if entry is None else entry.usage
-        cost = Money.zero() if entry is None else entry.cost
-        principal = ctx.principal
+        server, lane, hold = self.server, self.lane, self._hold
+        usage = hold.usage
+        cost = 0 if usage is None else hold.cost
+        principal = self.caller.principal
         attributes: dict[str, AttributeValue] = {
             "interlock.principal": principal.id,
-            "interlock.request": ctx.request_id,
+            "interlock.request": f"req_{self._id}",
             "interlock.on_behalf_of": False,
             "interlock.lane": True,
             "gen_ai.operation.name": self.wire.operation,
             "gen_ai.provider.name": lane.target.provider,
             "gen_ai.request.model": self.asked,
-            "gen_ai.usage.input_tokens": usage.input_tokens,
-            "gen_ai.usage.output_tokens": usage.output_tokens,
         }
-        if entry is not None:
-            attributes["gen_ai.response.model"] = f"{entry.provider}/{entry.model}"
-        details: dict[str, str | int | bool] = {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-        }
+        inputs = outputs = 0
+        if usage is not None:
+            inputs, outputs = usage.input_tokens, usage.output_tokens
+            attributes["gen_ai.response.model"] = lane.name
+        attributes["gen_ai.usage.input_tokens"] = inputs
+        attributes["gen_ai.usage.output_tokens"] = outputs
+        details: dict[str, str | int | bool] = {"input_tokens": inputs, "output_tokens": outputs}
         if cost is None:
             attributes["interlock.cost.unpriced"] = True
             details["cost"] = "unpriced"
         else:
-            attributes["interlock.cost.nano_usd"] = details["cost_nano_usd"] = cost.nano
-        code = "ok"
+            attributes["interlock.cost.nano_usd"] = details["cost_nano_usd"] = cost
+        state: SpanStatus = "ok"
+        error, code, status = "", "ok", 200
         if outcome == "cancelled":
-            span.status, span.error, code = "cancelled", "client_left", "client_left"
+            state, error, code, status = "cancelled", "client_left", "client_left", 499
         elif self._error is not None:
-            code = self._error.code
-            span.status, span.error = "error", code
-        span.attributes = attributes
-        span.end_ns = time.time_ns()
-        server.observe.emit(span)
+            error = code = self._error.code
+            state = "error"
+        seconds = at - self._started
+        tenant, trace_id = self.caller.tenant, self.trace_id
+        ended_ns = hold.at_ns + int(seconds * 1e9)
+        server.observe.emit(
+            Span(
+                trace_id,
+                new_span_id(),
+                None,
+                tenant,
+                self.wire.operation,
+                hold.at_ns,
+                ended_ns,
+                state,
+                error,
+                attributes,
+            )
+        )
         server.governance.append_soon(
             AuditEvent(
-                ctx.tenant,
+                tenant,
                 principal.id,
                 self.wire.action,
                 self.asked,
                 code,
                 details,
                 "",
-                ctx.trace_id,
-                datetime.fromtimestamp(span.end_ns / 1e9, UTC),
+                trace_id,
+                datetime.fromtimestamp(ended_ns / 1e9, UTC),
             )
         )
-        status = 499 if outcome == "cancelled" else 200
-        server.count(self.client.path, status, at - self._started)
+        server.count(self.client.path, status, seconds)
         if server.access_log is not None:
-            ctx.notices.model = self.asked
-            seconds = at - self._started
+            told = Notices(self.asked)
+            if usage is not None:
+                told.charge(lane.name, inputs, outputs, cost)
+            request = f"req_{self._id}"
+            caller = Context(
+                tenant, principal, deadline=Deadline(self._until), request_id=request, trace_id=trace_id, notices=told
+            )
             server.access_log.add(
-                AccessLine(time.time() - seconds, "POST", self.client.path, status, seconds, ctx, ctx.request_id)
+                AccessLine(hold.at_ns / 1e9, "POST", self.client.path, status, seconds, caller, request)
             )
 
     def _extension(self, usage: Usage) -> bytes:
         """The field ``interlock`` of an answer: what `flows.views.receipt_view` says."""
-        target = self.lane.target
-        entry = self._bill.entries[0] if self._bill.entries else None
-        cost = self.server.costs.prices.price(target.provider, target.model, usage) if entry is None else entry.cost
-        return _encode_text(
-            {
-                "trace_id": self.ctx.trace_id,
-                "release": None,
-                "channel": None,
-                "model": f"{target.provider}/{target.model}",
-                "cost_usd": None if cost is None else f"{cost.decimal():f}",
-            }
-        )
+        hold = self._hold
+        if hold.usage is None:
+            target = self.lane.target
+            cost = self.server.costs.prices.price(target.provider, target.model, usage)
+        else:
+            cost = None if hold.cost is None else Money(hold.cost)
+        price = "null" if cost is None else f'"{cost.plain()}"'
+        return (
+            f'{{"trace_id":"{self.trace_id}","release":null,"channel":null,"model":{self.lane.quoted},'
+            f'"cost_usd":{price}}}'
+        ).encode()
 
-    def _notices(self) -> str:
-        """Headers about the limits that the request met: what `http.callers.identity_of` says."""
-        notices = self.ctx.notices
-        told = "" if notices.quota is None else "".join([f"{k}: {v}\r\n" for k, v in notices.quota().items()])
-        if notices.near:
-            near = ", ".join(notices.near)[:1000]
-            told += f"x-interlock-limit-warning: {near}\r\n" if near.isascii() else ""
-        return told
-
-    def _response_head(self, kind: str) -> bytes:
-        ctx = self.ctx
+    def _response_head(self, kind: str, at: float) -> bytes:
+        """The head without its framing; about limits it says what `http.callers.identity_of` says."""
+        hold = self._hold
+        near = ""
+        if hold.near:
+            names = ", ".join(hold.near)[:1000]
+            near = f"x-interlock-limit-warning: {names}\r\n" if names.isascii() else ""
         return self.client.status_line() + (
-            f"content-type: {kind}\r\nx-request-id: {ctx.request_id}\r\nx-interlock-trace-id: {ctx.trace_id}\r\n"
-            f"x-interlock-route: {self.lane.name}{self.passed}\r\n{self._notices()}"
+            f"content-type: {kind}\r\nx-request-id: req_{self._id}\r\nx-interlock-trace-id: {self.trace_id}\r\n"
+            f"x-interlock-route: {self.lane.name}{self.passed}\r\n{hold.terms.quota(at)}{near}"
             "x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\n"
         ).encode("ascii")

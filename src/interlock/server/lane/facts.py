@@ -16,14 +16,21 @@ from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+import msgspec
+
 from interlock.app import App
 from interlock.core.context import Context, Principal
 from interlock.core.errors import InterlockError
 from interlock.core.ids import TenantId
-from interlock.gateway.health import TargetHealth
+from interlock.cost.service import Costs
+from interlock.cost.terms import Terms
+from interlock.gateway.health import Health, TargetHealth
 from interlock.gateway.ports import Forwarding, Forwards
 from interlock.gateway.profiles import profile
 from interlock.gateway.retry import RetryBudget
+from interlock.gateway.routing import Facts as RoutingFacts
+from interlock.gateway.routing import Need, ordered
+from interlock.gateway.service import sticky_unit
 from interlock.gateway.turns import Turns
 from interlock.gateway.types import RouteSpec, Target
 from interlock.server.lane.upstream import Origin, Pool, Pools
@@ -44,6 +51,8 @@ class Caller:
 
     tenant: TenantId
     principal: Principal
+    payer: str
+    """Tenant and key as one text."""
 
 
 @dataclass(slots=True)
@@ -52,6 +61,8 @@ class Lane:
 
     target: Target
     name: str
+    quoted: str
+    """The name as JSON."""
     to: Forwarding
     pool: Pool
     head: bytes
@@ -60,6 +71,19 @@ class Lane:
     turns: Turns
     retries: RetryBudget
     context_tokens: int
+    terms: dict[str, Terms] = field(default_factory=dict)
+    """What each caller pays here, by `Caller.payer`."""
+
+    def terms_of(self, caller: Caller, costs: Costs) -> Terms:
+        """What a caller pays here, by the rules and prices of now."""
+        terms = self.terms.get(caller.payer)
+        if terms is None or terms.generation != costs.generation:
+            if len(self.terms) >= _MOST:
+                self.terms.clear()
+            target = self.target
+            terms = costs.terms(caller.tenant, caller.principal, target.provider, target.model)
+            self.terms[caller.payer] = terms
+        return terms
 
 
 @dataclass(slots=True)
@@ -69,28 +93,67 @@ class Route:
     spec: RouteSpec
     lanes: tuple[Lane | None, ...]
     """In order; None where a target needs the ordinary path."""
+    refused: tuple[tuple[str, str], ...]
+    """Targets that may never be asked, with the code of the reason."""
+    health: Health
+    """Of all targets."""
+    policy: RoutingFacts
+    """What the strategy goes by, besides health."""
     unfit_until: float = 0.0
     """While an upstream answers in a way that the lane cannot forward."""
 
-    def choose(self, at: float, input_tokens: int) -> tuple[Lane, str] | None:
-        """The first target that may be asked, and why the ones before it were not; None: take the ordinary path."""
+    def choose(self, at: float, input_tokens: int, limit: int | None, caller: Caller) -> tuple[Lane, str] | None:
+        """The target to ask, and why others are not, as the route's header tells it; None: take the ordinary path.
+
+        Args:
+            at: monotonic seconds.
+            limit: output tokens asked for.
+        """
         if at < self.unfit_until:
             return None
-        passed = ""
+        chosen = self._first(at) if self.spec.strategy == "fallback" else self._drawn(at, input_tokens, limit, caller)
+        if chosen is None or chosen.health.cool_until > at or input_tokens // 2 > chosen.context_tokens:
+            return None
+        return chosen, self._passed(at)
+
+    def _first(self, at: float) -> Lane | None:
         for lane in self.lanes:
             if lane is None:
                 return None
-            health = lane.health
-            if health.opened_at is not None:
-                if health.is_resting(at):
-                    passed += f"; {lane.name}=breaker_open"
-                    continue
+            if lane.health.opened_at is None:
+                return lane
+            if not lane.health.is_resting(at):
                 # A probe: its outcome decides about the target, so it goes where every outcome is understood.
                 return None
-            if health.cool_until > at or input_tokens // 2 > lane.context_tokens:
-                return None
-            return lane, passed
         return None
+
+    def _drawn(self, at: float, input_tokens: int, limit: int | None, caller: Caller) -> Lane | None:
+        """By the same rule as `gateway.routing.plan`, which is asked only where every target could be the lane's:
+        a choice among some of them would shift the shares of all.
+        """
+        fit: dict[Target, Lane] = {}
+        for lane in self.lanes:
+            if lane is None or input_tokens // 2 > lane.context_tokens:
+                return None
+            if lane.health.opened_at is not None:
+                if lane.health.is_resting(at):
+                    continue
+                return None
+            fit[lane.target] = lane
+        if not fit:
+            return None
+        spec = self.spec
+        most = spec.max_output_tokens
+        need = Need(False, False, False, input_tokens, most if limit is None else min(limit, most))
+        unit = "" if spec.sticky == "none" else sticky_unit(Context(caller.tenant, caller.principal), spec)
+        return fit[ordered(spec, list(fit), need, self.health, self.policy, unit=unit, at=at)[0]]
+
+    def _passed(self, at: float) -> str:
+        told = [f"; {name}={code}" for name, code in self.refused]
+        for lane in self.lanes:
+            if lane is not None and lane.health.opened_at is not None and lane.health.is_resting(at):
+                told.append(f"; {lane.name}=breaker_open")
+        return "".join(told)
 
 
 @dataclass(slots=True)
@@ -114,16 +177,31 @@ class Facts:
         self._loop = loop
         self._callers: _Table[Caller] = _Table()
         self._routes: _Table[Route] = _Table()
-        self._generation: tuple[object, ...] = ()
+        self._access = app.parts.access
+        self._gateway = app.parts.gateway
+        self._generation = -1
         self._learning: set[asyncio.Task[None]] = set()
 
     def caller(self, authorization: bytes, at: float) -> Caller | None:
         """Who sent this header; None when that is not known (yet)."""
+        generation = self._access.generation + self._gateway.generation
+        if generation != self._generation:
+            self.forget()
+            self._generation = generation
+        known = self._callers.rows.get(authorization)
+        if known is not None and at - known.at < _FRESH_S:
+            return known.value
         return self._find(self._callers, authorization, at, lambda: self._learn_caller(authorization))
 
     def route(self, caller: Caller, wire: str, model: str, at: float) -> Route | None:
-        """What a model name stands for; None when that is not known (yet), or nothing the lane can forward to."""
+        """What a model name stands for; None when that is not known (yet), or nothing the lane can forward to.
+
+        Asked right after `caller`.
+        """
         key = (caller.tenant, wire, model)
+        known = self._routes.rows.get(key)
+        if known is not None and at - known.at < _FRESH_S:
+            return known.value
         return self._find(self._routes, key, at, lambda: self._learn_route(caller, wire, model))
 
     def forget(self) -> None:
@@ -132,13 +210,7 @@ class Facts:
         self._routes.rows.clear()
 
     def _find(self, table: _Table[T], key: object, at: float, learn: Callable[[], Awaitable[T | None]]) -> T | None:
-        generation = (self._app.parts.access.generation, self._app.parts.gateway.generation)
-        if generation != self._generation:
-            self.forget()
-            self._generation = generation
         known = table.rows.get(key)
-        if known is not None and at - known.at < _FRESH_S:
-            return known.value
         if known is None:
             if len(table.rows) >= _MOST:
                 table.rows.clear()
@@ -173,18 +245,25 @@ class Facts:
         if scheme != "Bearer" or not secret.startswith("il_"):
             return None
         ctx = await self._app.parts.access.authenticate(bearer=secret, behalf=None, loopback=False)
-        return Caller(ctx.tenant, ctx.principal)
+        return Caller(ctx.tenant, ctx.principal, f"{ctx.tenant}/{ctx.principal.id}/{ctx.principal.key_id}")
 
     async def _learn_route(self, caller: Caller, wire: str, model: str) -> Route | None:
         gateway = self._app.parts.gateway
         if model.startswith("app/"):
             return None
         spec = gateway.route(model)
-        if spec.strategy != "fallback" or not _is_plain(spec):
+        if spec.strategy == "cascade" or not _is_plain(spec):
+            return None
+        if spec.strategy != "fallback" and wire == "openai.embeddings":
+            # That path does not take over what was drawn here.
             return None
         ctx = Context(caller.tenant, caller.principal)
-        lanes = [await self._lane(ctx, wire, target) for target in gateway.fit_targets(ctx, spec)]
-        return Route(spec, tuple(lanes)) if any(lane is not None for lane in lanes) else None
+        fit = gateway.fit_plan(ctx, spec)
+        lanes = [await self._lane(ctx, wire, target) for target in fit.order]
+        if not any(lane is not None for lane in lanes):
+            return None
+        refused = tuple((row.target, row.code) for row in fit.refused)
+        return Route(spec, tuple(lanes), refused, gateway.health, gateway.facts)
 
     async def _lane(self, ctx: Context, wire: str, target: Target) -> Lane | None:
         attempts = self._app.parts.gateway.attempts
@@ -214,6 +293,7 @@ class Facts:
         return Lane(
             target=target,
             name=str(target),
+            quoted=msgspec.json.encode(str(target)).decode(),
             to=to,
             pool=self._pools.of(Origin(host, port, tls)),
             head=f"POST {path} HTTP/1.1\r\n{lines}content-length: ".encode(),

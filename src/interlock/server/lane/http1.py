@@ -9,9 +9,11 @@ __all__ = ["MAX_HEAD_BYTES", "Chunked", "Head", "Malformed", "parse_head"]
 
 MAX_HEAD_BYTES = 64 * 1024
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [^\r\n\x00]*)?\r\n")
-_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\r\n\x00]*\r\n)*")
+# Possessive: nothing that was matched is ever tried another way.
+_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++:[^\r\n\x00]*+\r\n)*+")
 _DIGITS = re.compile(rb"[0-9]{1,15}")
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,7})[ \t]*(?:;[^\r\n\x00]*)?")
+_is_hex = re.compile(rb"[0-9A-Fa-f]{1,7}").fullmatch
 _MAX_SIZE_LINE = 1024
 _MAX_TRAILER_BYTES = 8 * 1024
 
@@ -68,13 +70,15 @@ def parse_head(data: bytes, end: int) -> Head:
     fields = b"\r\n" + block.lower()
     status = int(started[2])
     length = _field(fields, b"content-length")
-    coding = _field(fields, b"transfer-encoding")
-    packed = _field(fields, b"content-encoding")
-    if packed not in {None, b"", b"identity"}:
+    coding = _field(fields, b"transfer-encoding") if b"\r\ntransfer-encoding:" in fields else None
+    if b"\r\ncontent-encoding:" in fields and _field(fields, b"content-encoding") not in {b"", b"identity"}:
         raise Malformed("a compressed body that was not asked for")
-    connection = _field(fields, b"connection") or b""
-    keep_alive = started[1] == b"1" and b"close" not in connection
-    kind = (_field(fields, b"content-type") or b"").partition(b";")[0].strip()
+    keep_alive = started[1] == b"1"
+    if b"\r\nconnection:" in fields and b"close" in (_field(fields, b"connection") or b""):
+        keep_alive = False
+    kind = _field(fields, b"content-type") or b""
+    if b";" in kind:
+        kind = kind.partition(b";")[0].strip()
     if coding is not None:
         if length is not None or coding != b"chunked" or started[1] == b"0":
             raise Malformed("a body framed in two ways")
@@ -103,6 +107,14 @@ class Chunked:
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
         """(payload, how many bytes of `data` belong to this body). Raises: Malformed."""
+        if self._state == 0 and not self._line:
+            # Servers send a chunk at once: nearly always this is one, whole.
+            stop = data.find(b"\r\n", 0, 9)
+            size = data[:stop] if stop > 0 else b""
+            if data.endswith(b"\r\n") and _is_hex(size):
+                length = int(size, 16)
+                if length and len(data) == stop + length + 4:
+                    return data[stop + 2 : -2], len(data)
         pieces: list[bytes] = []
         at, end = 0, len(data)
         while at < end:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -27,7 +28,7 @@ _MAX_HEAD_BYTES = 64 * 1024
 _HEAD_S = 15.0
 _BODY_S = 60.0
 _TOO_MUCH = b"Request header fields are too large."
-_OTHERWISE = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin")
+_OTHERWISE = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin", b"anthropic-beta")
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -127,6 +128,49 @@ class _NoEvent:
         """Nobody waits."""
 
 
+class _Known(NamedTuple):
+    """A head that the parser has read on this connection, and that took the lane: the same bytes mean the same again,
+    whatever the length they tell. Clients send all requests of a connection under one head.
+    """
+
+    before: bytes
+    """Up to the digits of its content-length."""
+    after: bytes
+    """From behind the digits to the end of the head."""
+    wire: Wire
+    authorization: bytes
+    head: tuple[bytes, list[tuple[bytes, bytes]]]
+
+    @classmethod
+    def of(
+        cls, data: bytes, size: int, wire: Wire, authorization: bytes, head: tuple[bytes, list[tuple[bytes, bytes]]]
+    ) -> _Known | None:
+        """What to know of a request of which all bytes are `data`, `size` of them its body."""
+        raw = data[: len(data) - size]
+        found = _LENGTH.findall(raw)
+        if not raw.endswith(b"\r\n\r\n") or len(found) != 1:
+            return None
+        at = raw.index(found[0]) + len(found[0])
+        end = raw.index(b"\r\n", at)
+        digits = raw[at:end]
+        return cls(raw[:at], raw[end:], wire, authorization, head) if digits == b"%d" % size else None
+
+    def body_of(self, data: bytes) -> bytes | None:
+        """The body, when `data` is one whole request under this head."""
+        at = len(self.before)
+        if not data.startswith(self.before):
+            return None
+        end = data.find(b"\r\n", at, at + 12)
+        if end < 0 or not data.startswith(self.after, end):
+            return None
+        digits = data[at:end]
+        start = end + len(self.after)
+        return data[start:] if digits.isdigit() and int(digits) == len(data) - start > 0 else None
+
+
+_LENGTH = re.compile(rb"\r\ncontent-length: ", re.IGNORECASE)
+
+
 @dataclass(slots=True)
 class _Busy:
     """Stands where uvicorn keeps the request under way, while that one is on the lane."""
@@ -151,6 +195,15 @@ class LaneProtocol(GuardedProtocol):
     _head: tuple[bytes, list[tuple[bytes, bytes]]] = (b"", [])
     """Address and headers of the request on the lane."""
     _idle_since = 0.0
+    _known: _Known | None = None
+    _between = True
+    """No request is half read."""
+    _began = 0
+    """Requests that have begun on this connection."""
+    _last: tuple[int, Wire] | None = None
+    """Size and kind of the last body that took the lane, while the bytes that it came with are read."""
+    drawn: Target | None = None
+    """Target that the route's strategy drew for the request on the lane: the ordinary path draws no other."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # Any: uvicorn's own arguments
         super().__init__(*args, **kwargs)
@@ -163,6 +216,37 @@ class LaneProtocol(GuardedProtocol):
         """Address of the request on the lane."""
         return self._head[0].decode("ascii")
 
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        known = self._known
+        if known is not None and self._between and not self.pipeline and self.fast.is_on:
+            body = known.body_of(data)
+            cycle = self.cycle
+            if (
+                body is not None
+                and (cycle is None or cycle.response_complete)
+                and len(body) <= self.fast.max_body_bytes
+                and not self.transport.is_closing()
+            ):
+                self._unset_keepalive_if_required()
+                self._idle_since = 0.0
+                busy = self._busy
+                busy.response_complete = busy.disconnected = False
+                busy.keep_alive = True
+                self.cycle = busy  # type: ignore[assignment]  # what uvicorn reads of a cycle, it has
+                self._head = known.head
+                self.drawn = None
+                self._take(known.wire, known.authorization, body)
+                return
+        before = self._began if self._between else -2
+        super().data_received(data)
+        if self._last is not None:
+            # One request and nothing else, from the first byte to the last: its head is known from now on.
+            if self._between and self._began == before + 1 and self._busy.keep_alive:
+                size, wire = self._last
+                self._known = _Known.of(data, size, wire, self._authorization, self._head)
+            self._last = None
+
     def on_request(self) -> None:
         """See `GuardedProtocol`."""
         wire = WIRES.get(self.url)
@@ -171,6 +255,7 @@ class LaneProtocol(GuardedProtocol):
             super().on_request()
             return
         self._wire = wire
+        self.drawn = None
         self._busy.response_complete = False
         self._busy.disconnected = False
         self._busy.keep_alive = self.parser.should_keep_alive()
@@ -215,15 +300,21 @@ class LaneProtocol(GuardedProtocol):
 
     def on_message_complete(self) -> None:
         """See `GuardedProtocol`."""
+        self._between = True
         wire, self._wire = self._wire, None
         if wire is None:
             super().on_message_complete()
             return
         self._since = 0.0
         pieces, self._pieces = self._pieces, []
-        self._body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._last = (len(body), wire)
+        self._take(wire, self._authorization, body)
+
+    def _take(self, wire: Wire, authorization: bytes, body: bytes) -> None:
+        self._body = body
         try:
-            self._call = LaneCall.begin(self.fast, self, wire, self._authorization, self._body)
+            self._call = LaneCall.begin(self.fast, self, wire, authorization, body)
         except Exception as error:  # noqa: BLE001 - a border: the ordinary path answers, or says what is wrong
             _log.error("the fast lane failed: %s", type(error).__name__, exc_info=error)
             self._call = None
@@ -253,6 +344,12 @@ class LaneProtocol(GuardedProtocol):
             self.server_state.total_requests += 1
             self._idle_since = self.loop.time()
 
+    def hang_up(self) -> None:
+        """The answer is sent, and nothing more may follow it."""
+        self._call = None
+        self._busy.keep_alive = False
+        self.done()
+
     def look(self, at: float) -> None:
         """See `GuardedProtocol`."""
         super().look(at)
@@ -262,6 +359,8 @@ class LaneProtocol(GuardedProtocol):
 
     def on_message_begin(self) -> None:
         """See `GuardedProtocol`."""
+        self._between = False
+        self._began += 1
         self._idle_since = 0.0
         super().on_message_begin()
 
@@ -273,6 +372,9 @@ class LaneProtocol(GuardedProtocol):
     # Any: uvicorn's scope has a type of its own, to which ours adds.
     def _ordinary(self, more: dict[str, Any] | None = None) -> None:
         url, headers = self._head
+        # A head that is known tells the length of an earlier body.
+        length = str(len(self._body)).encode()
+        headers = [(name, length if name == b"content-length" else value) for name, value in headers]
         scope: Any = {
             "type": "http",
             "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
@@ -287,6 +389,7 @@ class LaneProtocol(GuardedProtocol):
             "query_string": b"",
             "headers": headers,
             "state": self.app_state.copy(),
+            "interlock.first": self.drawn,
             **(more or {}),
         }
         cycle = RequestResponseCycle(

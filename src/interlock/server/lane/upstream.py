@@ -29,6 +29,9 @@ class Origin(NamedTuple):
 class Caller(Protocol):
     """Who waits for an answer."""
 
+    def on_whole(self, head: Head, body: bytes) -> None:
+        """The whole answer came at once: the same as `on_head`, `on_data` and `on_end`."""
+
     def on_head(self, head: Head) -> None:
         """The answer's head came."""
 
@@ -114,6 +117,11 @@ class Connection(asyncio.Protocol):
                 head, data = self._read_head(data)
                 if head is None:
                     return
+                if head.framing == "length" and head.length == len(data):
+                    self._caller = None
+                    self._let_go(keep=head.keep_alive)
+                    caller.on_whole(head, data)
+                    return
                 self._head = head
                 self._left = head.length
                 self._chunks = Chunked() if head.framing == "chunked" else None
@@ -125,6 +133,7 @@ class Connection(asyncio.Protocol):
             self._break(str(error))
         except Exception as error:  # noqa: BLE001 - a border: whoever waits must hear of it
             _log.error("an answer could not be taken: %s", type(error).__name__, exc_info=error)
+            self._caller = caller
             self._break("it could not be read")
 
     def _read_head(self, data: bytes) -> tuple[Head | None, bytes]:
@@ -166,14 +175,18 @@ class Connection(asyncio.Protocol):
             self._finish(caller)
 
     def _finish(self, caller: Caller) -> None:
-        assert self._head is not None and self.transport is not None
+        assert self._head is not None
         self._caller = None
+        self._let_go(keep=self._head.keep_alive)
+        caller.on_end()
+
+    def _let_go(self, *, keep: bool) -> None:
+        assert self.transport is not None
         self._used = True
-        if self._head.keep_alive and not self.transport.is_closing():
+        if keep and not self.transport.is_closing():
             self._pool.give_back(self)
         else:
             self.transport.close()
-        caller.on_end()
 
     def _break(self, reason: str) -> None:
         caller, self._caller = self._caller, None
