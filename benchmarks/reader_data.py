@@ -2,9 +2,9 @@
 
     INTERLOCK_DATA=… INTERLOCK_MODELS_DIR=… python -m benchmarks.reader_data OUT.jsonl [SET …]
 
-Without SETs: xquad, tatqa_dev, chunking_eval, clapnq_dev and every organisation, which is what the shipped reader was
-trained on (less the organisations that were held out). A set is a public one (`benchmarks/grounding_data.py`) or one of
-our organisations (`benchmarks/organisations.py`).
+Without SETs: xquad, tatqa_dev, chunking_eval, clapnq_dev and the first fifteen organisations, which is what the shipped
+reader was trained on (less the organisations that were held out). A set is a public one
+(`benchmarks/grounding_data.py`) or one of our organisations (`benchmarks/organisations.py`).
 Each line: ``set``, ``question``, ``answerable``, ``cells``: [{``text``, ``around``, ``gold``}].
 """
 
@@ -40,6 +40,17 @@ PAIRED = (
     "weather-data-api",
 )
 """Organisations whose questions were written in pairs; they come first. The order decides what training draws."""
+LATER = (
+    "backup-software",
+    "coffee-machines",
+    "design-agency",
+    "housing-association",
+    "insurance-mutual",
+    "mountain-huts",
+    "parcel-coop",
+    "ticketing-platform",
+)
+"""Organisations that no shipped reader was trained on: name them to use them."""
 _MOST = {"xquad": 300, "tatqa_dev": 150, "chunking_eval": 160, "clapnq_dev": 300}
 """Questions taken of each set."""
 _NEAREST = 10
@@ -116,7 +127,7 @@ async def main() -> None:
     options = parser.parse_args()
     embedder = open_embedder()
     with options.out.open("w", encoding="utf-8") as out:
-        for name in options.sets or (*PUBLIC, *PAIRED, *(n for n in organisations() if n not in PAIRED)):
+        for name in options.sets or (*PUBLIC, *PAIRED, *(n for n in organisations() if n not in (*PAIRED, *LATER))):
             rows = list(await lines(name, embedder))
             for row in rows:
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -2,7 +2,7 @@
 
     pip install -e '.[tuning]'
     INTERLOCK_DATA=… INTERLOCK_MODELS_DIR=… OMP_NUM_THREADS=1 python -m benchmarks.reader_data DATA.jsonl
-    INTERLOCK_MODELS_DIR=… OMP_NUM_THREADS=1 python -m benchmarks.train_reader DATA.jsonl OUT.npz
+    INTERLOCK_MODELS_DIR=… OMP_NUM_THREADS=1 python -m benchmarks.train_reader DATA.jsonl OUT.npz --alike
 
 These are the commands and, in their defaults, the sets of the shipped file: four public sets and ten organisations;
 five more are held out (`benchmarks.decision.HELD_OUT`). One free core needs half an hour. The base is the int8 ONNX
@@ -32,6 +32,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from benchmarks.decision import HELD_OUT
+from benchmarks.manner import balanced_auroc, weights
+from benchmarks.organisations import organisations
 from interlock.knowledge.readers._weights import PLACES, read_weights
 
 LAYERS, WIDTH, HEADS = 6, 384, 12
@@ -138,19 +140,20 @@ def encode(tokenizer: Tokenizer, question: str, text: str, around: str) -> tuple
     return ids, kinds
 
 
-Pair = tuple[list[int], list[int], float]
+Pair = tuple[list[int], list[int], float, float]
+"""Ids, kinds, whether it answers, and how much it counts."""
 
 
-def collate(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def collate(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     width = max(len(p[0]) for p in pairs)
     ids = torch.zeros(len(pairs), width, dtype=torch.long)
     kinds = torch.ones(len(pairs), width, dtype=torch.long)
     mask = torch.zeros(len(pairs), width, dtype=torch.bool)
-    for r, (i, k, _) in enumerate(pairs):
+    for r, (i, k, _, _) in enumerate(pairs):
         ids[r, : len(i)] = torch.tensor(i)
         kinds[r, : len(k)] = torch.tensor(k)
         mask[r, : len(i)] = True
-    return ids, kinds, mask, torch.tensor([p[2] for p in pairs])
+    return ids, kinds, mask, torch.tensor([p[2] for p in pairs]), torch.tensor([p[3] for p in pairs])
 
 
 def batches(pairs: Sequence[Pair], size: int, draw: random.Random) -> Iterator[list[Pair]]:
@@ -225,16 +228,25 @@ def draw_pairs(
         if row["answerable"] and not gold:
             continue
         for c in gold[:2]:
-            pairs.append((*encode_(row["question"], c["text"], c["around"]), 1.0))
+            pairs.append((*encode_(row["question"], c["text"], c["around"]), 1.0, 1.0))
             other = exchanged(row, c["text"], by_set[row["set"]], draw) if draw.random() < changed else None
             if other:
-                pairs.append((*encode_(other, c["text"], c["around"]), 0.0))
+                pairs.append((*encode_(other, c["text"], c["around"]), 0.0, 1.0))
         chosen = rest[:2] if not row["answerable"] else rest[:1]
         more = [c for c in rest if c not in chosen]
         chosen = chosen + draw.sample(more, min(len(more), negatives - len(chosen)))
         for c in chosen:
-            pairs.append((*encode_(row["question"], c["text"], c["around"]), 0.0))
+            pairs.append((*encode_(row["question"], c["text"], c["around"]), 0.0, row["weight"]))
     return pairs
+
+
+def weighed(rows: Sequence[dict]) -> list[dict]:
+    """The rows with a `weight`: our own questions must not give themselves away by how they are put."""
+    own = set(organisations())
+    mine = [row for row in rows if row["set"] in own]
+    found = weights([row["question"] for row in mine], [row["answerable"] for row in mine]) if mine else []
+    given = {id(row): float(w) for row, w in zip(mine, found, strict=True)}
+    return [{**row, "weight": given.get(id(row), 1.0)} for row in rows]
 
 
 def train(
@@ -272,13 +284,13 @@ def train(
         model.train()
         losses = []
         for batch in batches(pairs, 32, draw):
-            ids, kinds, mask, y = collate(batch)
+            ids, kinds, mask, y, counts = collate(batch)
             share = min(1.0, step / total)
             for group in optimiser.param_groups:
                 group["lr"] = rate * min(1.0, (step + 1) / (0.06 * total + 1)) * 0.5 * (1 + math.cos(math.pi * share))
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 logits = model(ids, kinds, mask)
-            loss = F.binary_cross_entropy_with_logits(logits.float(), y * 0.96 + 0.02, pos_weight=weight)
+            loss = F.binary_cross_entropy_with_logits(logits.float(), y * 0.96 + 0.02, counts, pos_weight=weight)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -297,7 +309,7 @@ def scores(model: Reader, rows: Sequence[dict], tokenizer: Tokenizer) -> list[li
     model.eval()
     flat = [(r, c) for r, row in enumerate(rows) for c in range(len(row["cells"]))]
     pairs = [
-        (*encode(tokenizer, rows[r]["question"], rows[r]["cells"][c]["text"], rows[r]["cells"][c]["around"]), 0.0)
+        (*encode(tokenizer, rows[r]["question"], rows[r]["cells"][c]["text"], rows[r]["cells"][c]["around"]), 0.0, 1.0)
         for r, c in flat
     ]
     found = [[0.0] * len(row["cells"]) for row in rows]
@@ -305,7 +317,7 @@ def scores(model: Reader, rows: Sequence[dict], tokenizer: Tokenizer) -> list[li
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         for start in range(0, len(order), 64):
             part = order[start : start + 64]
-            ids, kinds, mask, _ = collate([pairs[i] for i in part])
+            ids, kinds, mask, _, _ = collate([pairs[i] for i in part])
             for i, value in zip(part, model(ids, kinds, mask).float().tolist(), strict=True):
                 r, c = flat[i]
                 found[r][c] = value
@@ -329,23 +341,38 @@ def report(rows: Sequence[dict], found: Sequence[Sequence[float]]) -> None:
             top = np.mean([r["cells"][int(np.argmax(v))]["gold"] for r, v in gold])
             yes = [max(v) for _, v in gold]
             declared = [max(v) for (r, _), v in zip(mine, values, strict=True) if not r["answerable"]]
+            asked = [r["question"] for r, _ in mine]
+            known = [r["answerable"] for r, _ in mine]
+            fair = balanced_auroc([max(v) for v in values], asked, known) if len(set(known)) == 2 else math.nan
             removed = [max([x for x, c in zip(v, r["cells"], strict=True) if not c["gold"]] or [-9]) for r, v in gold]
             print(
                 f"  {name:16} {label}: gold on top {top:.3f}, against declared {auroc(yes, declared):.3f} "
-                f"({len(yes)}/{len(declared)}), against removed {auroc(yes, removed):.3f}",
+                f"({len(yes)}/{len(declared)}), balanced {fair:.3f}, against removed {auroc(yes, removed):.3f}",
                 flush=True,
             )
 
 
-def export(model: Reader, path: Path) -> str:
-    """Write the trained part in half precision; gives its SHA-256."""
+def named(model: Reader) -> dict[str, Tensor]:
+    """The trained part by the names of its file."""
     parts = {"kinds": model.kinds}
     for name, linear in model.linears.items():
         assert isinstance(linear, Linear)
         parts[name.replace("_", ".") + ".down"], parts[name.replace("_", ".") + ".up"] = linear.down, linear.up
     for name in ("hidden", "logit"):
         parts[f"head.{name}.w"], parts[f"head.{name}.b"] = getattr(model, name).weight, getattr(model, name).bias
-    arrays = {name: value.detach().float().numpy().astype(np.float16) for name, value in parts.items()}
+    return parts
+
+
+def resume(model: Reader, path: Path) -> None:
+    """Lay an earlier run's changes over the model."""
+    with np.load(path) as file, torch.no_grad():
+        for name, value in named(model).items():
+            value.copy_(torch.from_numpy(file[name].astype(np.float32)))
+
+
+def export(model: Reader, path: Path) -> str:
+    """Write the trained part in half precision; gives its SHA-256."""
+    arrays = {name: value.detach().float().numpy().astype(np.float16) for name, value in named(model).items()}
     # Written by hand: `numpy.savez` stamps the time into the archive, and the digest would change.
     with zipfile.ZipFile(path, "w") as archive:
         for name in sorted(arrays):
@@ -366,7 +393,8 @@ def main() -> None:
     parser.add_argument("--changed", type=float, default=0.7)
     parser.add_argument("--stop", type=int, default=4, help="epochs of the schedule that are trained")
     parser.add_argument("--hold", nargs="*", default=HELD_OUT, help="sets that are only reported")
-    parser.add_argument("--start", type=Path)
+    parser.add_argument("--start", type=Path, help="changes to go on from, as written by an earlier run (.npz)")
+    parser.add_argument("--alike", action="store_true", help="count all questions alike, however they are put")
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     torch.manual_seed(options.seed)
@@ -377,11 +405,12 @@ def main() -> None:
     rows = read_rows(options.data)
     model = Reader(read_base(models / "model.onnx"), options.rank)
     if options.start:
-        model.load_state_dict(torch.load(options.start))
+        resume(model, options.start)
     held = [r for r in rows if r["set"] in options.hold]
+    given = [r for r in rows if r["set"] not in options.hold]
     train(
         model,
-        [r for r in rows if r["set"] not in options.hold],
+        [{**r, "weight": 1.0} for r in given] if options.alike else weighed(given),
         tokenizer,
         epochs=options.epochs,
         rate=options.rate,

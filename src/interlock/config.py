@@ -20,8 +20,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from interlock.access.settings import AccessSettings
 from interlock.core.errors import Misconfigured, NotFound
 from interlock.core.ids import TenantId
+from interlock.core.wording import plain
 from interlock.cost.types import CostSettings
-from interlock.gateway.settings import GatewaySettings
+from interlock.gateway.settings import SECRET_STORES, GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.observe.settings import ObserveSettings
 
@@ -41,7 +42,14 @@ _ADDRESSES = frozenset({"stores.sql", "stores.kv"})
 """Settings that may hold a password, which nobody is shown."""
 _log = logging.getLogger("interlock.config")
 _OTHERS = frozenset(
-    {"INTERLOCK_WORKSPACE", "INTERLOCK_OFFLINE", "INTERLOCK_DEMO_MODEL", "INTERLOCK_DATA", "INTERLOCK_AZURE_VAULT_URL"}
+    {
+        "INTERLOCK_WORKSPACE",
+        "INTERLOCK_OFFLINE",
+        "INTERLOCK_DEMO_MODEL",
+        "INTERLOCK_DATA",
+        "INTERLOCK_AZURE_VAULT_URL",
+        "INTERLOCK_LLAMA_INDEX_PYTHON",
+    }
 )
 """Variables that are no settings; the first is read here, the others where they are used."""
 
@@ -204,7 +212,7 @@ def load_settings(root: Path, flags: Mapping[str, Any] | None = None, *, text: s
             (source for known, source in sources.items() if known.startswith(f"{name}.")), FILE
         )
         raise Misconfigured(
-            f"the setting {name!r} from {where} is wrong: {first['msg']}",
+            f"the setting {name!r} from {where} is wrong: {plain(first['msg'])}",
             param=name,
             hint="see all settings with: interlock config show",
         ) from error
@@ -294,9 +302,44 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", item
 
 
+_SECRET_NAMES = re.compile(r"(headers\.|password|secret|token$|authorization)", re.IGNORECASE)
+_REFERENCE = re.compile(rf"(?:{'|'.join(SECRET_STORES)}):\S+")
+_USERINFO = re.compile(r"(://)([^/?#@\s]*)@")
+_QUERY = re.compile(r"([?&][^=&#\s]+=)[^&#\s]+")
+HIDDEN = "•••"
+
+
+def shown_value(name: str, value: object) -> object:
+    """The value of the setting `name` as people may see it.
+
+    What is named like a secret is covered, unless it says only where the secret is; so are the user, password and query
+    of an address.
+    """
+    if isinstance(value, list):
+        return [shown_value(name, item) for item in value]
+    if not isinstance(value, str) or not value:
+        return value
+    if _REFERENCE.fullmatch(value):
+        return value
+    if _SECRET_NAMES.search(name):
+        return HIDDEN
+    if "://" not in value:
+        return value
+    value = _USERINFO.sub(lambda found: f"://{_user(found[2])}{HIDDEN}@", value)
+    return value if name in _ADDRESSES else _QUERY.sub(rf"\1{HIDDEN}", value)
+
+
+def _user(userinfo: str) -> str:
+    # A user without a password is often a token.
+    user, _, password = userinfo.partition(":")
+    return f"{user}:" if password else ""
+
+
 def _without_password(address: str) -> str:
     return re.sub(
-        r"(://[^/?#@]*?:)[^/?#]*@|(password=)[^&#]*", lambda m: f"{m[1]}***@" if m[1] else f"{m[2]}***", address
+        r"(://[^/?#@]*?:)[^/?#]*@|(password=)[^&#]*",
+        lambda m: f"{m[1]}{HIDDEN}@" if m[1] else f"{m[2]}{HIDDEN}",
+        address,
     )
 
 

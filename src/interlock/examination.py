@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Literal, NamedTuple
 
 from interlock.app import App
@@ -34,21 +34,39 @@ async def examine(app: App) -> AsyncIterator[Finding]:
     for strange in strange_variables(app.workspace, os.environ):
         fix = f"unset {strange.name}" + (f", and set {strange.nearest}" if strange.nearest else "")
         yield Finding("warn", "environment", strange.message, fix)
-    yield await _database(app)
-    yield await _shared(app)
-    yield _disk(app)
-    yield _key_files(app)
-    async for finding in _models(app):
-        yield finding
-    async for finding in _providers(app):
-        yield finding
-    async for finding in _routing(app):
-        yield finding
-    async for finding in _apps(app):
-        yield finding
-    async for finding in _collections(app):
-        yield finding
-    yield await _audit(app)
+    checks: list[tuple[str, Callable[[App], AsyncIterator[Finding]]]] = [
+        ("database", _alone(_database)),
+        ("shared state", _alone(_shared)),
+        ("disk", _at_once(_disk)),
+        ("key files", _at_once(_key_files)),
+        ("models", _models),
+        ("providers", _providers),
+        ("routes", _routing),
+        ("apps", _apps),
+        ("collections", _collections),
+        ("audit", _alone(_audit)),
+    ]
+    for what, check in checks:
+        try:
+            async for finding in check(app):
+                yield finding
+        except InterlockError as error:
+            # What one check needs may be away; the others still say what they know.
+            yield Finding("fail", what, error.message, error.hint or "")
+
+
+def _alone(check: Callable[[App], Awaitable[Finding]]) -> Callable[[App], AsyncIterator[Finding]]:
+    async def findings(app: App) -> AsyncIterator[Finding]:
+        yield await check(app)
+
+    return findings
+
+
+def _at_once(check: Callable[[App], Finding]) -> Callable[[App], AsyncIterator[Finding]]:
+    async def findings(app: App) -> AsyncIterator[Finding]:
+        yield check(app)
+
+    return findings
 
 
 async def _database(app: App) -> Finding:

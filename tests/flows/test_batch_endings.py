@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from interlock.app import open_app
 from interlock.core.clock import now
@@ -13,6 +15,7 @@ from interlock.core.context import Context, EndUser, Principal
 from interlock.core.errors import NotFound
 from interlock.core.ids import PrincipalId
 from interlock.flows.batch import create_batch, requeue_lost
+from interlock.stores.jobs.sql import jobs
 from interlock.testing.workspaces import write_workspace
 from interlock.worker.loop import limits_of, work_batches
 
@@ -122,3 +125,88 @@ async def test_what_is_past_its_age_is_removed_and_a_lost_batch_is_queued(tmp_pa
         assert await app.parts.kept.tidy() == 0
         await app.parts.kept.update_batch(ended, expires_at=now() - timedelta(seconds=1))
         assert await app.parts.kept.tidy() == 1
+
+
+async def broken_off(app, ctx, batch, after):
+    """Run a batch by a worker that dies: when `after` says so, all that it does ends at once."""
+    worker = asyncio.ensure_future(work_batches(app, until_idle=True))
+    while not await after():
+        await asyncio.sleep(0.02)
+    worker.cancel()
+    await asyncio.wait([worker])
+    (job,) = await app.parts.jobs.list(ctx.tenant)
+    # Its lease would run out by itself.
+    await app.sql.write(lambda conn: conn.execute(sa.update(jobs).values(lease_until=now() - timedelta(seconds=1))))
+    return job
+
+
+def slow(folder, **more):
+    script = [{"reply": "You said: {question}", "first_delay_s": 0.0, "chunk_delay_s": 0.1, "chunk_chars": 2, **more}]
+    providers = {"scripted": {"kind": "scripted", "script": script}}
+    settings = {"gateway": {"providers": providers, "batch_concurrency": 2}, "cost": {"prices": PRICES}}
+    return write_workspace(folder / "w", settings=settings)
+
+
+async def test_a_line_whose_answer_was_lost_is_asked_again_and_says_what_it_cost(tmp_path):
+    async with open_app(slow(tmp_path)) as app:
+        ctx = app.owner()
+        batch = await made(app, ctx, 2)
+
+        async def begun():
+            return len(await app.parts.kept.asks(batch)) == 2
+
+        await broken_off(app, ctx, batch, begun)
+        await app.parts.cost.flush()
+        await work_batches(app, until_idle=True)
+        ended = await app.parts.kept.batch(ctx, batch.id)
+        assert (ended.state, ended.completed) == ("completed", 2)
+        found = await rows(app, ctx, ended.output_file)
+        ledger = await app.parts.cost.ledger(ctx)
+        lost = [each for row in found for each in row.get("interlock", {"lost": []})["lost"]]
+        assert len(ledger) == 2 + len(lost)
+        assert {each["trace_id"] for each in lost} <= {row.trace_id for row in ledger}
+        assert await app.parts.kept.asks(batch) == {}
+
+
+async def test_a_line_that_kills_each_worker_is_given_up(tmp_path):
+    async with open_app(slow(tmp_path)) as app:
+        ctx = app.owner()
+        batch = await made(app, ctx, 1)
+        for times in (1, 2, 3):
+
+            async def begun(times=times):
+                return len((await app.parts.kept.asks(batch)).get(1, ())) == times
+
+            await broken_off(app, ctx, batch, begun)
+        await work_batches(app, until_idle=True)
+        ended = await app.parts.kept.batch(ctx, batch.id)
+        assert (ended.state, ended.failed) == ("completed", 1)
+        (row,) = await rows(app, ctx, ended.error_file)
+        assert row["response"]["body"]["error"]["code"] == "line_lost"
+
+
+async def test_a_response_that_was_stored_and_not_written_is_not_asked_for_again(tmp_path, monkeypatch):
+    async with open_app(workspace(tmp_path)) as app:
+        ctx = app.owner()
+        line = {"custom_id": "a", "url": "/v1/responses", "body": {"model": "scripted", "input": "hi"}}
+        file = await app.parts.kept.keep_file(ctx, name="in", purpose="batch", data=(json.dumps(line) + "\n").encode())
+        batch = await create_batch(app.parts, ctx, limits_of(app), endpoint="/v1/responses", input_file=file.id)
+        dying = asyncio.Event()
+
+        async def never(*_):
+            dying.set()
+            await asyncio.sleep(60)
+
+        with monkeypatch.context() as patched:
+            # The process dies between the two: the response is stored, the line's row is not.
+            patched.setattr(type(app.parts.kept), "keep_line", never)
+
+            async def stored():
+                return dying.is_set()
+
+            await broken_off(app, ctx, batch, stored)
+        await work_batches(app, until_idle=True)
+        ended = await app.parts.kept.batch(ctx, batch.id)
+        (row,) = await rows(app, ctx, ended.output_file)
+        assert row["response"]["body"]["output"][0]["content"][0]["text"] == "ok"
+        assert len(await app.parts.cost.ledger(ctx)) == 1

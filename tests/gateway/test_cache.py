@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from interlock.core.clock import Deadline
 from interlock.core.context import Context, EndUser, Principal
-from interlock.core.errors import DeadlineExceeded, LimitExceeded, Misconfigured, ProviderError, Unavailable
+from interlock.core.errors import (
+    DeadlineExceeded,
+    InterlockError,
+    LimitExceeded,
+    Misconfigured,
+    ProviderError,
+    Unavailable,
+)
 from interlock.core.ids import KeyId, PrincipalId, ReleaseId, TenantId
 from interlock.core.messages import (
     ChatRequest,
@@ -271,6 +278,53 @@ async def test_a_follower_that_leaves_takes_nobody_along():
     leaving.cancel()
     assert [(await call)[0] for call in (leader, staying)] == ["good", "good"]
     assert house.calls == 1
+
+
+async def two_houses(kv, script, **cache):
+    """Two workers that share a store."""
+    houses = House(script, kv=kv, **cache), House(script, kv=kv, **cache)
+    for house in houses:
+        house.at = houses[0].at
+    return houses
+
+
+async def test_equal_calls_of_two_workers_share_one_provider_call():
+    here, there = await two_houses(MemoryKv(), {"reply": "shared", "first_delay_s": 0.2})
+    results = await asyncio.gather(*(house.ask() for house in (here, there) for _ in range(5)))
+    assert {text for text, _ in results} == {"shared"}
+    assert here.calls + there.calls == 1
+    assert sorted(served.cache for _, served in results) == ["miss"] + ["shared"] * 9
+    assert await here.kv.get(TenantId("acme"), "nothing") is None
+    assert not [key for key in here.kv._entries if "cache/f/" in str(key)], "the lead is given back"
+
+
+async def test_a_worker_does_not_wait_for_one_that_died_longer_than_it_may():
+    here, there = await two_houses(MemoryKv(), {"reply": "x", "first_delay_s": 30}, coalesce_wait_s=0.4)
+    dying = asyncio.ensure_future(here.ask())
+    while not here.calls:
+        await asyncio.sleep(0.01)
+    waiting = asyncio.ensure_future(there.ask())
+    await asyncio.sleep(0.1)
+    assert there.calls == 0
+    while not there.calls:
+        await asyncio.sleep(0.02)
+    for task in (dying, waiting):
+        task.cancel()
+    await asyncio.wait([dying, waiting])
+
+
+async def test_when_the_asking_worker_fails_the_other_asks():
+    kv = MemoryKv()
+    here = House({"fail_status": 503, "first_delay_s": 0.2, "reply": "x"}, kv=kv)
+    there = House({"reply": "well"}, kv=kv)
+    there.at = here.at
+    failing = asyncio.ensure_future(here.ask())
+    while not here.calls:
+        await asyncio.sleep(0.01)
+    text, served = await there.ask()
+    assert (text, served.cache, there.calls) == ("well", "miss", 1)
+    with pytest.raises(InterlockError):
+        await failing
 
 
 async def test_answers_that_may_not_be_kept_are_not_shared_either():

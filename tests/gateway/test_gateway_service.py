@@ -121,9 +121,19 @@ async def test_nothing_is_tried_again_after_a_first_token():
 
 
 async def test_a_second_try_waits_at_least_as_long_as_the_provider_asks():
-    house = House(a={"fail_status": 429, "retry_after_s": 21, "fail_times": 2, "reply": "at last"})
+    house = House(a={"fail_status": 429, "retry_after_s": 3, "fail_times": 2, "reply": "at last"})
     assert said(await house.ask("a")) == "at last"
-    assert house.waits == [21, 21]
+    assert house.waits == [3, 3]
+
+
+async def test_a_long_wait_is_the_callers_to_make_and_nobody_waits_while_there_is_another_target():
+    house = House(a={"fail_status": 429, "retry_after_s": 21, "fail_times": 1, "reply": "at last"}, b=GOOD)
+    with pytest.raises(LimitExceeded) as caught:
+        await house.ask("a")
+    assert caught.value.retry_after_s == 21
+    house = House(a={"fail_status": 429, "retry_after_s": 1, "fail_times": 1, "reply": "at last"}, b=GOOD)
+    assert said(await house.ask("a", "b")) == "good"
+    assert house.waits == []
 
 
 async def test_a_wait_beyond_the_deadline_goes_to_the_next_target_at_once():
@@ -167,12 +177,15 @@ async def test_the_total_timeout_stops_an_answer_that_goes_on_for_ever():
     assert house.open_streams() == 0
 
 
-async def test_the_callers_deadline_is_kept_and_does_not_fall_back():
-    house = House(a={"first_delay_s": 60}, b=GOOD)
+async def test_the_callers_deadline_is_kept_and_shared_among_the_targets():
+    house = House(a={"first_delay_s": 60}, b={"first_delay_s": 60})
     served = Served()
     with pytest.raises(DeadlineExceeded):
-        await house.ask("a", "b", ctx=house.ctx.with_deadline(Deadline.after(0.02)), served=served)
-    assert (served.attempts, served.target) == (1, None)
+        await house.ask("a", "b", ctx=house.ctx.with_deadline(Deadline.after(0.2)), served=served)
+    assert (served.attempts, served.target) == (2, None)
+    # Half of the time is the second one's, however long the first could have been waited for.
+    house = House(a={"first_delay_s": 60}, b=GOOD)
+    assert said(await house.ask("a", "b", ctx=house.ctx.with_deadline(Deadline.after(2)))) == "good"
 
 
 async def test_closing_the_stream_closes_the_provider():

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.core.context import Context, EndUser, Principal
-from interlock.core.errors import ProviderError, Unavailable
+from interlock.core.errors import Forbidden, ProviderError
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.core.messages import ChatRequest, ImagePart, Message, TextDelta, TextPart, ToolSpec, text_message
 from interlock.core.money import Money
@@ -275,9 +275,9 @@ async def test_a_tenants_residency_holds_whatever_the_route_says():
     assert await ask(house) == "b"
     elsewhere = Context(TenantId("other"), Principal(PrincipalId("svc"), "service"))
     assert await ask(house, elsewhere) == "a"
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(Forbidden) as caught:
         await ask(house, regions=("us",))
-    assert (caught.value.code, caught.value.retryable) == ("no_target", False)
+    assert (caught.value.code, caught.value.retryable) == ("target_not_approved", False)
     assert "outside" in caught.value.message
 
 
@@ -317,6 +317,8 @@ async def test_a_conversation_and_a_user_stay_with_their_target():
     for number in range(6):
         ctx = replace(caller(), conversation=f"talk-{number}")
         assert len({await ask(house, ctx) for _ in range(4)}) == 1
+    # A call that names no conversation pins nobody: the key may carry everybody's.
+    assert {await ask(house, caller()) for _ in range(60)} == {"a", "b"}
     per_user = gateway({"targets": ["a", "b"], "strategy": "weighted", "sticky": "user"})
     seen = set()
     for number in range(20):

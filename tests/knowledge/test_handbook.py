@@ -45,10 +45,13 @@ async def test_the_handbook_answers_its_golden_questions_and_keeps_its_secrets(h
         passages = await knowledge.search(ctx, case["question"], collection="handbook", limit=8)
         assert all(infos[p.document_id].readers & ctx.readers for p in passages)
         if case["kind"] in {"single", "double"}:
-            found_at += [
-                next((rank for rank, p in enumerate(passages, 1) if holds(p, gold)), 99) for gold in case["gold"]
-            ]
-    # Measured 2026-11-22 over 102 gold quotes: .941 within eight, .912 within three. One question is .01.
+            places: dict[object, int] = {}
+            for number, gold in enumerate(case["gold"]):
+                rank = next((rank for rank, p in enumerate(passages, 1) if holds(p, gold)), 99)
+                place = gold.get("place", f"alone {number}")
+                places[place] = min(rank, places.get(place, 99))
+            found_at += places.values()
+    # Measured 2026-11-22 over 100 places: .94 within eight, .91 within three. One question is .01.
     assert sum(rank <= 8 for rank in found_at) / len(found_at) >= 0.92
     assert sum(rank <= 3 for rank in found_at) / len(found_at) >= 0.88
 

@@ -118,8 +118,34 @@ async def test_each_part_of_a_question_is_read_for_itself():
     passages = [passage("A book is lent for 21 days."), passage("The borrower pays the postage.", source="b.md")]
     question = "How long is a book lent, and who pays the postage?"
     selection = await Grounding(BagEmbedder(), reader=reader).select(context(), question, passages, AnswerSpec())
-    assert {pair.question for pair in reader.read_pairs} == {"How long is a book lent", "who pays the postage?"}
+    asked = [pair.question for pair in reader.read_pairs]
+    assert set(asked) == {"How long is a book lent", "who pays the postage?", question}
+    assert asked.count(question) == len(selection.evidence), "only what was chosen is read with the whole question"
     assert {e.passage.source for e in selection.evidence} == {"policy.md", "b.md"}
+
+
+async def test_a_favourable_reader_is_not_heeded_where_codes_differ():
+    passages = [passage("We plan to release version 7.6 in April.")]
+    found = {}
+    for logit in (4.0, 0.0):
+        grounding = Grounding(BagEmbedder(), reader=Lukewarm(logit))
+        for version in ("7.6", "7.7"):
+            question = f"When do you release version {version}?"
+            selection = await grounding.select(context(), question, passages, AnswerSpec())
+            found[version, logit] = grounding.assess(question, selection).probability
+    assert found["7.6", 4.0] > found["7.6", 0.0]
+    assert found["7.7", 4.0] == found["7.7", 0.0]
+
+
+async def test_a_part_is_looked_for_beside_the_evidence_of_the_other():
+    passages = [
+        passage("Sign-on with a badge comes with the plan Guild.", source="a.md"),
+        passage("The plan Solo costs 3 pounds.", source="b.md"),
+        passage("The plan Guild costs 6 pounds.", source="c.md"),
+    ]
+    question = "Which plan has sign-on with a badge, and what does that plan cost?"
+    selection = await Grounding(BagEmbedder()).select(context(), question, passages, AnswerSpec())
+    assert [e.passage.source for e in selection.evidence] == ["a.md", "c.md"]
 
 
 class Lukewarm(Scripted):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from decimal import Decimal
 
 import anthropic
 import httpx2
@@ -179,8 +180,11 @@ async def test_kill_9_in_a_batch_loses_no_line_and_writes_none_twice(tmp_path, m
     assert batch.request_counts.completed == count
     async with open_app(workspace) as app:
         ledger = await app.parts.cost.ledger(app.owner(), limit=1000)
-        # A line under way at the kill is asked again, and both calls were paid for.
-        assert count <= len(ledger) <= count + 4
+    # A line under way at the kill is asked again, both calls were paid for, and its row says so.
+    lost = [each for row in found for each in row.get("interlock", {}).get("lost", ())]
+    assert len(ledger) == count + len(lost) <= count + 4
+    charged = {row.trace_id: row for row in ledger}
+    assert all(charged[each["trace_id"]].cost.decimal() == Decimal(each["cost_usd"]) for each in lost)
 
 
 async def test_a_provider_that_asks_for_time_is_given_it(tmp_path, models_dir):

@@ -156,6 +156,6 @@ def test_a_password_in_an_address_is_shown_to_nobody(tmp_path):
     workspace = write_workspace(tmp_path / "w", settings=settings)
     command = [sys.executable, "-m", "interlock", "-w", str(workspace), "config", "show", "stores"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "redis://me:***@kv.internal/0?password=***" in shown
+    assert "redis://me:•••@kv.internal/0?password=•••" in shown
     assert "hunter" not in shown
     assert "h4" not in shown

@@ -92,7 +92,7 @@ async def test_an_unreachable_server_is_unavailable_and_keeps_the_password() -> 
 def test_other_addresses_are_refused_with_the_setting_named(url: str) -> None:
     with pytest.raises(Misconfigured) as caught:
         open_sql(url)
-    assert caught.value.param == "stores.sql.url"
+    assert caught.value.param == "stores.sql"
 
 
 async def test_two_processes_of_one_file_do_not_lose_updates(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interlock.access.types import DirectoryUser
 from interlock.core.errors import InvalidInput, NotFound
+from interlock.core.wording import plain
 
 __all__ = ["read_directory", "user_of"]
 
@@ -37,7 +38,8 @@ def read_directory(path: Path) -> Mapping[str, DirectoryUser]:
     except ValidationError as error:
         where = ".".join(str(step) for step in error.errors()[0]["loc"])
         raise InvalidInput(
-            f"the directory file {path.name!r} is wrong at {where!r}: {error.errors()[0]['msg']}", param="access.users"
+            f"the directory file {path.name!r} is wrong at {where!r}: {plain(error.errors()[0]['msg'])}",
+            param="access.users",
         ) from error
     return {user.id: DirectoryUser(user.id, user.name or user.id, frozenset(user.groups)) for user in parsed.users}
 

@@ -10,6 +10,7 @@ import yaml
 
 from interlock.cli.session import emit, json_option
 from interlock.core.errors import Conflict, InvalidInput, Misconfigured
+from interlock.core.wording import plain
 
 __all__ = ["importing"]
 
@@ -45,7 +46,9 @@ def litellm(file: Path, out: Path | None, as_json: bool) -> None:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         name = ".".join(str(step) for step in first["loc"])
-        raise Misconfigured(f"what was read does not fit the setting {name!r}: {first['msg']}", param=name) from error
+        raise Misconfigured(
+            f"what was read does not fit the setting {name!r}: {plain(first['msg'])}", param=name
+        ) from error
     written: Path | None = None
     text = yaml.safe_dump(imported.settings, sort_keys=False, allow_unicode=True, width=120)
     if out is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -85,6 +86,12 @@ def emit(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
+def _harmless(text: str) -> str:
+    """Names that callers made up must not move the cursor, or write a terminal's title or clipboard."""
+    shown = text.replace("\n", " ")
+    return "".join("\ufffd" if unicodedata.category(c) in {"Cc", "Cf", "Cs"} else c for c in shown)
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Print a table; nothing to list says so."""
     from rich.console import Console
@@ -101,7 +108,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
         shown.add_column(column, justify="right" if column in right else "left", no_wrap=short, overflow="fold")
     for row in rows:
         # Text, not markup: a title with brackets must not be read as a style.
-        shown.add_row(*(Text("" if cell is None else str(cell).replace("\n", " ")) for cell in row))
+        shown.add_row(*(Text("" if cell is None else _harmless(str(cell))) for cell in row))
     # A pipe or a file has no width to fit: rows stay whole there.
     width = None if sys.stdout.isatty() else 10_000
     Console(width=width).print(shown)

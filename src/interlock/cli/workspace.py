@@ -60,7 +60,13 @@ config.add_command(rollback)
 @pass_session
 def show(session: Session, prefix: str, as_json: bool) -> None:
     """Every setting (or those whose name starts with PREFIX), its value and its source."""
-    origins = [origin for origin in session.workspace().origins() if origin.name.startswith(prefix)]
+    from interlock.config import shown_value
+
+    origins = [
+        origin._replace(value=shown_value(origin.name, origin.value))
+        for origin in session.workspace().origins()
+        if origin.name.startswith(prefix)
+    ]
     if as_json:
         emit([origin._asdict() for origin in origins])
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
@@ -34,6 +34,11 @@ async def _nothing(request: Request, caller: session.Caller) -> Response:
     raise NotFound(f"there is no page at {request.url.path}", hint="use the navigation, or search with /")
 
 
+async def _console(request: Request) -> Response:
+    """The console is at the top; its name is a good guess."""
+    return RedirectResponse(request.scope.get("root_path", "") + "/", status_code=307)
+
+
 class _Elsewhere(Route):
     """Every address that is nobody's, except those of the API, whose callers want JSON."""
 
@@ -58,6 +63,8 @@ def build_routes(app: App) -> Sequence[BaseRoute]:
         *settings.routes,
         *doctor.routes,
         *search.routes,
+        Route("/console", _console),
+        Route("/console/", _console),
         *session.routes_of_session,
         *assets.routes,
         _Elsewhere("/{path:path}", session.page(_nothing), methods=["GET"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from interlock.app import App
-from interlock.config import Origin
+from interlock.config import Origin, shown_value
 from interlock.console.rendering import render
 from interlock.console.session import Caller, page
 from interlock.core.context import Role
@@ -23,9 +22,6 @@ __all__ = ["routes", "shown_settings"]
 
 _MAY_SEE = (Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
 _MAY_SEE_ACCOUNTS = (Role.OPERATOR, Role.RISK, Role.AUDITOR)
-_PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
-_SECRET_NAMES = re.compile(r"(headers\.|password|secret|token$|authorization)", re.IGNORECASE)
-_HIDDEN = "•••"
 
 
 class Setting(NamedTuple):
@@ -69,7 +65,7 @@ async def show(request: Request, caller: Caller) -> Response:
 def shown_settings(origins: Iterator[Origin]) -> Iterator[Setting]:
     """Settings by name; passwords in addresses and values of headers are covered."""
     for origin in origins:
-        value = origin.value
+        value = shown_value(origin.name, origin.value)
         if value is None:
             text = "–"
         elif isinstance(value, bool):
@@ -78,9 +74,7 @@ def shown_settings(origins: Iterator[Origin]) -> Iterator[Setting]:
             text = ", ".join(str(item) for item in value) or "–"
         else:
             text = str(value)
-        if _SECRET_NAMES.search(origin.name) and text != "–":
-            text = _HIDDEN
-        yield Setting(origin.name, _PASSWORD.sub(rf"\1{_HIDDEN}@", text), origin.source)
+        yield Setting(origin.name, text, origin.source)
 
 
 def _models(app: App) -> list[Model]:

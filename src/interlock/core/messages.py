@@ -150,6 +150,10 @@ def text_message(role: Role, text: str) -> Message:
     return Message(role, (TextPart(text),))
 
 
+MOST_TOKENS = 1_000_000_000
+"""More than any call uses."""
+
+
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one call.
 
@@ -182,6 +186,17 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     def total_tokens(self) -> int:
         """Input plus output."""
         return self.input_tokens + self.output_tokens
+
+    @property
+    def is_plausible(self) -> bool:
+        """False when a figure is negative or beyond what any call can use: a server's mistake, or its malice."""
+        return (
+            0 <= self.input_tokens <= MOST_TOKENS
+            and 0 <= self.output_tokens <= MOST_TOKENS
+            and 0 <= self.cached_tokens <= MOST_TOKENS
+            and 0 <= self.cache_write_tokens <= MOST_TOKENS
+            and 0 <= self.reasoning_tokens <= MOST_TOKENS
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,13 +44,16 @@ def judge(case: Case, answer: Answer, *, forbidden: Callable[[str], bool]) -> Ju
     Args:
         forbidden: whether this user may not read a source (path as in citations).
     """
-    found = [_overlaps(gold, answer) for gold in case.gold]
+    found: dict[tuple[str, int], bool] = {}
+    for number, gold in enumerate(case.gold):
+        place = ("alone", number) if gold.place is None else ("place", gold.place)
+        found[place] = found.get(place, False) or _overlaps(gold, answer)
     text = _plain(answer.text)
     shown = {citation.source for citation in answer.citations} | {passage.source for passage in answer.passages}
     return Judgement(
         declined=answer.outcome == "declined",
-        cited_any=any(found),
-        cited_all=bool(found) and all(found),
+        cited_any=any(found.values()),
+        cited_all=bool(found) and all(found.values()),
         facts=all(any(_plain(wording) in text for wording in wordings) for wordings in case.facts),
         leaked=any(forbidden(source) for source in shown),
     )

@@ -23,6 +23,7 @@ class Gold(BaseModel):
     document: str
     quote: str = Field(min_length=1)
     page: int | None = None
+    place: int | None = Field(default=None, description="gold of the same place says the same: one of them is enough")
 
 
 class Case(BaseModel):
@@ -54,7 +55,7 @@ class Judgement(NamedTuple):
     cited_any: bool
     """A citation overlaps a gold quote."""
     cited_all: bool
-    """Every gold quote is overlapped by a citation."""
+    """A citation overlaps gold of every place."""
     facts: bool
     """Every required fact stands in the answer, in one of its wordings."""
     leaked: bool

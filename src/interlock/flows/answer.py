@@ -225,11 +225,12 @@ def _said(text: str, evidence: Evidence, verdict: Verdict, citations: Citations,
 
 
 async def _claim(ctx: Context, job: _Job, evidence: Evidence, citations: Citations, tally: _Tally) -> AnswerSentence:
-    """Restate one piece of evidence: a try, a repair, for a row one from a plain sentence, else its quote."""
+    """Restate one piece of evidence: a try, a repair with the question in sight, else its quote.
+
+    A row is restated from a plain sentence, and repaired from its names and values.
+    """
     fact, worded = job.grounding.fact(job.question, evidence), job.grounding.worded(job.question, evidence)
-    tries: list[tuple[Origin, str, bool]] = [("generated", fact, False), ("repaired", fact, True)]
-    if worded is not None:
-        tries.append(("repaired", worded, False))
+    tries: list[tuple[Origin, str, bool]] = [("generated", worded or fact, False), ("repaired", fact, True)]
     for origin, fact, repair in tries:
         text = await _complete(ctx, job, claim_request(job.question, fact, repair=repair), tally)
         if text is None:

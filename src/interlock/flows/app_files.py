@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, TenantId
+from interlock.core.wording import plain
 from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -154,4 +155,4 @@ def validate_yaml(path: Path, model: type[M]) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(step) for step in first["loc"])
-        raise InvalidInput(f"{name} is wrong at {field!r}: {first['msg']}", param=field) from error
+        raise InvalidInput(f"{name} is wrong at {field!r}: {plain(first['msg'])}", param=field) from error

@@ -143,8 +143,15 @@ class _Run:
     async def to_end(self) -> None:
         """Make it, store it; or wait for a limit; or stop, when it was cancelled."""
         parts, one = self._parts, self._one
+        try:
+            asked = codec(_WIRE).decode(dict(one.body))
+        except InterlockError as error:
+            # A newer version may read requests more strictly than the one that took this one in.
+            failure = {"code": "server_error", "message": str(error)}
+            await self._keep({**one.kept.response, "status": "failed", "error": failure}, None)
+            await parts.jobs.succeed(self._job, {"status": "failed"})
+            return
         # The id and the time of the stored one, so that it stays the same response.
-        asked = codec(_WIRE).decode(dict(one.body))
         told = {**asked.options, "id": one.id, "created_at": one.kept.response["created_at"]}
         asked = Asked(asked.request, told)
         joined: Continued | None = None

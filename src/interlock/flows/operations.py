@@ -22,7 +22,7 @@ from interlock.flows.chat import chat
 from interlock.flows.parts import Parts
 from interlock.gateway.explain import Explained, TargetState, Why, explain
 from interlock.gateway.register import Registered, register
-from interlock.gateway.routing import Need
+from interlock.gateway.routing import USUAL_OUTPUT_TOKENS, Need
 from interlock.gateway.types import Approval, RouteSpec, Target
 
 __all__ = [
@@ -97,7 +97,7 @@ async def explain_route(parts: Parts, ctx: Context, asking: Asking) -> RouteAnsw
         images=asking.images,
         json_schema=asking.schema,
         input_tokens=asking.input_tokens,
-        output_tokens=min(asking.output_tokens or route.max_output_tokens, route.max_output_tokens),
+        output_tokens=route.limit(asking.output_tokens) or USUAL_OUTPUT_TOKENS,
     )
     key = ctx.principal.key_id or ctx.principal.id
     groups = ctx.end_user.groups if ctx.end_user else frozenset()

@@ -53,6 +53,7 @@ class Attempt:
     _health: TargetHealth
     _sent_at: float
     _clock: Callable[[], float]
+    _estimate: Usage
     began: bool = False
     charged: bool = False
 
@@ -65,7 +66,8 @@ class Attempt:
     def charge(self, usage: Usage) -> None:
         """The target served: settle the call."""
         self.charged = True
-        self._admitted.charge(usage)
+        # A broken or hostile server's figures must not refund a budget, or overflow a sum.
+        self._admitted.charge(usage if usage.is_plausible else self._estimate)
 
 
 class Attempts:
@@ -158,7 +160,7 @@ class Attempts:
                         }
                     )
                     health, clock = self.health.of(str(target)), self.health.clock
-                    attempt = Attempt(inner, span, admitted, health, clock(), clock)
+                    attempt = Attempt(inner, span, admitted, health, clock(), clock, estimate)
                     with _watched(health, clock):
                         yield attempt
         finally:

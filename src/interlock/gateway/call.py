@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -19,6 +18,7 @@ from interlock.core.errors import (
     Unavailable,
 )
 from interlock.core.messages import ChatEvent, ChatRequest, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from interlock.core.patterns import found_in
 from interlock.core.ports import Meter
 from interlock.core.trace import Span
 from interlock.gateway.attempt import Attempt, Attempts
@@ -37,6 +37,8 @@ from interlock.gateway.types import Cascade, Considered, Decision, RouteSpec, Ta
 __all__ = ["Call", "Served", "refuse_foreign"]
 
 _log = logging.getLogger("interlock.gateway")
+_PATIENCE_S = 10.0
+"""Longest wait before another try: a caller that is told to come back later can do better with the time."""
 
 
 _HITS = frozenset({"hit", "shared", "semantic", "stale"})
@@ -101,6 +103,8 @@ class Call:
         self._meter = meter
         self._sleep = sleep
         self._tried = 0
+        self._others = 0
+        """Targets that may still be asked after the present one."""
         self.began = False
         """True once the caller has been given something: from there on nothing can be tried again."""
 
@@ -121,6 +125,7 @@ class Call:
             self._tried += 1
             is_last = position == len(order) - 1
             judged = self._route.strategy == "cascade" and not is_last
+            self._others = len(order) - position - 1
             try:
                 async with aclosing(self._judged(ctx, target) if judged else self._formed(ctx, target)) as stream:
                     async for event in stream:
@@ -223,8 +228,11 @@ class Call:
                     raise
                 if sent or number > self._route.retries or not worth_retrying(error) or not retries.take():
                     raise
+                if self._others and (isinstance(error, DeadlineExceeded) or error.retry_after_s):
+                    # Another target is likely to be there sooner than this one.
+                    raise
                 wait = backoff_s(number, error)
-                if wait >= ctx.deadline.remaining_s():
+                if wait >= ctx.deadline.remaining_s() or wait > _PATIENCE_S:
                     raise
                 await self._sleep(wait)
 
@@ -234,7 +242,7 @@ class Call:
             with ctx.span(f"chat {target.model}") as (span, _):
                 _describe(span, request, self.served)
                 raise failed
-        estimate = estimate_usage(request, self._route.max_output_tokens)
+        estimate = estimate_usage(request, profile(target.model).max_output_tokens)
         opened = self._attempts.attempt(ctx, target, self._meter, estimate, what="chat", priority=self._route.priority)
         async with opened as attempt:
             _describe(attempt.span, request, self.served)
@@ -245,6 +253,9 @@ class Call:
                     async for event in events:
                         characters += _characters(event)
                         if isinstance(event, Finish):
+                            if not event.usage.is_plausible:
+                                # A broken or hostile server's figures must not refund a budget, or overflow a sum.
+                                event = replace(event, usage=_broken_off(request, characters))
                             self.served.usage = event.usage
                             _describe_end(attempt.span, event)
                             attempt.charge(event.usage)
@@ -261,14 +272,17 @@ class Call:
     async def _events(self, attempt: Attempt, target: Target, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """The provider's events under the route's timeouts; whatever else it raises becomes a ProviderError."""
         route, deadline = self._route, attempt.ctx.deadline
-        ends = asyncio.get_running_loop().time() + (route.try_timeout_s or float("inf"))
+        began = asyncio.get_running_loop().time()
+        ends = began + (route.try_timeout_s or float("inf"))
         events = self._attempts.provider(target.provider).stream(attempt.ctx, request, target.model)
         first, finished = True, False
         async with aclosing(events):
             while True:
                 limit = min(deadline.remaining_s(), ends - asyncio.get_running_loop().time())
                 if first:
-                    limit = min(limit, route.first_token_timeout_s)
+                    # One that is silent must leave the others their share of the time.
+                    share = deadline.remaining_s() / (self._others + 1)
+                    limit = min(limit, route.first_token_timeout_s, share)
                 try:
                     async with asyncio.timeout(max(0.0, limit)):
                         event = await anext(events)
@@ -282,7 +296,7 @@ class Call:
                 except TimeoutError as error:
                     what = "sending a first token" if first else "answering"
                     raise DeadlineExceeded(
-                        f"{target} took more than {limit:.1f} s {what}",
+                        f"{target} took more than {asyncio.get_running_loop().time() - began:.1f} s {what}",
                         hint="raise the route's first_token_timeout_s, try_timeout_s or total_timeout_s",
                     ) from error
                 except InterlockError:
@@ -342,7 +356,7 @@ def shortcoming(cascade: Cascade, request: ChatRequest, events: list[ChatEvent])
         return "it was not finished"
     if not calls and len(text.strip()) < cascade.min_chars:
         return "it was too short"
-    if any(re.search(pattern, text) for pattern in cascade.reject):
+    if any(found_in(pattern, text) for pattern in cascade.reject):
         return "it matched a pattern of the route"
     if cascade.satisfies_schema and request.response_schema is not None and not calls:
         found, value = find_json(text)

@@ -213,7 +213,10 @@ def _error(provider: str, status: int, said: _Said, *, where: str) -> InterlockE
         status in {400, 403, 422} and (code in _UNKNOWN_MODEL or _UNKNOWN_MODEL_WORDS.search(said.words))
     ):
         return NotFound(
-            message, param="model", code="model_not_found", hint="check the model's name with: interlock models list"
+            message,
+            param="model",
+            code="model_not_found",
+            hint="check the model's name and the provider's base_url; what it has: interlock providers test",
         )
     if code in _BAD_KEY:
         status = 401  # Google says a wrong key with 400

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from interlock.core.errors import InvalidInput
 from interlock.core.messages import FilePart, ImagePart
+from interlock.core.wording import plain
 
 __all__ = ["DataUrl", "Loose", "data_url", "decode_base64", "field_error", "file_from", "image_at", "parsed"]
 
@@ -45,7 +46,7 @@ def field_error(error: ValidationError) -> InvalidInput:
             # pydantic adds which member of a union it tried: no field of the caller's.
             continue
         name += f"[{step}]" if isinstance(step, int) else f".{step}" if name else str(step)
-    return InvalidInput(f"{name or 'the body'}: {first['msg']}", param=name or None)
+    return InvalidInput(f"{name or 'the body'}: {plain(first['msg'])}", param=name or None)
 
 
 class DataUrl(NamedTuple):

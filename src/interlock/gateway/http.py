@@ -11,7 +11,8 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, ProviderError
 from interlock.gateway.failures import machine_code, status_error
 from interlock.gateway.ports import RelayAnswer
-from interlock.gateway.settings import ProviderSettings
+from interlock.gateway.secrets import SecretReader
+from interlock.gateway.settings import SECRET_STORES, ProviderSettings
 
 if TYPE_CHECKING:
     import httpx2
@@ -59,13 +60,25 @@ class HttpApi:
         self._settings = settings
         self._signer = signer
         self._client: httpx2.AsyncClient | None = None
+        self._secrets = SecretReader({}, ttl_s=settings.key_ttl_s)
+
+    async def _own_headers(self) -> dict[str, str]:
+        """The configured headers, references resolved. Raises: Misconfigured, Unavailable."""
+        return {
+            name: await self._secrets.read(value, param=f"gateway.providers.{self._name}.headers.{name}")
+            if value.partition(":")[0] in SECRET_STORES
+            else value
+            for name, value in self._settings.headers.items()
+        }
 
     def _http(self) -> httpx2.AsyncClient:
         if self._client is None:
             import httpx2
 
             timeout = httpx2.Timeout(self._settings.idle_timeout_s, connect=self._settings.connect_timeout_s, pool=10.0)
-            self._client = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
+            # How many calls go out at once is for `max_concurrency` and its queue to say.
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+            self._client = httpx2.AsyncClient(timeout=timeout, limits=limits, follow_redirects=False)
         return self._client
 
     async def get_json(self, path: str, headers: Mapping[str, str] | None = None, *, ctx: Context | None = None) -> Any:
@@ -96,12 +109,14 @@ class HttpApi:
 
         The caller's task is cancelled at its deadline, which closes the stream.
         """
-        async with (
-            self._request("POST", path, headers, _encoded(body), ctx=ctx) as response,
-            aclosing(_events(response.aiter_bytes(), self._name)) as events,
-        ):
-            async for data in events:
-                yield data
+        async with self._request("POST", path, headers, _encoded(body), ctx=ctx) as response:
+            if response.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+                # A server that does not stream gave its answer whole, which every decoder takes for one event.
+                yield (await _whole(response, self._name)).decode("utf-8", "replace")
+                return
+            async with aclosing(_events(response.aiter_bytes(), self._name)) as events:
+                async for data in events:
+                    yield data
 
     async def post_frames(
         self, ctx: Context, path: str, headers: Mapping[str, str] | None, body: Mapping[str, Any]
@@ -133,7 +148,7 @@ class HttpApi:
 
         Raises: Misconfigured, Unavailable: the key cannot be read.
         """
-        given = {"content-type": "application/json", **(headers or {}), **self._settings.headers}
+        given = {"content-type": "application/json", **(headers or {}), **await self._own_headers()}
         if self._signer is not None:
             added = await self._signer.headers(ctx, Outgoing("POST", self._base_url + path, given, b""))
             fixed = {name.lower() for name in self._settings.headers}
@@ -190,7 +205,7 @@ class HttpApi:
     ) -> AsyncGenerator[httpx2.Response, None]:
         """The first good answer. A refused key is read anew and tried once more: it may just have been rotated."""
         for last in (False, True):
-            given = {**(headers or {}), **self._settings.headers}
+            given = {**(headers or {}), **await self._own_headers()}
             if body is not None and "content-type" not in given:
                 given["content-type"] = "application/json"
             request = self._http().build_request(method, self._base_url + path, headers=given, content=body)

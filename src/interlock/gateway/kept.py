@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from interlock.core.clock import now
 from interlock.core.context import Context, EndUser, Principal, Role
 from interlock.core.errors import InvalidInput, NotFound
-from interlock.core.ids import KeyId, PrincipalId, TenantId, new_id, ulid
+from interlock.core.ids import KeyId, PrincipalId, TenantId, TraceId, new_id, ulid
 from interlock.core.sealing import Sealer
 from interlock.gateway.store import (
     batch_asks,
@@ -371,6 +371,38 @@ class Kept:
 
         await self.sql.write(write)
 
+    async def note_ask(self, batch: Batch, number: int, trace: TraceId, *, instead_of: TraceId | None = None) -> None:
+        """Write down that a line is about to be sent to a model.
+
+        Args:
+            instead_of: an earlier time whose end is known: it failed, so nothing of it can be lost any more.
+        """
+        row = {"tenant": batch.tenant, "batch": batch.id, "number": number, "trace_id": trace}
+        mine = [batch_asks.c.tenant == batch.tenant, batch_asks.c.batch == batch.id, batch_asks.c.number == number]
+
+        def write(conn: sa.Connection) -> None:
+            if instead_of is not None:
+                conn.execute(sa.delete(batch_asks).where(*mine, batch_asks.c.trace_id == instead_of))
+            conn.execute(sa.insert(batch_asks).values(row))
+
+        await self.sql.write(write)
+
+    async def drop_ask(self, batch: Batch, number: int, trace: TraceId) -> None:
+        """Forget a time that a line was sent: its end is known."""
+        mine = [batch_asks.c.tenant == batch.tenant, batch_asks.c.batch == batch.id, batch_asks.c.number == number]
+        gone = sa.delete(batch_asks).where(*mine, batch_asks.c.trace_id == trace)
+        await self.sql.write(lambda conn: run(conn, gone))
+
+    async def asks(self, batch: Batch) -> dict[int, list[TraceId]]:
+        """Traces of the times that lines were sent, by line; those of lines that have a result as well."""
+        query = sa.select(batch_asks.c.number, batch_asks.c.trace_id).where(
+            batch_asks.c.tenant == batch.tenant, batch_asks.c.batch == batch.id
+        )
+        found: dict[int, list[TraceId]] = {}
+        for row in await self.sql.read(lambda conn: conn.execute(query).all()):
+            found.setdefault(row.number, []).append(TraceId(row.trace_id))
+        return found
+
     async def finished_lines(self, batch: Batch) -> set[int]:
         """Numbers of the lines that have a result."""
         query = sa.select(batch_lines.c.number).where(
@@ -394,8 +426,12 @@ class Kept:
 
     async def drop_lines(self, batch: Batch) -> None:
         """Remove the results once they are in the batch's files."""
-        mine = sa.and_(batch_lines.c.tenant == batch.tenant, batch_lines.c.batch == batch.id)
-        await self.sql.write(lambda conn: run(conn, sa.delete(batch_lines).where(mine)))
+
+        def write(conn: sa.Connection) -> None:
+            for table in (batch_lines, batch_asks):
+                conn.execute(sa.delete(table).where(table.c.tenant == batch.tenant, table.c.batch == batch.id))
+
+        await self.sql.write(write)
 
     async def unqueued(self, home: TenantId) -> list[Batch]:
         """Batches of a workspace that were stored and never given to a worker: the process died between the two."""

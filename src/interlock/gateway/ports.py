@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.messages import ChatEvent, ChatRequest, Usage
 from interlock.core.ports import Embedder, Quoter
 from interlock.gateway.settings import ProviderSettings
@@ -16,6 +16,8 @@ from interlock.gateway.settings import ProviderSettings
 __all__ = [
     "Asked",
     "CountsTokens",
+    "EmbedInput",
+    "EmbedsTokens",
     "Fault",
     "Forwarding",
     "Forwards",
@@ -38,6 +40,7 @@ __all__ = [
     "Reranks",
     "Rewrite",
     "Warmable",
+    "only_texts",
 ]
 
 
@@ -59,6 +62,10 @@ class ProviderDeps:
     quoter: Quoter | None
     embedders: Mapping[str, Embedder]
     environ: Mapping[str, str]
+
+
+EmbedInput = str | tuple[int, ...]
+"""One thing to embed: a text, or the token numbers that the model's own tokenizer made of it."""
 
 
 class Provider(Protocol):
@@ -87,6 +94,25 @@ class Warmable(Protocol):
 
     async def warm(self, model: str) -> None:
         """Load `model` now. Raises: ModelMissing."""
+
+
+@runtime_checkable
+class EmbedsTokens(Protocol):
+    """A provider whose embedding models take token numbers in place of texts."""
+
+    async def embed_tokens(
+        self, ctx: Context, tokens: Sequence[tuple[int, ...]], model: str
+    ) -> tuple[list[list[float]], int]:
+        """As `Provider.embed`. Raises: InvalidInput naming `input`: this server takes only texts."""
+
+
+def only_texts(provider: str) -> InvalidInput:
+    """What a caller is told who sent token numbers to a provider that has no use for them."""
+    return InvalidInput(
+        f"provider {provider!r} embeds only texts, no token numbers",
+        param="input",
+        hint="send texts; LangChain's OpenAIEmbeddings does so with check_embedding_ctx_length=False",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class Quirks:
     """False for servers that refuse the field, OpenAI first; it is then left out."""
     parallel_tool_calls: bool = True
     embeddings: bool = True
+    token_inputs: bool = True
+    """False when its embeddings take only texts, no token numbers."""
     rerank: str | None = None
     """Path of its reranking endpoint."""
     rerank_form: Literal["top_n", "top_k", "tei"] = "top_n"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 
-from interlock.core.errors import Unavailable
+from interlock.core.errors import Forbidden, InterlockError, InvalidInput, Unavailable
 from interlock.core.messages import ChatRequest, FilePart, ImagePart, ToolResultPart, Usage
 from interlock.core.ports import PriceBook
 from interlock.gateway.estimate import estimate_input
@@ -23,7 +23,18 @@ from interlock.gateway.health import Health
 from interlock.gateway.profiles import profile
 from interlock.gateway.types import Approval, Considered, Requirements, RouteSpec, Target
 
-__all__ = ["Conditions", "Facts", "Need", "Plan", "approval_of", "need_of", "no_target", "ordered", "plan"]
+__all__ = [
+    "USUAL_OUTPUT_TOKENS",
+    "Conditions",
+    "Facts",
+    "Need",
+    "Plan",
+    "approval_of",
+    "need_of",
+    "no_target",
+    "ordered",
+    "plan",
+]
 
 _UNPRICED = Decimal("Infinity")
 
@@ -60,6 +71,10 @@ class Plan:
     """When a target that is only resting may be asked again."""
 
 
+USUAL_OUTPUT_TOKENS = 1_000
+"""For comparing prices, of a request that sets no limit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What plans are made from, besides the request."""
@@ -80,7 +95,7 @@ def need_of(request: ChatRequest, route: RouteSpec) -> Need:
         images=any(isinstance(part, (ImagePart, FilePart)) for part in parts),
         json_schema=bool(request.response_schema),
         input_tokens=estimate_input(request),
-        output_tokens=request.max_output_tokens or route.max_output_tokens,
+        output_tokens=route.limit(request.max_output_tokens) or USUAL_OUTPUT_TOKENS,
     )
 
 
@@ -132,8 +147,28 @@ def plan(
 _RESTING = "it failed repeatedly and rests; a probe decides when it is used again"
 
 
-def no_target(plan: Plan) -> Unavailable:
-    """What a caller is told when a plan has nobody to ask."""
+_POLICY = frozenset({"unregistered", "deprecated", "use", "region", "retention", "training"})
+
+
+def no_target(plan: Plan) -> InterlockError:
+    """What a caller is told when a plan has nobody to ask: whose fault it is decides about the status."""
+    codes = {row.code for row in plan.refused}
+    if codes == {"context"}:
+        return InvalidInput(
+            "the request does not fit the context of any target: "
+            + "; ".join(f"{row.target}: {row.reason}" for row in plan.refused),
+            param="messages",
+            code="context_length_exceeded",
+            hint="shorten it, or route it to a model with a larger context",
+        )
+    if codes and codes <= _POLICY:
+        return Forbidden(
+            "no target of the route is approved for this request: "
+            + "; ".join(f"{row.target}: {row.reason}" for row in plan.refused),
+            code="target_not_approved",
+            param="model",
+            hint="see why with: interlock route explain; approvals are in gateway.approvals",
+        )
     reasons = "; ".join(f"{row.target}: {row.reason}" for row in plan.refused)
     resting = plan.retry_after_s is not None
     return Unavailable(

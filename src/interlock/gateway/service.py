@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, aclosing
 from dataclasses import replace
-from typing import NamedTuple
 
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
@@ -24,12 +23,12 @@ from interlock.core.ports import Meter, PriceBook
 from interlock.gateway.attempt import Attempt, Attempts, FreeMeter
 from interlock.gateway.cache.service import PROVIDER as CACHE
 from interlock.gateway.cache.service import AnswerCache, CacheCall
-from interlock.gateway.cache.settings import CacheSpec
 from interlock.gateway.cache.types import CacheScope, CacheStatus
 from interlock.gateway.call import Call, Served
 from interlock.gateway.collecting import collect
+from interlock.gateway.embedding import Embedding, Embeddings
 from interlock.gateway.health import Health
-from interlock.gateway.ports import Provider, ProviderDeps, Warmable
+from interlock.gateway.ports import EmbedInput, Provider, ProviderDeps, Warmable
 from interlock.gateway.posting import chain, posted
 from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.profiles import profile
@@ -41,17 +40,6 @@ from interlock.gateway.types import Considered, ModelProfile, RouteSpec, Target
 __all__ = ["Embeddings", "Gateway", "Served", "collect", "sticky_unit"]
 
 PROVIDERS = ProviderKinds()
-
-
-class Embeddings(NamedTuple):
-    """Vectors in input order, and the tokens read."""
-
-    vectors: list[list[float]]
-    target: Target
-    usage: Usage
-    """Of the texts that were sent to the provider."""
-    kept: int = 0
-    """Texts whose vectors were kept from earlier."""
 
 
 _DECIDES_NOTHING = frozenset(
@@ -179,7 +167,7 @@ class Gateway:
                 )
             return self._settings.routes[name]
         target = self.target(model)
-        return RouteSpec(targets=[str(target)], max_output_tokens=profile(target.model).max_output_tokens)
+        return RouteSpec(targets=[str(target)])
 
     def profile_of(self, route: RouteSpec) -> ModelProfile:
         """Facts about the route's first target."""
@@ -187,6 +175,13 @@ class Gateway:
 
     def target(self, name: str) -> Target:
         """The target of a name. Raises: InvalidInput, NotFound: there is no such provider."""
+        if len(name) > _MOST_NAME or not (name.isascii() and name.isprintable()):
+            # It goes into headers, logs and metrics as it is.
+            raise InvalidInput(
+                f"a model's name has at most {_MOST_NAME} printable ASCII characters",
+                param="model",
+                code="model_not_found",
+            )
         try:
             target = Target.parse(name)
         except ValueError as error:
@@ -449,7 +444,6 @@ class Gateway:
             targets=[str(target)],
             retries=0,
             total_timeout_s=timeout_s,
-            max_output_tokens=request.max_output_tokens or profile(target.model).max_output_tokens,
             priority="low",
         )
         self.target(str(target))
@@ -474,64 +468,20 @@ class Gateway:
             self.stream(ctx, request, route=route, served=served, meter=meter, scope=scope, whole=True)
         )
 
-    async def embed(self, ctx: Context, model: str, texts: Sequence[str], *, meter: Meter | None = None) -> Embeddings:
+    async def embed(
+        self, ctx: Context, model: str, texts: Sequence[EmbedInput], *, meter: Meter | None = None
+    ) -> Embeddings:
         """Vectors of `texts` by the embedding model ``provider/model`` or by the targets of ``route/NAME``, in order.
 
+        Either all of `texts` are texts, or all are token numbers, which only some providers take.
         The space of a vector belongs to its model, so a route of several models is for mirrors of one model.
         """
-        with self.hold():
-            return await self._embed(ctx, model, texts, meter)
-
-    async def _embed(self, ctx: Context, model: str, texts: Sequence[str], meter: Meter | None) -> Embeddings:
         route = self.route(model)
-        spec = route.cache if self.cache is not None and ctx.cache != "no-store" else None
-        last: InterlockError | None = None
-        longest = max((len(text) for text in texts), default=0) // 3
-        for target in self.order(ctx, route, input_tokens=longest, pressure=meter.pressure() if meter else 0.0):
-            known = await self._kept_vectors(ctx, spec, target, texts)
-            # Without a cache the provider gets what the caller sent, a text twice as well.
-            missing = list(texts) if spec is None else [text for text in dict.fromkeys(texts) if text not in known]
-            try:
-                made, usage = await self._vectors(ctx, target, missing, meter or FreeMeter(), route)
-            except InterlockError as error:
-                if isinstance(error, InvalidInput):
-                    raise
-                last = error
-                continue
-            if spec is None or self.cache is None:
-                return Embeddings(made, target, usage)
-            fresh = dict(zip(missing, made, strict=True))
-            if fresh:
-                await self.cache.embeddings.keep(ctx, spec, target.model, fresh)
-            vectors = {**known, **fresh}
-            kept = sum(text in known for text in texts)
-            return Embeddings([vectors[text] for text in texts], target, usage, kept)
-        assert last is not None, "a route has a target"
-        raise last
-
-    async def _kept_vectors(
-        self, ctx: Context, spec: CacheSpec | None, target: Target, texts: Sequence[str]
-    ) -> dict[str, list[float]]:
-        if spec is None or self.cache is None or ctx.cache == "refresh":
-            return {}
-        return await self.cache.embeddings.known(ctx, spec, target.model, texts)
-
-    async def _vectors(
-        self, ctx: Context, target: Target, texts: Sequence[str], meter: Meter, route: RouteSpec
-    ) -> tuple[list[list[float]], Usage]:
-        """Vectors of distinct texts from the provider; nothing to embed is a request that costs nothing."""
-        if not texts:
-            admitted = await meter.admit(CACHE, str(target), Usage())
-            admitted.charge(Usage())
-            return [], Usage()
-        estimate = Usage(-(-sum(len(text.encode()) for text in texts) // 3) + 2 * len(texts), estimated=True)
-        opened = self._attempts.attempt(ctx, target, meter, estimate, what="embeddings", priority=route.priority)
-        async with opened as attempt:
-            vectors, tokens = await self.provider(target.provider).embed(attempt.ctx, texts, target.model)
-            usage = Usage(input_tokens=tokens) if tokens else estimate
-            attempt.span.set({"gen_ai.usage.input_tokens": usage.input_tokens})
-            attempt.charge(usage)
-        return vectors, usage
+        longest = max((len(text) // 3 if isinstance(text, str) else len(text) for text in texts), default=0)
+        paying = meter or FreeMeter()
+        with self.hold():
+            targets = self.order(ctx, route, input_tokens=longest, pressure=paying.pressure())
+            return await Embedding(self._attempts, self.cache).vectors(ctx, texts, targets, route, paying)
 
     def attempt(
         self, ctx: Context, target: Target, meter: Meter, estimate: Usage, *, what: str
@@ -624,6 +574,9 @@ class _Hold(AbstractContextManager[None]):
             self._gateway._close_retired()
 
 
+_MOST_NAME = 256
+
+
 def _near(name: str, known: Sequence[str], what: str) -> str:
     near = difflib.get_close_matches(name, known, n=1)
     if near:
@@ -637,16 +590,20 @@ def _with_defaults(request: ChatRequest, route: RouteSpec) -> ChatRequest:
         temperature=route.temperature if request.temperature is None else request.temperature,
         top_p=route.top_p if request.top_p is None else request.top_p,
         seed=route.seed if request.seed is None else request.seed,
-        max_output_tokens=min(request.max_output_tokens or route.max_output_tokens, route.max_output_tokens),
+        max_output_tokens=route.limit(request.max_output_tokens),
     )
 
 
 def sticky_unit(ctx: Context, route: RouteSpec) -> str:
-    """What sticky routing hashes, empty where the route is not sticky; a caller that names neither conversation nor
-    user stays put by its key.
+    """What sticky routing hashes; empty draws anew.
+
+    Without its conversation's id a call of `sticky: conversation` is not pinned: one key may carry all of an
+    application's conversations. `sticky: user` without a user stays put by the key.
     """
     if route.sticky == "none":
         return ""
     if route.sticky == "user" and ctx.end_user is not None:
         return f"user:{ctx.end_user.id}"
-    return f"conversation:{ctx.conversation}" if ctx.conversation else ctx.assignment_unit
+    if ctx.conversation:
+        return f"conversation:{ctx.conversation}"
+    return ctx.assignment_unit if route.sticky == "user" else ""

@@ -71,7 +71,10 @@ class ProviderSettings(BaseModel):
     entra_client: str | None = None
     entra_secret: str | None = Field(default=None, description="reference of the Entra client's secret")
     models: list[str] = Field(default_factory=list, description="models to list; empty asks the provider")
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="sent with every call; a value may be a reference as `key` is: X-Api-Key: env:NAME",
+    )
     connect_timeout_s: float = Field(default=5.0, gt=0)
     idle_timeout_s: float = Field(default=60.0, gt=0, description="longest silence inside an answer")
     threads: int = Field(default=1, ge=1, le=64, description="CPU threads of a local model")
@@ -142,7 +145,9 @@ class GatewaySettings(BaseModel):
     file_max_age_days: float = Field(
         default=30.0, gt=0, le=3650, description="when an uploaded file, a batch and its results are removed"
     )
-    batch_concurrency: int = Field(default=4, ge=1, le=256, description="lines of a batch that run at a time")
+    batch_concurrency: int = Field(
+        default=4, ge=1, le=256, description="lines of a batch that run at a time, and responses in the background"
+    )
     batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
     breaker: BreakerSettings = BreakerSettings()
     retry_ratio: float = Field(

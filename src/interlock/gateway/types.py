@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from interlock.core.patterns import check_pattern
 from interlock.gateway.cache.settings import CacheSpec
 from interlock.gateway.structured.settings import StructuredSpec
 
@@ -148,12 +148,7 @@ class Cascade(BaseModel):
     @field_validator("reject")
     @classmethod
     def _patterns(cls, patterns: list[str]) -> list[str]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
-        return patterns
+        return [check_pattern(pattern) for pattern in patterns]
 
 
 # Any: options of a hook in `post`, which the hook itself reads.
@@ -198,12 +193,20 @@ class RouteSpec(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = None
-    max_output_tokens: int = Field(default=512, ge=1, le=1_000_000)
+    max_output_tokens: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="a caller that asks for more gets this; empty: what it asks for"
+    )
     total_timeout_s: float = Field(default=60.0, gt=0, le=3600)
     try_timeout_s: float | None = Field(default=None, gt=0, le=3600, description="longest time of one try")
     first_token_timeout_s: float = Field(default=30.0, gt=0, le=3600)
     retries: int = Field(default=2, ge=0, le=10, description="tries after the first, per target, before a first token")
     priority: Literal["low", "normal", "high"] = "normal"
+
+    def limit(self, asked: int | None) -> int | None:
+        """Output tokens to ask a target for; None leaves it to the target."""
+        if asked is None or self.max_output_tokens is None:
+            return self.max_output_tokens if asked is None else asked
+        return min(asked, self.max_output_tokens)
 
     @field_validator("targets", "smaller")
     @classmethod

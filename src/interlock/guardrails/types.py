@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from interlock.core.passages import Span
+from interlock.core.patterns import check_pattern
 
 __all__ = ["Action", "Finding", "GuardrailSpec", "Rule", "Verdict"]
 
@@ -31,12 +31,7 @@ class Rule(BaseModel):
     @field_validator("patterns")
     @classmethod
     def _compile(cls, patterns: list[str]) -> list[str]:
-        for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
-        return patterns
+        return [check_pattern(pattern) for pattern in patterns]
 
 
 class GuardrailSpec(BaseModel):

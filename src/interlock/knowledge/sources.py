@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from interlock.core.errors import InterlockError, InvalidInput, TooLarge
+from interlock.core.wording import plain
 
 __all__ = [
     "MetadataRule",
@@ -112,7 +113,7 @@ def parse_spec(values: object, *, base: Path, name: str) -> SourceSpec:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise InvalidInput(
-            f"{name}: {field}: {first['msg']}",
+            f"{name}: {field}: {plain(first['msg'])}",
             param=field,
             hint="see docs/how-to/document-permissions.md for the fields",
         ) from error

@@ -13,13 +13,13 @@ from starlette.routing import Route
 
 from interlock.core.errors import InvalidInput
 from interlock.flows.count import count_tokens
-from interlock.flows.embed import embed
+from interlock.flows.embed import embed, inputs_of
 from interlock.gateway.fields import Loose, parsed
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.http.errors import wire_of
 from interlock.http.streaming import ClientLeft, while_connected
 from interlock.server import google
-from interlock.server.answering import CLIENT_LEFT, chat_endpoint, check_texts, headers_of, known_models, require_model
+from interlock.server.answering import CLIENT_LEFT, chat_endpoint, headers_of, known_models, require_model
 
 __all__ = ["routes"]
 
@@ -109,7 +109,8 @@ def _anthropic_model(name: str) -> dict[str, Any]:
 
 class _EmbeddingRequest(Loose):
     model: str = Field(min_length=1, max_length=256)
-    input: str | list[str] | list[int] | list[list[int]]
+    # `inputs_of` checks it, and says what is wrong better than a union of types does.
+    input: object
     encoding_format: str = Field(default="float", pattern="^(float|base64)$")
     dimensions: int | None = Field(default=None, ge=1)
 
@@ -118,7 +119,7 @@ async def embeddings(request: Request) -> Response:
     """``POST /v1/embeddings``."""
     ctx = await context_of(request)
     body = parsed(_EmbeddingRequest, await read_json(request))
-    texts = check_texts([body.input] if isinstance(body.input, str) else body.input, "input")
+    texts = inputs_of(body.input)
     try:
         result = await while_connected(request.receive, embed(app_of(request).parts, ctx, body.model, texts))
     except ClientLeft:

@@ -76,6 +76,34 @@ def test_a_row_is_told_under_its_own_column() -> None:
     assert not check_evidence("The Scale plan: requests per minute is 120.", growth).supported
 
 
+def test_the_unit_behind_a_number_is_kept_whole() -> None:
+    fact = "The stay must be approved by the line manager at least 15 working days before departure."
+    claim = "The stay must be approved by the line manager at least 15 days before departure."
+    assert check(claim, fact).reason == "number"
+    assert check(claim.replace("15 days", "15 working days"), fact).supported
+
+
+def test_a_value_in_words_is_not_told_under_another_column() -> None:
+    fault = row("Symptom | Likely cause | What to do\nNo light | Lamp not connected | Reseat the plug\n")
+    told = "For No light, the likely cause is Lamp not connected and the likely cause is Reseat the plug."
+    assert check_evidence(told, fault).reason == "column"
+    assert check_evidence("For No light, the likely cause is Lamp not connected.", fault).supported
+
+
+def test_a_rows_name_keeps_more_than_half_of_its_words() -> None:
+    period = row("Record | Period | Owner\nSupport call recordings | 90 days | Head of Support\n")
+    assert not check_evidence("For Support, the period is 90 days.", period).supported
+    assert check_evidence("For support call recordings, the period is 90 days.", period).supported
+
+
+def test_technical_column_names_may_be_told_as_words() -> None:
+    hire = row("tool_name | price_gbp | minimum_loans\nCordless drill | 12.50 | 2\n")
+    assert check_evidence("For Cordless drill, the price gbp is 12.50.", hire).supported
+    assert check_evidence("The minimum loans of the cordless drill is 2.", hire).supported
+    assert not check_evidence("The minimum loans of the cordless drill is 12.50.", hire).supported
+    assert not check_evidence("The price eur of the cordless drill is 12.50.", hire).supported
+
+
 def test_values_of_a_row_must_not_change_places() -> None:
     london = row(HOTELS)
     assert check_evidence("London: hotel per night is £190, meals per day is £55.", london).supported

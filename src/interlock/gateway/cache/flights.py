@@ -2,7 +2,8 @@
 
 The first caller leads and streams as always; the others wait for its whole answer and then get it as kept answers are
 given. Nobody depends on the leader: when it fails, is cut off by its own limits, or its client leaves, those who wait
-ask for themselves, and the first of them leads the rest. Flights are of one worker.
+ask for themselves, and the first of them leads the rest. Flights are of one worker; the leaders of several workers find
+each other in the store (`AnswerCache`).
 """
 
 from __future__ import annotations

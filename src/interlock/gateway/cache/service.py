@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import secrets
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+
+import anyio
 
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
@@ -29,6 +33,9 @@ PROVIDER = "cache"
 """What the ledger calls the provider of an answer that cost nothing."""
 Note = Callable[[CacheStatus, str], None]
 """Told what the cache did, and the target whose answer it is (empty when it is not a kept one)."""
+_LOOK_S = 0.05
+_MOST_LOOK_S = 0.5
+_LET_GO_S = 1.0
 _COUNTED = ("hit", "shared", "semantic", "stale", "miss", "refresh", "bypass")
 
 
@@ -78,6 +85,7 @@ class AnswerCache:
         self._store = store
         self._semantic = semantic
         self._flights = Flights()
+        self._holder = secrets.token_hex(8)
         self.embeddings = EmbeddingCache(store)
         self.counts: dict[TenantId, Counter[str]] = {}
         """Tenant to what the cache did for its calls, and tokens that were not bought, in this worker."""
@@ -113,10 +121,19 @@ class AnswerCache:
         place, question = call.place, call.question
         refresh = call.ctx.cache == "refresh"
         flight: Flight | None = None
+        leads = False
         if not refresh:
             found = await self._find(call, place, question)
             if found is None and call.spec.coalesce:
                 found, flight = await self._follow_or_lead(call, place)
+            if flight is not None:
+                try:
+                    found, leads = await self._follow_elsewhere(call, place)
+                except BaseException:
+                    flight.lost()
+                    raise
+                if found is not None:
+                    flight.landed(found[0].events, found[0].target)
             if found is not None:
                 entry, status = found
                 await self._charge(call, meter, entry)
@@ -144,6 +161,8 @@ class AnswerCache:
         finally:
             if flight is not None:
                 flight.lost()
+            if leads:
+                await self._let_others(place)
 
     async def stale(self, call: CacheCall, meter: Meter, note: Note) -> AsyncGenerator[ChatEvent, None]:
         """Events of a kept answer that is past its time; none when there is none."""
@@ -192,6 +211,37 @@ class AnswerCache:
             if landing.kind != "lost" or until.remaining_s() <= 0:
                 return None, None
         return None, self._flights.lead(name)
+
+    async def _follow_elsewhere(self, call: CacheCall, place: Place) -> tuple[tuple[Entry, CacheStatus] | None, bool]:
+        """The answer of an equal call under way in another worker, or whether the others know that this one asks.
+
+        The lead ends by itself when its holder dies; whoever waits asks after `coalesce_wait_s` at the latest.
+        """
+        most = min(call.spec.coalesce_wait_s, call.ctx.deadline.remaining_s())
+        until = Deadline.after(most)
+        pause = _LOOK_S
+        try:
+            while not await self._store.lead(place, self._holder, call.spec.coalesce_wait_s):
+                while await self._store.is_led(place) and until.remaining_s() > 0:
+                    await asyncio.sleep(min(pause, max(0.0, until.remaining_s())))
+                    pause = min(pause * 1.5, _MOST_LOOK_S)
+                entry = await self._store.get(place, call.spec)
+                if entry is not None and entry.fresh:
+                    return (entry, "shared"), False
+                if until.remaining_s() <= 0:
+                    return None, False
+        except Exception as error:  # noqa: BLE001 - a border: without its store each worker asks for itself
+            _log.warning("the cache's store is away: %s", type(error).__name__)
+            return None, False
+        return None, True
+
+    async def _let_others(self, place: Place) -> None:
+        # Also when the caller has left: others wait for it. Not for long: the lead ends by itself.
+        with anyio.move_on_after(_LET_GO_S, shield=True):
+            try:
+                await self._store.led(place, self._holder)
+            except Exception as error:  # noqa: BLE001 - a border, as above
+                _log.warning("the cache's store is away: %s", type(error).__name__)
 
     async def _keep(
         self,

@@ -8,6 +8,7 @@ nothing was purged.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -169,6 +170,23 @@ class CacheStore:
         await self._kv.delete_prefix(tenant, f"cache/d/{name}/")
         # The counter stays: a pointer that is being written now must get a number of its own.
         return removed
+
+    async def lead(self, place: Place, holder: str, ttl_s: float) -> bool:
+        """Say that `holder` is asking for an answer; False while another one is."""
+        return await self._kv.add(place.tenant, self._lead(place), holder.encode(), ttl_s)
+
+    async def is_led(self, place: Place) -> bool:
+        """True while somebody is asking."""
+        return await self._kv.get(place.tenant, self._lead(place)) is not None
+
+    async def led(self, place: Place, holder: str) -> None:
+        """`holder` has asked. Does nothing when its time was over."""
+        if await self._kv.get(place.tenant, self._lead(place)) == holder.encode():
+            await self._kv.delete(place.tenant, self._lead(place))
+
+    @staticmethod
+    def _lead(place: Place) -> str:
+        return f"cache/f/{hashlib.sha256(place.key.encode()).hexdigest()}"
 
     async def vector(self, tenant: TenantId, name: str) -> bytes | None:
         """A kept embedding, as little-endian float32."""

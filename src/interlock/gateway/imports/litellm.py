@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from interlock.core.errors import InvalidInput
 from interlock.gateway.imports._names import Kind, kind_of
@@ -213,6 +213,12 @@ class _Importer:
             return "https://set-this-address.invalid" if kind.kind in {"azure", "databricks", "cloudflare"} else None
         base = base.rstrip("/")
         parts = urlsplit(base)
+        if "@" in parts.netloc or parts.query:
+            # A password or a key in an address is a secret like any other: it is never copied.
+            netloc = parts.netloc.rpartition("@")[2]
+            parts = parts._replace(netloc=netloc, query="", fragment="")
+            base = urlunsplit(parts).rstrip("/")
+            self._note(place, "do", "its user, password and query are left out; send them as headers by reference")
         if kind.kind == "azure":
             return f"{parts.scheme}://{parts.netloc}"
         if kind.kind in {"ollama", "vllm", "lmstudio"} and not parts.path:
@@ -268,7 +274,9 @@ class _Importer:
         if counted:
             self._limit("rate", target, {"match": {"model": target}, "window": "60s", **counted})
         costs = {name: params.get(name, info.get(name)) for name in ("input_cost_per_token", "output_cost_per_token")}
-        if any(value is not None for value in costs.values()):
+        if any(value is not None for value in costs.values()) and None in costs.values():
+            self._note(place, "do", "only one of its two prices is given; write both under cost.prices")
+        elif None not in costs.values():
             self.prices[target] = {
                 "input_per_million": _per_million(costs["input_cost_per_token"]),
                 "output_per_million": _per_million(costs["output_cost_per_token"]),

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from interlock.core.errors import InterlockError, InvalidInput
+from interlock.core.errors import InterlockError, InvalidInput, ProviderError
 from interlock.core.ids import ulid
 from interlock.core.messages import (
     CacheTtl,
@@ -181,7 +181,8 @@ class _Messages:
 
     def fault(self, error: InterlockError, request_id: str) -> Fault:
         """See `Inbound`."""
-        status = _STATUS.get(error.status, error.status)
+        overloaded = isinstance(error, ProviderError) and error.upstream_status in {503, 529}
+        status = 529 if overloaded else _STATUS.get(error.status, error.status)
         return Fault(status, {**_error(error), "request_id": request_id})
 
 
@@ -210,7 +211,12 @@ _TYPES = {
 
 
 def _error(error: InterlockError) -> dict[str, Any]:
-    kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+    overloaded = isinstance(error, ProviderError) and error.upstream_status in {503, 529}
+    kind = (
+        "overloaded_error"
+        if overloaded
+        else _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "api_error")
+    )
     inner = {"type": kind, "message": str(error), "code": error.code, "param": error.param, "hint": error.hint}
     return {"type": "error", "error": inner}
 

@@ -48,6 +48,7 @@ __all__ = ["broken", "checked_items", "input_items", "plugin", "queued", "refere
 # Any in this module: JSON objects, narrowed field by field on their way in.
 _ORIGIN = "openai"
 _MAX_ITEMS = 4_000
+_MAX_ID = 128
 _LOGPROBS = "message.output_text.logprobs"
 
 
@@ -190,7 +191,7 @@ class _Responses:
 
 def _conversation(given: str | dict[str, Any] | None) -> str | None:
     identity = given.get("id") if isinstance(given, dict) else given
-    if given is not None and (not isinstance(identity, str) or not identity):
+    if given is not None and not (isinstance(identity, str) and 1 <= len(identity) <= _MAX_ID):
         raise InvalidInput("conversation is an id, or an object with one", param="conversation")
     return identity
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
+from interlock.core.patterns import check_pattern, replaced
 from interlock.gateway.ports import Rewrite
 
 __all__ = ["plugin"]
@@ -15,14 +15,15 @@ def plugin(options: object) -> Rewrite:
     if not isinstance(options, Mapping) or set(options) - {"pattern", "with"} or "pattern" not in options:
         raise ValueError("regex_replace takes {pattern: …, with: …}")
     replacement = str(options.get("with", ""))
+    pattern = str(options["pattern"])
     try:
-        pattern = re.compile(str(options["pattern"]))
+        check_pattern(pattern)
         # A group that the pattern does not have shows only when something matches; better now.
-        re.sub(f"(?:{pattern.pattern})|", replacement, "")
-    except (re.error, IndexError) as error:
+        replaced(f"(?:{pattern})|", replacement, "")
+    except ValueError as error:
         raise ValueError(f"regex_replace: {error}") from error
 
     def rewrite(text: str) -> str:
-        return pattern.sub(replacement, text)
+        return replaced(pattern, replacement, text)
 
     return rewrite

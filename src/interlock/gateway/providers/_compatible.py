@@ -11,7 +11,16 @@ from interlock.core.errors import InvalidInput, Misconfigured, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi, Signer
 from interlock.gateway.marks import least_bytes
-from interlock.gateway.ports import Forwarding, Moderated, ProviderDeps, RelayAnswer, RelayCall, Reranked
+from interlock.gateway.ports import (
+    EmbedInput,
+    Forwarding,
+    Moderated,
+    ProviderDeps,
+    RelayAnswer,
+    RelayCall,
+    Reranked,
+    only_texts,
+)
 from interlock.gateway.presets import Preset
 from interlock.gateway.profiles import profile
 from interlock.gateway.providers._relay import with_model
@@ -124,6 +133,17 @@ class CompatibleProvider:
 
     async def embed(self, ctx: Context, texts: Sequence[str], model: str) -> tuple[list[list[float]], int]:
         """See :class:`interlock.gateway.ports.Provider`."""
+        return await self._embedded(ctx, texts, model)
+
+    async def embed_tokens(
+        self, ctx: Context, tokens: Sequence[tuple[int, ...]], model: str
+    ) -> tuple[list[list[float]], int]:
+        """See :class:`interlock.gateway.ports.EmbedsTokens`."""
+        if not self._quirks.token_inputs:
+            raise only_texts(self._name)
+        return await self._embedded(ctx, tokens, model)
+
+    async def _embedded(self, ctx: Context, texts: Sequence[EmbedInput], model: str) -> tuple[list[list[float]], int]:
         if not self._quirks.embeddings:
             raise self._has_no("embeddings")
         answer = await self._api.post_json(

@@ -56,6 +56,9 @@ class LocalProvider:
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
         self._check(request, model)
+        if request.max_output_tokens is None:
+            # The engine knows no end of its own, and one answer at a time is all it gives.
+            request = replace(request, max_output_tokens=profile(model).max_output_tokens)
         engine = await self._engine(model)
         body = wire.encode_request(request, model, profile(model))
         async with (

@@ -14,7 +14,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, Misconfigured
+from interlock.core.patterns import found_in
 
 __all__ = ["Violation", "check_schema", "first_violation"]
 
@@ -236,8 +237,15 @@ def _check_string(schema: Mapping[str, Any], value: str, at: _At) -> Iterator[Vi
         most = _MOST_MATCHED[_unbounded(pattern)]
         if len(value) > most:
             yield at.violation("/pattern", f"expected at most {most} characters for this pattern")
-        elif not re.search(pattern, value):
+        elif not _found(pattern, value, f"{at.schema}/pattern"):
             yield at.violation("/pattern", f"expected to match {pattern!r}")
+
+
+def _found(pattern: str, text: str, where: str) -> bool:
+    try:
+        return found_in(pattern, text)
+    except Misconfigured as error:
+        raise _unsupported(where, "this pattern took too long") from error
 
 
 def _check_number(schema: Mapping[str, Any], value: float, at: _At) -> Iterator[Violation]:
@@ -319,7 +327,9 @@ def _check_object(work: _Work, schema: Mapping[str, Any], value: dict[str, Any],
         for pattern, inner in patterns.items():
             if _is_risky(pattern):
                 raise _unsupported(f"{at.schema}/patternProperties", "a pattern could take for ever")
-            if len(name) <= _MOST_MATCHED[_unbounded(pattern)] and re.search(pattern, name):
+            if len(name) <= _MOST_MATCHED[_unbounded(pattern)] and _found(
+                pattern, name, f"{at.schema}/patternProperties"
+            ):
                 matched = True
                 yield from _check(work, inner, item, at.into(f"/patternProperties/{_escaped(pattern)}", inside))
         if not matched and "additionalProperties" in schema:

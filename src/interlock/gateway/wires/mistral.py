@@ -19,7 +19,7 @@ __all__ = ["QUIRKS", "encode_request"]
 # Any in this module: JSON on its way out.
 QUIRKS = Quirks(
     stream_options=False, user=False, seed=False, output_token_field="max_tokens", reasoning="none", moderations=True,
-    audio=True, media_urls=True,
+    audio=True, media_urls=True, token_inputs=False,
 )  # fmt: skip
 _ID = re.compile(r"[a-zA-Z0-9]{9}")
 

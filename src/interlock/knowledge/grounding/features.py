@@ -57,6 +57,8 @@ class Table:
     """The terms of question 0, in the order of `hits`."""
     weights: Mapping[str, float]
     """Rarity of each asked term among the candidates."""
+    vectors: NDArray[np.float32]
+    """``(candidates, dimensions)`` float32, L2-normalised: each sentence under its headings."""
 
 
 def searchable(evidence: Evidence) -> str:
@@ -102,7 +104,7 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
                 float(evidence.is_row),
                 float(not evidence.is_row and len(evidence.readable.split()) < 5),
             )
-    return Table(values, terms, hits_first, tuple(asked[0]), weights)
+    return Table(values, terms, hits_first, tuple(asked[0]), weights, vectors[len(queries) :])
 
 
 def asked_terms(

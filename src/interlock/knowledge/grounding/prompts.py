@@ -10,14 +10,16 @@ from interlock.knowledge.grounding.types import Evidence
 
 __all__ = ["claim_request", "passages_request"]
 
-_RESTATE = "You write the fact as one full sentence, in the same words. Keep every number, name and condition."
-_RESTATE_SHOTS = (
-    ("Day pass: price per person is £12.", "", "The price per person of a day pass is £12."),
-    (
+_RESTATE = "You repeat the fact as one full sentence, word for word. Keep every number, name and condition."
+# Shown only how to repeat: an example that rewords makes a small model reword what it should keep.
+_RESTATE_SHOTS = tuple(
+    (fact, "", fact)
+    for fact in (
+        "For a day pass, the price per person is £12.",
         "Guests are not allowed in the workshop; visitors with a badge may enter from 9:00.",
-        "",
-        "Guests are not allowed in the workshop; visitors with a badge may enter from 9:00.",
-    ),
+        "Close the outer door before the alarm is switched on, and call Mira if it fails.",
+        "We never send bills by post unless a customer asks for it.",
+    )
 )
 _REPAIR = "You rewrite a fact as the answer to a question. Keep every number, name and condition. Add nothing."
 _REPAIR_SHOTS = (
@@ -40,7 +42,7 @@ NONE = "NONE"
 
 
 def claim_request(
-    question: str, fact: str, *, repair: bool = False, system: str = "", max_tokens: int = 80
+    question: str, fact: str, *, repair: bool = False, system: str = "", max_tokens: int = 120
 ) -> ChatRequest:
     """Ask to restate one fact as the answer. Everything before the last turn is constant, so that it stays cached.
 

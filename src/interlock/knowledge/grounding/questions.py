@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 
 from interlock.knowledge.analysers import analyse
@@ -19,14 +20,22 @@ __all__ = [
     "terms_of",
 ]
 
-_ASKS = r"(?:(?:by|for|on|at|in|to|from|under|with|of|within|after) )?(?:how|what|which|when|where|who|whom|whose|why)"
+_ASKS = (
+    r"(?:(?:by|for|on|at|in|to|from|under|with|of|within|after|until|till|since|before|during|over|above|below|about|"
+    r"through|per) )?(?:how|what|which|when|where|who|whom|whose|why)"
+)
 _INVERTED = r"(?:can|could|may|must|do|does|did|is|are|was|were|will|should|has|have) " + (
     r"(?:i|we|you|they|he|she|it|the|a|an|there|our|my)"
 )
 _ASKING = re.compile(rf"(?:{_ASKS}|{_INVERTED})\b", re.IGNORECASE)
+# At the start of a sentence the verb alone is enough: "Do hardware keys work …".
+_OPENING = re.compile(
+    r"(?:can|could|may|must|do|does|did|is|are|was|were|will|would|should|has|have|am) (?!not\b)(?=\D)", re.IGNORECASE
+)
+_IF = re.compile(r"(?:if|because|as|since|although|while)\b", re.IGNORECASE)
 _PART = re.compile(
-    rf"[?.!]\s+|[,;:]\s+(?:and|or|but)?\s*(?={_ASKING.pattern})|\s-\s|"
-    rf"\s(?:and|but)\s+(?={_ASKING.pattern})",
+    rf"[?.!]\s+(?:(?:and|or|but)\s+)?|[,;:]\s+(?:and|or|but)?\s*(?={_ASKING.pattern})|"
+    rf"[,;]\s+(?:and|but)\s+(?={_OPENING.pattern})|\s-\s|\s(?:and|but)\s+(?={_ASKING.pattern})",
     re.IGNORECASE,
 )
 _WRITTEN = re.compile(r"[^\W_]+(?:[-./][^\W_]+)*")
@@ -34,12 +43,26 @@ _SHAPE = re.compile(r"\b([A-Za-z]{0,12})-?(\d+(?:\.\d+)*)\b")
 _YEAR = re.compile(r"\b(?:1[89]|20)\d\d\b")
 
 
+def _pieces(question: str) -> Iterator[tuple[str, str]]:
+    """Each clause, with the sign that ends it: a stop, a comma or nothing."""
+    start = 0
+    for cut in _PART.finditer(question):
+        if question[start : cut.start()].strip():
+            yield question[start : cut.start()].strip(), cut.group().strip()[:1]
+        start = cut.end()
+    if question[start:].strip():
+        yield question[start:].strip(), question.strip()[-1:]
+
+
 def _split(question: str) -> tuple[list[str], list[str]]:
     """What leads up to the asking, and each thing asked."""
     lead: list[str] = []
     asked: list[str] = []
-    for piece in (p.strip() for p in _PART.split(question) if p.strip()):
-        if _ASKING.match(piece) or re.search(rf"\b{_ASKS}\b", piece, re.IGNORECASE):
+    for piece, stop in _pieces(question):
+        # A statement may hold such a word as well: "I dislike how it looks. Who decides?"
+        told = (stop in {".", "!"} and "?" in question) or _IF.match(piece)
+        embedded = not told and re.search(rf"\b{_ASKS}\b", piece, re.IGNORECASE)
+        if _ASKING.match(piece) or _OPENING.match(piece) or embedded:
             asked.append(piece)
         elif asked:
             asked[-1] = f"{asked[-1]}, {piece}"
@@ -57,6 +80,8 @@ def question_parts(question: str) -> tuple[str, ...]:
     ('How long can it be returned', 'who pays the postage?')
     >>> question_parts("On Premier: how soon is a ticket answered, and by whom is it closed?")
     ('On Premier: how soon is a ticket answered', 'On Premier: by whom is it closed?')
+    >>> question_parts("Do paper tickets work at the gate, and until when can they be changed?")
+    ('Do paper tickets work at the gate', 'until when can they be changed?')
     """
     lead, asked = _split(question)
     if len(asked) < 2 or any(len(piece.split()) < 2 for piece in asked):

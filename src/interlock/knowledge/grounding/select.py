@@ -48,6 +48,8 @@ _UNREAD = -3.0
 _CLOSE_RUNNER_UP = 0.6
 _PART_SHARE = 0.8
 """How much a part of the question says of its evidence; the whole question says the rest."""
+_BESIDE = 2.5
+"""Weight of the meaning that a part has beside the evidence of another part."""
 _BEHIND = -2.5
 """Logit that the second choice of a part needs when the first one serves another part already."""
 
@@ -90,6 +92,11 @@ class Selector:
         if read is not None:
             scores = scores + _READ_WEIGHT * np.nan_to_num(read, nan=_UNREAD)
         order = sorted(range(len(near)), key=lambda i: -float(scores[0][i]))
+        chosen = _choose(scores, spec, order, read)
+        if len(parts) == len(chosen) > 1:
+            chosen = await self._beside(parts, near, features.vectors, scores, chosen)
+        if parts and read is not None:
+            await self._read_whole(question, near, chosen, read)
         meaning = values[:, :, 0].max(axis=0)
         scored = [
             replace(
@@ -102,7 +109,6 @@ class Selector:
             )
             for i, e in enumerate(near)
         ]
-        chosen = _choose(scores, spec, order, read)
         return Selection(
             tuple(scored[i] for i in chosen),
             tuple(scored[i] for i in order[:8]),
@@ -110,6 +116,29 @@ class Selector:
             asked_terms(question, features, near, chosen if parts else chosen[:1], standing),
             conflicts if chosen else (),
         )
+
+    async def _beside(
+        self,
+        parts: Sequence[str],
+        found: Sequence[Evidence],
+        vectors: NDArray[np.float32],
+        scores: NDArray[np.float32],
+        chosen: Sequence[int],
+    ) -> list[int]:
+        """Choose again for each part, read together with the evidence of another one.
+
+        A part may mean what only the other's answer names: "Which plan has sign-on, and what does that plan cost?"
+        """
+        import numpy as np
+
+        others = [chosen[0] if p else chosen[1] for p in range(len(parts))]
+        asked = [f"{part} {found[other].readable}" for part, other in zip(parts, others, strict=True)]
+        near = await self._embedder.embed(asked, "passage") @ vectors.T
+        again = list(chosen)
+        for p, blended in enumerate(_blended(scores) + _BESIDE * near):
+            free = [i for i in np.argsort(-blended, kind="stable") if int(i) not in again[:p] + again[p + 1 :]]
+            again[p] = int(free[0]) if free else again[p]
+        return again
 
     async def _read(
         self, question: str, parts: Sequence[str], found: Sequence[Evidence], scores: NDArray[np.float32]
@@ -135,6 +164,17 @@ class Selector:
             return logits
         whole = np.where(np.isnan(logits).all(axis=0), np.nan, np.nan_to_num(logits, nan=-_READ_MOST).max(axis=0))
         return np.vstack([whole[None], logits]).astype(np.float32)
+
+    async def _read_whole(
+        self, question: str, found: Sequence[Evidence], chosen: Sequence[int], read: NDArray[np.float32]
+    ) -> None:
+        """Read what was chosen with the whole question too, and keep the better: a part alone may lack its subject."""
+        if self._reader is None:
+            return
+        values = await self._reader.read([reading(question, found[i]) for i in chosen])
+        for i, value in zip(chosen, values, strict=True):
+            whole = min(_READ_MOST, max(-_READ_MOST, float(value)))
+            read[0, i] = whole if math.isnan(float(read[0, i])) else max(float(read[0, i]), whole)
 
 
 def _known(read: NDArray[np.float32] | None, column: int) -> float | None:

@@ -275,10 +275,24 @@ def _broken(laid: _Laid, segment: Sequence[int], kept: set[int]) -> Reason | Non
     for kind in ("number", "negation", "modality", "bound", "condition", "name"):
         if any(token.kind == kind for token in gone):
             return _CUE_REASON[kind]
+    if any(j not in kept for j in _units(laid.evidence, segment)):
+        return "number"
     words = [j for j in segment if laid.evidence[j].kind == "word"]
     if words and sum(j in kept for j in words) < _KEPT_WORDS * len(words):
         return "dropped"
     return None
+
+
+def _units(found: Sequence[Token], segment: Sequence[int]) -> list[int]:
+    """The words right behind a number: `15 working days` are not 15 days."""
+    places: list[int] = []
+    for j in segment:
+        if found[j].kind == "number":
+            for k in (j + 1, j + 2):
+                if k not in segment or found[k].kind != "word":
+                    break
+                places.append(k)
+    return places
 
 
 def _score(laid: _Laid) -> float:

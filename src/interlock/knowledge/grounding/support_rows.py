@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from interlock.knowledge.grounding.facts import Token, tokens
 from interlock.knowledge.grounding.types import Cell, Evidence, Reason, Verdict
@@ -36,7 +37,8 @@ def check_row(claim: str, evidence: Evidence) -> Verdict:
     spoken = tokens(said)
     if not any(t.kind in _CONTENT for t in spoken):
         return Verdict(False, 0.0, "empty")
-    cells = [cell for cell in evidence.cells if cell.text]
+    # A technical column name ("price_gbp") is told as words.
+    cells = [replace(cell, column=cell.column.replace("_", " ")) for cell in evidence.cells if cell.text]
     columns = {t.key for cell in cells for t in tokens(cell.column)}
     lent = columns | {t.key for t in tokens(evidence.heading) if t.kind in {"word", "name"}}
     pool = Counter((_plain(t.kind), t.key) for cell in cells for t in tokens(cell.text) if t.kind != "function")
@@ -76,17 +78,22 @@ def _row_reason(heading: str, cells: Sequence[Cell], spoken: Sequence[Token]) ->
     marks = {i: _marks(heading, cells, i) for i in range(1, len(cells))}
     # A column's word may come from a heading as well; its value has to be told all the same.
     named = {i: _marks("", cells, i) for i in marks}
-    told = [i for i, cell in enumerate(rest, start=1) if _touched(cell, keys) or named[i] & said]
+    # A word of the row's name ("support calls") tells nothing of a cell that has it too ("Head of Support").
+    beyond = keys - _keys(tokens(name.text))
+    told = [i for i, cell in enumerate(rest, start=1) if _touched(cell, beyond) or named[i] & said]
     if not told:
         return "dropped"
     for i in (0, *told):
         missing = [t for t in tokens(cells[i].text) if t.kind != "function" and (_plain(t.kind), t.key) not in keys]
-        # The row's own name may lose plain words ("gateway"), never what tells it from the next row ("H3").
-        missing = [t for t in missing if i or t.kind != "word"]
+        # The row's own name may lose plain words ("gateway"), but not half of it, nor what tells it apart ("H3").
+        most = sum(t.kind != "function" for t in tokens(cells[i].text)) / 2
+        missing = [t for t in missing if i or t.kind != "word" or len(missing) >= most]
         if missing:
             return "dropped" if missing[0].kind == "word" else _REASONS[missing[0].kind]
     if any(not _together(cells[i], spoken) for i in (0, *told)):
         return "order"
+    if not _beside_columns(told, marks, cells, spoken):
+        return "column"
     numeric = [i for i in told if any(t.kind == "number" for t in tokens(cells[i].text))]
     if numeric and not _under_columns(numeric, marks, cells, spoken):
         return "column"
@@ -143,6 +150,26 @@ def _under_columns(
     after = all(next((j for q, j in said if q > p), None) == i for p, i in places)
     owned = {j for _, j in said}
     return (before or after) and set(numeric) <= owned
+
+
+def _beside_columns(
+    told: Sequence[int], marks: dict[int, frozenset[str]], cells: Sequence[Cell], spoken: Sequence[Token]
+) -> bool:
+    """No value in words stands behind the name of another column."""
+    said = [(p, i) for p, t in enumerate(spoken) for i in marks if t.key in marks[i]]
+    for i in told:
+        inside = [t for t in tokens(cells[i].text) if t.kind != "function"]
+        if not inside or any(t.kind == "number" for t in inside):
+            continue  # numbers have a rule of their own
+        column = [t.key for t in tokens(cells[i].column)]
+        if not marks[i] and any([t.key for t in spoken[p : p + len(column)]] == column for p in range(len(spoken))):
+            continue  # "what to do" has no word that marks it, but stands there
+        places = [p for p, t in enumerate(spoken) if t.key == inside[0].key and (p, i) not in said]
+        behind = [next((j for q, j in reversed(said) if q < p), i) for p in places]
+        ahead = [next((j for q, j in said if q > p), None) for p in places]
+        if places and i not in behind and i not in ahead:
+            return False
+    return True
 
 
 def _places(cell: Cell, spoken: Sequence[Token]) -> list[int]:

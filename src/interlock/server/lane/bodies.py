@@ -44,6 +44,9 @@ class StreamFailed(Exception):
         self.error = error
 
 
+_BROKEN = (StreamFailed, msgspec.DecodeError, UnicodeDecodeError)
+
+
 class Scan(Protocol):
     """Follows a streamed answer."""
 
@@ -52,11 +55,13 @@ class Scan(Protocol):
     """Events so far: about as many tokens, where nothing better is known."""
     ended: bool
     """True once its last event came."""
+    failure: Exception | None
+    """Why nothing of the stream is of use any more: the upstream told of an error, or an event is no JSON."""
 
     def feed(self, data: bytes) -> bytes:
         """The events that are whole, without those that the caller did not ask for; the rest waits for its end.
 
-        Raises: StreamFailed, OverflowError: an event without end.
+        What stands before a `failure` is still given. Raises: OverflowError: an event without end.
         """
 
 
@@ -187,18 +192,29 @@ class _Usage(msgspec.Struct):
     cached_tokens: int | None = None
 
 
+class _Choice(msgspec.Struct):
+    message: dict[str, _Raw]
+
+
 class _Reply(msgspec.Struct):
+    choices: Annotated[list[_Choice], msgspec.Meta(min_length=1)]
+    usage: _Usage | None = None
+
+
+class _Vectors(msgspec.Struct):
+    data: Annotated[list[_Raw], msgspec.Meta(min_length=1)]
     usage: _Usage | None = None
 
 
 class _Chunk(msgspec.Struct):
     usage: _Usage | None = None
-    choices: list[_Raw] = []
+    choices: list[_Raw] | None = None
     error: Any = None
 
 
 _read_chat = msgspec.json.Decoder(_Chat).decode
 _read_reply = msgspec.json.Decoder(_Reply).decode
+_read_vectors = msgspec.json.Decoder(_Vectors).decode
 _read_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
@@ -215,7 +231,8 @@ def _usage(usage: _Usage | None) -> Usage | None:
     written = 0
     if inputs is not None:
         written = inputs.cache_write_tokens or inputs.cache_creation_tokens or 0
-    return Usage(prompt, completion, cached or usage.cached_tokens or 0, reasoning, cache_write_tokens=written)
+    told = Usage(prompt, completion, cached or usage.cached_tokens or 0, reasoning, cache_write_tokens=written)
+    return told if told.is_plausible else None
 
 
 class _OpenAIChat:
@@ -267,7 +284,9 @@ class _OpenAIChat:
                 return None
             given.seed = route.seed
         given.model = model
-        setattr(given, field, min(sent.limit or route.max_output_tokens, route.max_output_tokens))
+        limit = route.limit(sent.limit)
+        if limit is not None:
+            setattr(given, field, limit)
         if sent.stream and not sent.wants_usage and to.usage_on_request:
             given.stream_options = _StreamOptions(include_usage=True)
         if not to.fixed_sampling:
@@ -323,7 +342,7 @@ class _OpenAIEmbeddings:
 
     def usage(self, body: bytes) -> Usage | None:
         """See `Wire`."""
-        return _usage(_read_reply(body).usage)
+        return _usage(_read_vectors(body).usage)
 
     def scan(self, sent: Sent, extension: Callable[[Usage], bytes]) -> Scan:
         """See `Wire`."""
@@ -333,10 +352,11 @@ class _OpenAIEmbeddings:
 class _Events:
     """Cuts a stream where its events end."""
 
-    __slots__ = ("_held", "ended", "events", "usage")
+    __slots__ = ("_held", "ended", "events", "failure", "usage")
 
     def __init__(self) -> None:
         self._held = b""
+        self.failure: Exception | None = None
         self.usage: Usage | None = None
         self.events = 0
         self.ended = False
@@ -358,6 +378,16 @@ class _Events:
 
 
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n")
+
+
+def _data_of(event: bytes) -> bytes | None:
+    """The data of an event that ends with an empty line; None when it has none: a comment."""
+    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
+        return event[6:-2]
+    lines = [found[1] for found in _DATA.finditer(event)]
+    return b"\n".join(lines) if lines else None
+
+
 _DATA = re.compile(rb"^data:[ ]?([^\r\n]*)\r?$", re.MULTILINE)
 
 
@@ -373,26 +403,29 @@ class _ChatScan(_Events):
     def feed(self, data: bytes) -> bytes:
         """See `Scan`."""
         data = self.whole(data)
-        self.events += data.count(b"data:")
-        # A text's own quotes are escaped, so these are keys. A `"usage":null` is in every chunk and tells nothing.
-        if b'"usage":{' in data or b'"usage": {' in data or b'"error":' in data:
-            out, at = b"", 0
-            for end in _EVENT_END.finditer(data):
-                out += self._event(data[at : end.end()])
-                at = end.end()
-            data = out
-        if b"data: [DONE]" in data or b"data:[DONE]" in data:
-            self.ended = True
-        return data
+        out, at = b"", 0
+        for end in _EVENT_END.finditer(data):
+            stop = end.end()
+            # Nearly always there is one.
+            event = data if at == 0 and stop == len(data) else data[at:stop]
+            try:
+                told = self._event(event)
+            except _BROKEN as error:
+                self.failure = error
+                break
+            out = out + told if out else told
+            at = stop
+        return out
 
     def _event(self, event: bytes) -> bytes:
-        found = _DATA.search(event)
-        if found is None or found[1] == b"[DONE]":
+        data = _data_of(event)
+        if data is None:
             return event
-        try:
-            chunk = _read_chunk(found[1])
-        except msgspec.DecodeError:
+        if data == b"[DONE]":
+            self.ended = True
             return event
+        self.events += 1
+        chunk = _read_chunk(data)
         if chunk.error:
             raise StreamFailed(chunk.error)
         if chunk.usage is None:
@@ -403,7 +436,7 @@ class _ChatScan(_Events):
         if not self._wanted or self.usage is None:
             # Ours to know: the caller did not ask for it.
             return b""
-        return b"data: %b\n\n" % spliced(found[1], self._extension(self.usage))
+        return b"data: %b\n\n" % spliced(data, self._extension(self.usage))
 
 
 # Anthropic: messages.
@@ -434,6 +467,12 @@ class _AnthropicReply(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
 
+class _AnthropicWhole(msgspec.Struct):
+    type: Literal["message"]
+    content: list[_Raw]
+    usage: dict[str, Any] | None = None
+
+
 class _AnthropicEvent(msgspec.Struct):
     type: str = ""
     message: _AnthropicReply | None = None
@@ -442,7 +481,7 @@ class _AnthropicEvent(msgspec.Struct):
 
 
 _read_messages = msgspec.json.Decoder(_Messages).decode
-_read_anthropic = msgspec.json.Decoder(_AnthropicReply).decode
+_read_anthropic = msgspec.json.Decoder(_AnthropicWhole).decode
 _read_event = msgspec.json.Decoder(_AnthropicEvent).decode
 
 
@@ -450,13 +489,14 @@ def _anthropic_usage(usage: Mapping[str, Any] | None) -> Usage | None:
     if not usage:
         return None
     read, written = int(usage.get("cache_read_input_tokens") or 0), int(usage.get("cache_creation_input_tokens") or 0)
-    return Usage(
+    told = Usage(
         int(usage.get("input_tokens") or 0) + read + written,
         int(usage.get("output_tokens") or 0),
         read,
         int((usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
         cache_write_tokens=written,
     )
+    return told if told.is_plausible else None
 
 
 class _AnthropicMessages:
@@ -486,7 +526,7 @@ class _AnthropicMessages:
         if to.fixed_sampling and (given.temperature is not None or given.top_p is not None):
             return None
         given.model = model
-        given.max_tokens = min(given.max_tokens, route.max_output_tokens)
+        given.max_tokens = route.limit(given.max_tokens) or given.max_tokens
         if not to.fixed_sampling and route.temperature is not None and given.temperature is None:
             given.temperature = min(route.temperature, 1.0)
         if not to.fixed_sampling and given.top_p is None:
@@ -512,19 +552,23 @@ class _AnthropicScan(_Events):
     def feed(self, data: bytes) -> bytes:
         """See `Scan`."""
         data = self.whole(data)
-        self.events += data.count(b"data:")
-        if b'"usage":{' in data or b'"usage": {' in data or b"event: error" in data:
-            for match in _DATA.finditer(data):
-                self._event(match[1])
-        if b'"message_stop"' in data:
-            self.ended = True
+        at = 0
+        for end in _EVENT_END.finditer(data):
+            told = _data_of(data[at : end.end()])
+            try:
+                if told is not None:
+                    self._event(told)
+            except _BROKEN as error:
+                self.failure = error
+                return data[:at]
+            at = end.end()
         return data
 
     def _event(self, data: bytes) -> None:
-        try:
-            event = _read_event(data)
-        except msgspec.DecodeError:
-            return
+        self.events += 1
+        event = _read_event(data)
+        if event.type == "message_stop":
+            self.ended = True
         if event.type == "error":
             raise StreamFailed(event.error)
         said = event.message.usage if event.message is not None else event.usage

@@ -132,7 +132,7 @@ class LaneCall:
         outgoing = wire.outgoing(body, sent, lane.target.model, lane.to, spec)
         if outgoing is None or not lane.turns.try_enter():
             return None
-        outputs = 0 if sent.limit == 0 else min(sent.limit or spec.max_output_tokens, spec.max_output_tokens)
+        outputs = 0 if sent.limit == 0 else spec.limit(sent.limit) or lane.most_output_tokens
         try:
             terms = lane.terms_of(caller, server.costs)
             hold = terms.take(f"led_{ulid()}", new_trace_id(), time.time_ns(), inputs, outputs)
@@ -241,16 +241,21 @@ class LaneCall:
             return
         try:
             out = scan.feed(data)
-        except StreamFailed as failed:
-            self._fail(stream_error(self.lane.target.provider, failed.error))
-            return
         except OverflowError:
             self._fail(self._broken("an event over 8 MB"))
             return
         self._waiting = "answering"
         self.deadline = min(at + self.lane.to.idle_timeout_s, self._until)
-        if not out:
-            return
+        if out:
+            self._forward(scan, out, at)
+        failure = scan.failure
+        if isinstance(failure, StreamFailed):
+            self._fail(stream_error(self.lane.target.provider, failure.error))
+        elif failure is not None:
+            self._fail(self._broken("an event that is no JSON"))
+
+    def _forward(self, scan: Scan, out: bytes, at: float) -> None:
+        """Give the client a piece of the stream."""
         if not self.began:
             self.began = True
             self.lane.health.first_token(at, at - self._started)
@@ -293,8 +298,8 @@ class LaneCall:
     def _end_whole(self, body: bytes) -> None:
         try:
             usage = self.wire.usage(body)
-        except msgspec.DecodeError:
-            self._fail(self._broken("no JSON"))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._fail(self._broken("it is no answer"))
             return
         at = time.monotonic()
         # Where no figures come, four characters a token is the usual rule of thumb.

@@ -28,8 +28,8 @@ from interlock.gateway.health import Health, TargetHealth
 from interlock.gateway.ports import Forwarding, Forwards
 from interlock.gateway.profiles import profile
 from interlock.gateway.retry import RetryBudget
+from interlock.gateway.routing import USUAL_OUTPUT_TOKENS, Need, ordered
 from interlock.gateway.routing import Facts as RoutingFacts
-from interlock.gateway.routing import Need, ordered
 from interlock.gateway.service import sticky_unit
 from interlock.gateway.turns import Turns
 from interlock.gateway.types import RouteSpec, Target
@@ -71,6 +71,8 @@ class Lane:
     turns: Turns
     retries: RetryBudget
     context_tokens: int
+    most_output_tokens: int
+    """Of an answer that nobody set a limit to."""
     terms: dict[str, Terms] = field(default_factory=dict)
     """What each caller pays here, by `Caller.payer`."""
 
@@ -143,8 +145,7 @@ class Route:
         if not fit:
             return None
         spec = self.spec
-        most = spec.max_output_tokens
-        need = Need(False, False, False, input_tokens, most if limit is None else min(limit, most))
+        need = Need(False, False, False, input_tokens, spec.limit(limit) or USUAL_OUTPUT_TOKENS)
         unit = "" if spec.sticky == "none" else sticky_unit(Context(caller.tenant, caller.principal), spec)
         return fit[ordered(spec, list(fit), need, self.health, self.policy, unit=unit, at=at)[0]]
 
@@ -301,6 +302,7 @@ class Facts:
             turns=attempts.turns(target.provider),
             retries=attempts.retries(target.provider),
             context_tokens=profile(target.model).context_tokens,
+            most_output_tokens=profile(target.model).max_output_tokens,
         )
 
 

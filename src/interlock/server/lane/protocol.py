@@ -27,7 +27,9 @@ _MAX_HEADERS = 100
 _MAX_HEAD_BYTES = 64 * 1024
 _HEAD_S = 15.0
 _BODY_S = 60.0
-_TOO_MUCH = b"Request header fields are too large."
+_WHOLE_BODY_S = 600.0
+_TOO_MUCH = (b"431 Request Header Fields Too Large", b"Request header fields are too large.")
+_NO_HOST = (b"400 Bad Request", b"A request names its host, once.")
 _OTHERWISE = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin", b"anthropic-beta")
 
 
@@ -39,6 +41,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _since = 0.0
     """When the head began, or the last piece of the body came; 0 while nothing is awaited."""
     _in_body = False
+    _body_since = 0.0
 
     # Any: uvicorn's transport.
     def connection_made(self, transport: Any) -> None:
@@ -50,7 +53,10 @@ class GuardedProtocol(HttpToolsProtocol):
         """Hang up on a client that has kept a request unfinished for too long. Called about every second."""
         if (
             self._since
-            and at - self._since > (_BODY_S if self._in_body else _HEAD_S)
+            and (
+                at - self._since > (_BODY_S if self._in_body else _HEAD_S)
+                or (self._in_body and at - self._body_since > _WHOLE_BODY_S)
+            )
             and not self.transport.is_closing()
         ):
             self._since = 0.0
@@ -80,8 +86,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if not self._refused and self.parser.get_http_version() == "1.1":
+            hosts = 0
+            for name, _ in self.headers:
+                hosts += name == b"host"
+            if hosts != 1:
+                # Two readers could take it for two different places.
+                self._refuse(_NO_HOST)
         if not self._refused:
             self._in_body = True
+            self._body_since = self.loop.time()
             self.on_request()
 
     def on_request(self) -> None:
@@ -111,14 +125,15 @@ class GuardedProtocol(HttpToolsProtocol):
             self._since = 0.0
             super().on_message_complete()
 
-    def _refuse(self) -> None:
+    def _refuse(self, why: tuple[bytes, bytes] = _TOO_MUCH) -> None:
         if self._refused:
             return
         self._refused = True
-        _log.warning("the head of a request was over its bounds")
+        status, text = why
+        _log.warning("the head of a request was refused: %s", status.decode())
         self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (len(_TOO_MUCH), _TOO_MUCH)
+            b"HTTP/1.1 %b\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (status, len(text), text)
         )
         self.transport.close()
 

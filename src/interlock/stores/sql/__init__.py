@@ -31,5 +31,5 @@ def open_sql(url: str, *, synchronous: Literal["normal", "full"] = "normal", poo
 
         return PostgresSql(url, pool_size=pool_size or 8)
     raise Misconfigured(
-        f"the database address starts with {scheme!r}", hint="use sqlite:///… or postgresql://…", param="stores.sql.url"
+        f"the database address starts with {scheme!r}", hint="use sqlite:///… or postgresql://…", param="stores.sql"
     )

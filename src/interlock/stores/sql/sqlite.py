@@ -72,7 +72,7 @@ class SqliteSql:
         parsed = make_url(url)
         if not parsed.database or parsed.database == ":memory:" or parsed.query:
             raise Misconfigured(
-                "the embedded database needs a plain file", hint="use sqlite:///path/to/file.db", param="stores.sql.url"
+                "the embedded database needs a plain file", hint="use sqlite:///path/to/file.db", param="stores.sql"
             )
         self.path = Path(parsed.database)
         self._pragmas = [
