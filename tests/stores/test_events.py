@@ -77,6 +77,10 @@ def _files(root: Path, kind: str) -> list[Path]:
     return list(root.rglob(f"*.{kind}"))
 
 
+def _segment_files(root: Path) -> list[Path]:
+    return [*_files(root, "jsonl"), *_files(root, "parquet")]
+
+
 def _age(root: Path, seconds: float) -> None:
     then = time.time() - seconds
     for path in root.rglob("*"):
@@ -95,12 +99,12 @@ async def _many(root: Path, n: int = 20) -> ParquetEvents:
 async def test_merged_parts_are_deleted_after_the_grace_and_nothing_changes_for_readers(tmp_path: Path) -> None:
     events = await _many(tmp_path)
     assert await events.compact() == 0  # merged, nothing deleted yet
-    parts = _files(tmp_path, "parquet")
+    parts = _segment_files(tmp_path)
     assert len(parts) == 21
     assert await _count(events) == 20
     _age(tmp_path, _segments.GRACE_S * 3)
     assert await events.compact() == 20
-    assert len(_files(tmp_path, "parquet")) == 1
+    assert len(_segment_files(tmp_path)) == 1
     assert await _count(events) == 20
     _age(tmp_path, _segments.GRACE_S * 3)
     await events.compact()
@@ -143,7 +147,7 @@ async def test_a_merge_that_dies_before_or_after_its_moment_neither_loses_nor_do
         await events.compact()
         assert await _count(events) == 20
         _age(tmp_path, 7200)
-    assert len(_files(tmp_path, "parquet")) == 1
+    assert len(_segment_files(tmp_path)) == 1
     await events.close()
 
 
@@ -172,12 +176,31 @@ async def test_retention_drops_whole_days(tmp_path: Path) -> None:
     await events.close()
 
 
+async def test_a_server_has_its_spans_merged_by_another_process(tmp_path: Path) -> None:
+    events = await _many(tmp_path, 7)
+    await events.tidy()
+    assert _files(tmp_path, "parquet") == []  # too few to be worth it
+    for i in range(7, 20):
+        events.emit(make_span(A, i, ratio=0.1, big=2**62, small=-1e-300, text='"\\ü\n', yes=True))
+        await events.flush()
+    before = [await events.trace(A, row.trace_id) for row in await events.traces(A, TraceFilter(limit=50))]
+    await events.tidy()
+    assert len(_files(tmp_path, "parquet")) == 1
+    _age(tmp_path, _segments.GRACE_S * 3)
+    await events.tidy()
+    assert len(_segment_files(tmp_path)) == 1
+    after = [await events.trace(A, row.trace_id) for row in await events.traces(A, TraceFilter(limit=50))]
+    assert len(after) == 20
+    assert after == before
+    await events.close()
+
+
 async def test_one_process_compacts_at_a_time(tmp_path: Path) -> None:
     events = await _many(tmp_path)
     with _segments.exclusive(tmp_path) as mine:
         assert mine
         await events.compact()
-        assert len(_files(tmp_path, "parquet")) == 20
+        assert len(_segment_files(tmp_path)) == 20
     await events.close()
 
 

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -21,6 +20,8 @@ from interlock.http.callers import app_of
 from interlock.http.security import PAGE_HEADERS
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
+
     from interlock.console.session import Caller
 
 __all__ = ["error_page", "fragment", "render"]
@@ -105,6 +106,8 @@ def _places(caller: Caller | None) -> dict[str, list[Place]]:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("interlock.console", "templates"),
         autoescape=True,

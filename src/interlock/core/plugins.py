@@ -8,6 +8,7 @@ imported when its plug-in is first asked for.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 from importlib import metadata
@@ -83,4 +84,17 @@ class Registry(Generic[T]):
         return {p.stem for folder in folders for p in Path(folder).glob("*.py") if not p.stem.startswith("_")}
 
     def _third_party(self) -> dict[str, metadata.EntryPoint]:
-        return {point.name: point for point in metadata.entry_points(group=f"interlock.{self.kind}")}
+        return _entry_points().get(f"interlock.{self.kind}", {})
+
+
+@functools.cache
+def _entry_points() -> dict[str, dict[str, metadata.EntryPoint]]:
+    """What installed packages offer, by group and name; of two that agree in both, the first on the path is found.
+
+    Reading it opens a file of every installed package, so a process reads it once.
+    """
+    found: dict[str, dict[str, metadata.EntryPoint]] = {}
+    for distribution in metadata.distributions():
+        for point in distribution.entry_points:
+            found.setdefault(point.group, {}).setdefault(point.name, point)
+    return found

@@ -9,7 +9,6 @@ from typing import Protocol
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql
 
 from interlock.core.ids import ReleaseId, TenantId, TraceId
 from interlock.core.messages import Usage
@@ -109,6 +108,8 @@ class Charged(Protocol):
 def insert_all(conn: Connection, rows: Sequence[LedgerEntry | Charged]) -> None:
     """Add rows; all or none. A second row of an id is left out, so a call is never charged twice."""
     if conn.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
         insert = postgresql.insert(ledger).on_conflict_do_nothing(index_elements=["id"])
         conn.execute(insert, [_values(row if isinstance(row, LedgerEntry) else row.entry()) for row in rows])
     else:

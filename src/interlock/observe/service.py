@@ -41,6 +41,10 @@ class Observe:
         for sink in self._sinks:
             sink.emit(span)
 
+    async def tidy(self) -> None:
+        """Merge what was written, and remove what is past `observe.retention_days`."""
+        await self._events.tidy()
+
     @property
     def dropped(self) -> int:
         """Spans lost to a full buffer since start."""

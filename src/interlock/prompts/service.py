@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import ValidationError
 
 from interlock.core.clock import now
@@ -16,9 +15,10 @@ from interlock.core.errors import InvalidInput, Misconfigured, NotFound
 from interlock.core.release import Release
 from interlock.prompts.types import PromptSpec
 
-__all__ = ["read_prompt", "render"]
+if TYPE_CHECKING:
+    from jinja2 import Environment, Template
 
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
+__all__ = ["read_prompt", "render"]
 
 
 def read_prompt(path: Path) -> PromptSpec:
@@ -74,9 +74,20 @@ def render(ctx: Context, release: Release) -> str:
         ) from error
 
 
+@cache
+def _environment() -> Environment:
+    # Imported with the first prompt: a gateway without apps starts without it.
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False)
+
+
 @lru_cache(maxsize=256)
 def _template(source: str) -> Template:
+    from jinja2 import TemplateSyntaxError
+
     try:
-        return _ENVIRONMENT.from_string(source)
+        return _environment().from_string(source)
     except TemplateSyntaxError as error:
         raise InvalidInput(f"the prompt's template has a mistake in line {error.lineno}", param="prompt") from error

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Gauge
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,8 +18,10 @@ from interlock.core.errors import InterlockError
 from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
 from interlock.server import admin, batches, cache, conversations, gateway, google, health, media, operations, responses
 from interlock.server.access_log import AccessLine, AccessLog
-from interlock.server.metrics import GatewayCollector
 from interlock.server.tally import Tally
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 __all__ = ["build_asgi"]
 
@@ -61,15 +61,18 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
     )
     asgi.state.interlock = app
     asgi.state.stopping = False
-    asgi.state.metrics = CollectorRegistry()
     asgi.state.tally = Tally()
-    asgi.state.metrics.register(asgi.state.tally)
-    asgi.state.metrics.register(GatewayCollector(app))
+
+    @functools.cache
+    def metrics() -> CollectorRegistry:
+        from interlock.server.metrics import registry
+
+        return registry(app, asgi.state.tally, access_log)
+
+    asgi.state.metrics = metrics
     asgi.state.access_log = access_log
     asgi.state.peers = None
-    asgi.add_middleware(
-        _Observed, registry=asgi.state.metrics, app_state=app, tally=asgi.state.tally, access_log=access_log
-    )
+    asgi.add_middleware(_Observed, tally=asgi.state.tally, access_log=access_log)
     return asgi
 
 
@@ -79,25 +82,12 @@ class _Observed:
     def __init__(
         self,
         app: ASGIApp,
-        registry: CollectorRegistry,
-        app_state: App,
         tally: Tally,
         access_log: AccessLog | None = None,
     ) -> None:
         self._app = app
         self._tally = tally
         self._access_log = access_log
-        self._open = Gauge("interlock_http_open", "Requests being served now", registry=registry)
-        dropped = Gauge("interlock_spans_dropped", "Spans lost to a full buffer", registry=registry)
-        dropped.set_function(lambda: app_state.parts.observe.dropped)
-        registry.register(_Gateway(app_state))
-        waiting = Gauge("interlock_audit_waiting", "Audit lines not yet committed", registry=registry)
-        waiting.set_function(lambda: app_state.parts.governance.waiting)
-        if access_log is not None:
-            lost = Gauge(
-                "interlock_access_log_dropped", "Access log lines that could not be written", registry=registry
-            )
-            lost.set_function(lambda: access_log.dropped)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -117,12 +107,12 @@ class _Observed:
                 ]
             await send(message)
 
-        self._open.inc()
+        self._tally.open += 1
         try:
             await self._app(scope, receive, send_on)
         finally:
             seconds = time.perf_counter() - began
-            self._open.dec()
+            self._tally.open -= 1
             self._tally.count(scope["path"], status, seconds, method=scope["method"])
             if self._access_log is not None:
                 state = scope.get("state", {})
@@ -137,22 +127,3 @@ class _Observed:
                         state.get("request_id", ""),
                     )
                 )
-
-
-class _Gateway(Collector):
-    """What the gateway counts by itself: the cache's doings and copies of requests."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    def collect(self) -> Iterator[Metric]:
-        """Read when Prometheus asks."""
-        gateway = self._app.parts.gateway
-        cache = CounterMetricFamily("interlock_cache", "Calls by what the cache did", labels=["status"])
-        for status, count in (gateway.cache.totals() if gateway.cache else {}).items():
-            cache.add_metric([status], count)
-        yield cache
-        shadow = CounterMetricFamily("interlock_shadow", "Copies of requests by what became of them", labels=["result"])
-        for result in ("sent", "failed", "skipped", "agreed", "differed"):
-            shadow.add_metric([result], gateway.shadows.counts[result])
-        yield shadow

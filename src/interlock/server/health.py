@@ -45,7 +45,7 @@ async def metrics(request: Request) -> Response:
     from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
     peers: Peers | None = request.app.state.peers
-    text = generate_latest(request.app.state.metrics) if peers is None else await peers.metrics()
+    text = generate_latest(request.app.state.metrics()) if peers is None else await peers.metrics()
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -9,15 +9,16 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
 
 __all__ = ["ENVIRONMENT", "Peers", "Place", "listen", "place_of_this_process"]
 
@@ -120,25 +121,14 @@ class _Family(msgspec.Struct, frozen=True):
     samples: list[_Sample]
 
 
-class _Fixed(Collector):
-    def __init__(self, metrics: Sequence[Metric]) -> None:
-        self._metrics = metrics
-
-    def describe(self) -> list[Metric]:
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        yield from self._metrics
-
-
 class Peers:
     """The workers of this server, seen from one of them.
 
     Args:
-        registry: metrics of this worker.
+        registry: gives the metrics of this worker.
     """
 
-    def __init__(self, place: Place, registry: CollectorRegistry) -> None:
+    def __init__(self, place: Place, registry: Callable[[], CollectorRegistry]) -> None:
         self._place = place
         self._registry = registry
 
@@ -159,6 +149,10 @@ class Peers:
 
         A worker that does not answer within two seconds is left out, and its `interlock_worker_up` is 0.
         """
+        from prometheus_client.metrics_core import Metric
+
+        from interlock.server.metrics import text
+
         numbers = range(1, self._place.count + 1)
         told = await asyncio.gather(*[self._ask(number) for number in numbers])
         merged: dict[str, Metric] = {}
@@ -176,9 +170,7 @@ class Peers:
                     metric = merged[family.name] = Metric(family.name, family.documentation, family.type, family.unit)
                 for sample in family.samples:
                     metric.add_sample(sample.name, {**sample.labels, **worker}, sample.value)
-        shown = CollectorRegistry()
-        shown.register(_Fixed([*merged.values(), up, restarts]))
-        return generate_latest(shown)
+        return text([*merged.values(), up, restarts])
 
     def _own(self) -> tuple[int, list[_Family]]:
         families = [
@@ -190,7 +182,7 @@ class Peers:
                 # When a counter began says nothing that `interlock_worker_restarts` does not.
                 [_Sample(s.name, dict(s.labels), s.value) for s in metric.samples if not s.name.endswith("_created")],
             )
-            for metric in self._registry.collect()
+            for metric in self._registry().collect()
         ]
         return self._place.restarts, families
 

@@ -90,6 +90,8 @@ async def serve(
         h11_max_incomplete_event_size=64 * 1024,
         # Identity must not come from a header that anybody can send.
         proxy_headers=False,
+        # We have no WebSockets; the library would be imported for nothing.
+        ws="none",
     )
     server = _Server(config, asgi)
     # What has been loaded stays: a collector that walks through it again and again takes more than a call costs.

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
-
-__all__ = ["Tally", "family_of"]
+__all__ = ["BOUNDS", "Tally", "family_of"]
 
 _log = logging.getLogger("interlock.access")
-_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
 """Upper ends of the histogram's buckets, in seconds."""
 
 
-class Tally(Collector):
+class Tally:
     """Counts every request of this process, whichever path it took."""
 
     def __init__(self) -> None:
+        self.open = 0
+        """Requests that the ordinary path serves now."""
+        self.requests: dict[tuple[str, str, int], int] = {}
+        """Requests that are over, by method, family of paths and status."""
+        self.times: dict[str, list[int]] = {}
+        """By family, requests in each bucket of `BOUNDS` and, last, above them."""
+        self.seconds: dict[str, float] = {}
         self._families: dict[str, str] = {}
-        self._requests: dict[tuple[str, str, int], int] = {}
-        self._times: dict[str, list[int]] = {}
-        self._sums: dict[str, float] = {}
 
     def count(self, path: str, status: int, seconds: float, *, method: str = "POST") -> None:
         """One request is over."""
@@ -33,32 +33,15 @@ class Tally(Collector):
             if len(self._families) < 1000:
                 self._families[path] = family
         key = (method, family, status)
-        self._requests[key] = self._requests.get(key, 0) + 1
-        times = self._times.get(family)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        times = self.times.get(family)
         if times is None:
-            times = self._times[family] = [0] * (len(_BOUNDS) + 1)
-            self._sums[family] = 0.0
-        times[bisect_left(_BOUNDS, seconds)] += 1
-        self._sums[family] += seconds
+            times = self.times[family] = [0] * (len(BOUNDS) + 1)
+            self.seconds[family] = 0.0
+        times[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds[family] += seconds
         if _log.isEnabledFor(logging.INFO):
             _log.info("%s %s %s %.1f ms", method, path, status, seconds * 1000)
-
-    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
-        """See `prometheus_client.registry.Collector`."""
-        requests = CounterMetricFamily(
-            "interlock_http_requests", "HTTP requests", labels=["method", "family", "status"]
-        )
-        for (method, family, status), number in list(self._requests.items()):
-            requests.add_metric([method, family, str(status)], number)
-        yield requests
-        times = HistogramMetricFamily("interlock_http_seconds", "Time to the last byte, in seconds", labels=["family"])
-        for family, counts in list(self._times.items()):
-            total, buckets = 0, []
-            for bound, number in zip((*_BOUNDS, float("inf")), counts, strict=True):
-                total += number
-                buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
-            times.add_metric([family], buckets, self._sums[family])
-        yield times
 
 
 def family_of(path: str) -> str:

@@ -126,6 +126,13 @@ async def _work_responses(app: App) -> None:
             group.create_task(run(job))
 
 
+async def _tidy_spans(app: App) -> None:
+    try:
+        await app.parts.observe.tidy()
+    except (OSError, TimeoutError) as error:
+        _log.warning("spans could not be merged: %s", type(error).__name__)
+
+
 async def _tidy(app: App) -> None:
     """Remove what is past its age, and queue batches whose process died before it could."""
     last = 0.0
@@ -133,6 +140,7 @@ async def _tidy(app: App) -> None:
         try:
             await batch.requeue_lost(app.parts, limits_of(app))
             await background.requeue_lost(app.parts, limits_of(app).home)
+            await _tidy_spans(app)
             if time.monotonic() - last > _TIDY_EVERY_S or not last:
                 last = time.monotonic()
                 await app.parts.kept.tidy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["COUNTS", "ROOTS", "SERIES", "TRACE", "merge_to", "write_to"]
+__all__ = ["COUNTS", "ROOTS", "SERIES", "TRACE", "merge_to", "over"]
 
 _COLUMNS = {
     "trace_id": "VARCHAR",
@@ -23,15 +23,22 @@ _COLUMNS = {
     "output_tokens": "BIGINT",
     "attributes": "VARCHAR",
 }
-_SHAPE = "{" + ",".join(f'"{name}":"{kind}"' for name, kind in _COLUMNS.items()) + "}"
+# Of a written line the attributes are an object, of a merged segment the text of one.
+_KINDS = {**_COLUMNS, "attributes": "JSON"}
+_SHAPE = "{" + ", ".join(f"{name}: '{kind}'" for name, kind in _KINDS.items()) + "}"
+_NAMES = ", ".join(_COLUMNS)
 
 # union_by_name: older segments may lack columns that came later; those read as NULL.
-_SEGMENTS = "read_parquet($files, union_by_name := true)"
+_MERGED = "SELECT * FROM read_parquet($merged, union_by_name := true)"
+_WRITTEN = f"""
+SELECT {_NAMES.replace("attributes", "attributes::VARCHAR AS attributes")}
+FROM read_json($written, format := 'newline_delimited', columns := {_SHAPE})
+"""  # noqa: S608 - only constants of this module
 
-ROOTS = f"""
+ROOTS = """
 SELECT trace_id, name, start_ns, (end_ns - start_ns) / 1e6, status, error, app, release, model, cost_nano,
        input_tokens, output_tokens
-FROM {_SEGMENTS}
+FROM segments
 WHERE parent_id IS NULL
   AND ($since::BIGINT IS NULL OR start_ns >= $since::BIGINT)
   AND ($until::BIGINT IS NULL OR start_ns < $until::BIGINT)
@@ -43,17 +50,17 @@ WHERE parent_id IS NULL
        OR (start_ns = $before_ns::BIGINT AND trace_id < $before_id::VARCHAR))
 ORDER BY start_ns DESC, trace_id DESC
 LIMIT $limit::BIGINT
-"""  # noqa: S608 - only constants of this module
+"""
 
-COUNTS = f"""
-SELECT trace_id, count(*) FROM {_SEGMENTS}
+COUNTS = """
+SELECT trace_id, count(*) FROM segments
 WHERE list_contains($ids::VARCHAR[], trace_id) GROUP BY trace_id
-"""  # noqa: S608 - only constants of this module
+"""
 
-TRACE = f"""
-SELECT trace_id, span_id, parent_id, name, start_ns, end_ns, status, error, attributes FROM {_SEGMENTS}
+TRACE = """
+SELECT trace_id, span_id, parent_id, name, start_ns, end_ns, status, error, attributes FROM segments
 WHERE starts_with(trace_id, $prefix::VARCHAR) ORDER BY start_ns, parent_id NULLS FIRST, span_id
-"""  # noqa: S608 - only constants of this module
+"""
 
 _OUTCOME = """json_extract_string(attributes, '$."interlock.answer.outcome"')"""
 
@@ -65,7 +72,7 @@ SELECT (((start_ns - $since::BIGINT)::HUGEINT * $buckets::BIGINT) // ($until::BI
        coalesce(sum(cost_nano), 0)::BIGINT, coalesce(sum(input_tokens), 0)::BIGINT,
        coalesce(sum(output_tokens), 0)::BIGINT,
        count(*) FILTER ({_OUTCOME} IS NOT NULL), count(*) FILTER ({_OUTCOME} = 'declined')
-FROM {_SEGMENTS}
+FROM segments
 WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND start_ns < $until::BIGINT
   AND ($app::VARCHAR IS NULL OR app = $app::VARCHAR)
   AND ($name::VARCHAR IS NULL OR name = $name::VARCHAR)
@@ -73,16 +80,15 @@ GROUP BY slice
 """  # noqa: S608 - only constants of this module
 
 
-def write_to(path: Path) -> str:
-    """Write the spans of a list of JSON objects (the only parameter) to `path`."""
-    # One text a span: a single JSON array of all of them takes five times as long.
-    rows = f"SELECT unnest(from_json(span, '{_SHAPE}')) FROM (SELECT unnest(?::VARCHAR[]) AS span)"  # noqa: S608 - constants
-    return f"COPY ({rows}) TO {_literal(path)} (FORMAT parquet, COMPRESSION zstd)"
+def over(query: str, *, merged: bool, written: bool) -> str:
+    """`query` over the segments of both kinds; the parameters `merged` and `written` are their files."""
+    kinds = [kind for kind, there in ((_MERGED, merged), (_WRITTEN, written)) if there]
+    return f"WITH segments AS ({' UNION ALL BY NAME '.join(kinds)}) {query}"
 
 
-def merge_to(path: Path) -> str:
-    """Write every span of the files in the only parameter to `path`, by start time."""
-    rows = "SELECT * FROM read_parquet(?, union_by_name := true) ORDER BY start_ns"
+def merge_to(path: Path, *, merged: bool, written: bool) -> str:
+    """Write every span of both kinds of files to `path`, by start time."""
+    rows = over("SELECT * FROM segments ORDER BY start_ns", merged=merged, written=written)
     return f"COPY ({rows}) TO {_literal(path)} (FORMAT parquet, COMPRESSION zstd)"
 
 

@@ -1,6 +1,7 @@
 """Segment files: which exist, which count, and how merged ones replace others without a moment of loss or doubling.
 
-``<root>/<tenant>/<YYYY-MM-DD>/<first ns>-<last ns>-<id>.parquet``, written under another name and renamed. A merged
+``<root>/<tenant>/<YYYY-MM-DD>/<first ns>-<last ns>-<id>.jsonl``, written under another name and renamed: a server
+writes one a second, and lines cost it a tenth of what columns would. A merged
 segment ``…-m<id>.parquet`` has a list beside it, ``….replaces``, naming the segments it stands for. The list is
 there before the merged segment is, so the rename of the segment is the one moment at which readers change over:
 before it they read the parts, after it they skip them. Parts are deleted only a while later, for readers that listed
@@ -19,12 +20,27 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-__all__ = ["GRACE_S", "Segment", "commit", "commit_merged", "day_of", "exclusive", "live", "retire"]
+__all__ = [
+    "GRACE_S",
+    "MERGED",
+    "WRITTEN",
+    "Segment",
+    "commit",
+    "commit_merged",
+    "day_of",
+    "exclusive",
+    "live",
+    "retire",
+    "small",
+]
 
 GRACE_S = 120.0
 """Longer than any scan of the segments takes."""
-_SUFFIX = ".parquet"
+MERGED, WRITTEN = ".parquet", ".jsonl"
+_SUFFIXES = (MERGED, WRITTEN)
 _DRAFT_STALE_S = 3600.0
+_SMALL_BYTES = 16 * 1024 * 1024
+_MERGE_AT, _MERGE_MOST = 8, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,7 @@ def live(folder: Path) -> list[Segment]:
 
 def commit(draft: Path, folder: Path, first_ns: int, last_ns: int) -> Path:
     """Make a written draft readable under its final name."""
-    path = folder / f"{first_ns}-{last_ns}-{uuid4().hex}{_SUFFIX}"
+    path = folder / f"{first_ns}-{last_ns}-{uuid4().hex}{draft.suffix}"
     _publish(draft, path)
     return path
 
@@ -80,12 +96,18 @@ def commit(draft: Path, folder: Path, first_ns: int, last_ns: int) -> Path:
 def commit_merged(draft: Path, folder: Path, parts: Sequence[Segment]) -> Path:
     """Make a merged draft readable and its parts unread, in one step."""
     first, last = min(p.first_ns for p in parts), max(p.last_ns for p in parts)
-    path = folder / f"{first}-{last}-m{uuid4().hex}{_SUFFIX}"
+    path = folder / f"{first}-{last}-m{uuid4().hex}{MERGED}"
     listing = draft.with_suffix(".draft-list")
     listing.write_text(json.dumps([part.path.name for part in parts]))
     _publish(listing, _list_of(path))
     _publish(draft, path)
     return path
+
+
+def small(folder: Path) -> list[Segment]:
+    """The segments of one day's folder that may be merged, oldest first; none when they are too few to be worth it."""
+    found = [s for s in live(folder) if not awaits_retirement(s) and s.path.stat().st_size < _SMALL_BYTES]
+    return found[:_MERGE_MOST] if len(found) >= _MERGE_AT else []
 
 
 def retire(folder: Path) -> int:
@@ -94,7 +116,7 @@ def retire(folder: Path) -> int:
     for path in list(folder.iterdir()):
         age_s = _age_s(path)
         if path.suffix == ".replaces":
-            merged = path.with_suffix(_SUFFIX)
+            merged = path.with_suffix(MERGED)
             parts = [folder / name for name in _replaces(merged)]
             if not merged.exists():
                 # The merge died before its one moment: its parts still count.
@@ -114,10 +136,10 @@ def awaits_retirement(segment: Segment) -> bool:
     return segment.merged and _list_of(segment.path).exists()
 
 
-def new_draft(folder: Path) -> Path:
+def new_draft(folder: Path, suffix: str) -> Path:
     """A name in `folder` that no reader looks at."""
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f".draft-{uuid4().hex}{_SUFFIX}"
+    return folder / f".draft-{uuid4().hex}{suffix}"
 
 
 @contextmanager
@@ -136,10 +158,10 @@ def exclusive(root: Path) -> Iterator[bool]:
 
 
 def _parsed(folder: Path, name: str) -> Segment | None:
-    if name.startswith(".") or not name.endswith(_SUFFIX):
+    if name.startswith(".") or not name.endswith(_SUFFIXES):
         return None
     try:
-        first, last, _ = name.removesuffix(_SUFFIX).split("-")
+        first, last, _ = name.rpartition(".")[0].split("-")
         return Segment(folder / name, int(first), int(last))
     except ValueError:
         return None

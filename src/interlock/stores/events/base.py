@@ -96,6 +96,9 @@ class Events(Protocol):
     async def compact(self) -> int:
         """Merge small segments and drop those past retention; how many files went."""
 
+    async def tidy(self) -> None:
+        """As `compact`, but only when there is something to do, and without burdening this process."""
+
     @property
     def dropped(self) -> int:
         """Spans lost to a full buffer since start: shown by health and doctor."""

@@ -1,4 +1,4 @@
-"""Spans as immutable Parquet segments a worker, written and read by an in-memory DuckDB.
+"""Spans as immutable segments: written as lines of JSON, merged into Parquet, read by an in-memory DuckDB.
 
 Several workers write while others read: there is no shared database file, only files that appear whole. A span that
 was flushed is read exactly once, whatever is merged or crashes meanwhile.
@@ -6,12 +6,16 @@ was flushed is read exactly once, whatever is merged or crashes meanwhile.
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sys
 import threading
+from asyncio.subprocess import DEVNULL
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +37,10 @@ __all__ = ["ParquetEvents"]
 
 _log = logging.getLogger(__name__)
 _INT64 = 2**63
-_SMALL_BYTES = 16 * 1024 * 1024
-_MERGE_AT, _MERGE_MOST = 8, 256
+_TIDY_S = 600.0
+_encode = msgspec.json.Encoder().encode
+_LINE_BYTES = 8 * 1024 * 1024
+"""What the reader takes as one object, with room to spare."""
 _READ_TRIES = 5
 
 
@@ -136,6 +142,25 @@ class ParquetEvents:
         """See `Events.compact`. Does nothing while another process compacts; safe to kill at any moment."""
         return await self._threads.run(self._compact)
 
+    async def tidy(self) -> None:
+        """See `Events.tidy`."""
+        if not await self._threads.run(self._is_untidy):
+            return
+        # DuckDB would stay in the memory of a server, and a merge of a busy minute takes a core for a while.
+        about = [str(self._root), str(self._retention_days), self._clock().date().isoformat()]
+        command = [sys.executable, "-m", "interlock.stores.events", *about]
+        process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+        try:
+            async with asyncio.timeout(_TIDY_S):
+                code = await process.wait()
+        except BaseException:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        if code:
+            _log.error("the process that merges spans ended with exit code %d", code)
+
     async def close(self) -> None:
         """See `Events.close`. Spans emitted later are dropped and counted."""
         self._closed = True
@@ -181,10 +206,9 @@ class ParquetEvents:
         rows = [row for row in map(_row, spans) if row is not None]
         if rows:
             folder = self._root / tenant_folder(tenant) / day.isoformat()
-            draft = _segments.new_draft(folder)
+            draft = _segments.new_draft(folder, _segments.WRITTEN)
             try:
-                with self._cursor() as cursor:
-                    cursor.execute(_queries.write_to(draft), [[row.decode() for row in rows]])
+                draft.write_bytes(b"\n".join(rows))
                 starts = [span.start_ns for span in spans]
                 _segments.commit(draft, folder, min(starts), max(starts))
             except BaseException:
@@ -258,22 +282,32 @@ class ParquetEvents:
 
             try:
                 with self._cursor() as cursor:
-                    rows: list[tuple[Any, ...]] = cursor.execute(query, {**parameters, "files": files}).fetchall()
-                    return rows
+                    return _run(cursor, partial(_queries.over, query), parameters, files).fetchall()
             except duckdb.IOException as error:
                 # A segment may have been merged or retired since it was listed: list again.
                 if left == 0:
                     raise Unavailable("the spans cannot be read", hint="check the disk") from error
         raise AssertionError("unreachable")
 
-    def _files(self, tenant: TenantId, since: int | None, until: int | None, only: date | None) -> list[str]:
+    def _files(self, tenant: TenantId, since: int | None, until: int | None, only: date | None) -> list[Path]:
         folder = self._root / tenant_folder(tenant)
         return [
-            str(segment.path)
+            segment.path
             for day in ([only] if only is not None else _segments.days(folder))
             for segment in _segments.live(folder / day.isoformat())
             if (since is None or segment.last_ns >= since) and (until is None or segment.first_ns <= until)
         ]
+
+    def _is_untidy(self) -> bool:
+        oldest = (self._clock() - timedelta(days=self._retention_days)).date()
+        if not self._root.is_dir():
+            return False
+        for folder in [f for f in self._root.iterdir() if f.is_dir()]:
+            for day in _segments.days(folder):
+                path = folder / day.isoformat()
+                if day < oldest or _segments.small(path) or any(path.glob("*.replaces")):
+                    return True
+        return False
 
     def _compact(self) -> int:
         gone = 0
@@ -287,7 +321,7 @@ class ParquetEvents:
                     if day < oldest:
                         for path in list(day_folder.iterdir()):
                             path.unlink(missing_ok=True)
-                            gone += path.suffix == ".parquet"
+                            gone += path.suffix in {_segments.MERGED, _segments.WRITTEN}
                         with suppress(OSError):  # a late span may just have been written there
                             day_folder.rmdir()
                     else:
@@ -296,28 +330,35 @@ class ParquetEvents:
         return gone
 
     def _merge(self, folder: Path) -> None:
-        small = [
-            segment
-            for segment in _segments.live(folder)
-            if not _segments.awaits_retirement(segment) and segment.path.stat().st_size < _SMALL_BYTES
-        ][:_MERGE_MOST]
-        if len(small) < _MERGE_AT:
+        small = _segments.small(folder)
+        if not small:
             return
-        draft = _segments.new_draft(folder)
+        draft = _segments.new_draft(folder, _segments.MERGED)
         try:
             with self._cursor() as cursor:
-                cursor.execute(_queries.merge_to(draft), [[str(segment.path) for segment in small]])
+                files = [segment.path for segment in small]
+                _run(cursor, lambda **kinds: _queries.merge_to(draft, **kinds), {}, files)
             _segments.commit_merged(draft, folder, small)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
 
 
+# Any: parameters of unlike columns.
+def _run(
+    cursor: duckdb.DuckDBPyConnection, query: Callable[..., str], parameters: dict[str, Any], files: Sequence[Path]
+) -> duckdb.DuckDBPyConnection:
+    merged = [str(path) for path in files if path.suffix == _segments.MERGED]
+    written = [str(path) for path in files if path.suffix == _segments.WRITTEN]
+    lists = {name: paths for name, paths in (("merged", merged), ("written", written)) if paths}
+    return cursor.execute(query(merged=bool(merged), written=bool(written)), {**parameters, **lists})
+
+
 def _row(span: Span) -> bytes | None:
-    """One span as a JSON object for DuckDB; None when it has no stored form (lone surrogates, numbers past 64 bits)."""
+    """One span as a line of JSON; None when it has no stored form (lone surrogates, numbers past 64 bits)."""
     values = span.attributes
     try:
-        return msgspec.json.encode(
+        line = _encode(
             {
                 "trace_id": span.trace_id,
                 "span_id": span.span_id,
@@ -333,11 +374,12 @@ def _row(span: Span) -> bytes | None:
                 "cost_nano": _whole(values.get("interlock.cost.nano_usd")),
                 "input_tokens": _whole(values.get("gen_ai.usage.input_tokens")) or 0,
                 "output_tokens": _whole(values.get("gen_ai.usage.output_tokens")) or 0,
-                "attributes": msgspec.json.encode(values).decode(),
+                "attributes": values,
             }
         )
     except (UnicodeError, OverflowError, TypeError, ValueError, msgspec.MsgspecError):
         return None
+    return line if len(line) < _LINE_BYTES else None
 
 
 def _text(value: object) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.dml import ReturningInsert
 
 from interlock.core.errors import Conflict
 from interlock.core.ids import TenantId
 from interlock.stores.kv.base import Granted
 from interlock.stores.sql import Sql, metadata, read_committed
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 __all__ = ["SqlKv", "SqlLease", "kv_entries", "kv_grants", "kv_leases"]
 
@@ -349,7 +352,11 @@ def counted(stored: bytes, key: str) -> int:
 
 
 def _insert_into(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 # Any: the row type of one returned column.
