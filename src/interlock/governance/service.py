@@ -30,7 +30,7 @@ from interlock.stores.sql.base import Sql
 
 __all__ = ["Governance", "Record", "payload_of"]
 
-_COMMIT_EVERY_S = 0.05
+_COMMIT_EVERY_S = 0.1
 _log = logging.getLogger("interlock.audit")
 
 
