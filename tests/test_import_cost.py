@@ -54,3 +54,34 @@ def test_the_parts_import_no_heavy_library_of_another():
     after = f"\nimport sys\nprint([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code + after], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_gateway_that_is_up_has_imported_nothing_that_it_does_not_need(tmp_path):
+    (tmp_path / "interlock.yaml").write_text(
+        "gateway: {detect: false, providers: {up: {kind: openai, base_url: 'http://127.0.0.1:9', models: [m]}}}\n"
+    )
+    code = f"""
+import asyncio, sys
+from pathlib import Path
+from interlock.app import open_app
+from interlock.console import routes
+from interlock.server.asgi import build_asgi
+import interlock.server.process
+
+async def main():
+    async with open_app(Path({str(tmp_path)!r})) as app:
+        build_asgi(app, routes(app))
+        print([m for m in {(*_UNNEEDED,)!r} if m in sys.modules])
+
+asyncio.run(main())
+"""
+    # The first start migrates.
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+_UNNEEDED = (
+    *("alembic", "mako", "pygments", "jinja2", "prometheus_client", "sqlalchemy.dialects.postgresql", "duckdb"),
+    *("numpy", "onnxruntime", "openai", "genai_prices", "xllamacpp", "opentelemetry", "rich", "websockets"),
+)

@@ -151,7 +151,11 @@ def _start(peer: Peer, folder: Path) -> Running:
     began = time.monotonic()
     process = subprocess.Popen(
         [*_on(1), *peer.command],
-        env={**os.environ, **peer.environ},
+        # As installed: with what the interpreter compiled of a module kept beside it.
+        env={
+            **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+            **peer.environ,
+        },
         stdout=log,
         stderr=log,
         stdin=subprocess.DEVNULL,
