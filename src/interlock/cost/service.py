@@ -379,7 +379,7 @@ class Costs:
 
     async def _commit_all(self) -> None:
         while self._pending:
-            # Also between two commits: in a commit of a thousand a row costs two thirds of what it does among a hundred.
+            # Also between two commits: among a thousand, a row costs two thirds of what it does among a hundred.
             await asyncio.sleep(_COMMIT_EVERY_S)
             try:
                 await self._store_pending()
