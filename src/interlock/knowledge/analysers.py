@@ -1,8 +1,10 @@
 """Text to terms for the lexical leg. The same function reads passages and questions.
 
-Unicode-folded words, stemmed and without stop words for English; identifiers and codes whole *and* split
-(``maxRetry_count`` gives ``maxretrycount``, ``max``, ``retri``, ``count``); numbers kept; scripts written without
-spaces as bigrams. Every term is letters and digits only, so that no index tokeniser splits it again.
+Unicode-folded words, stemmed by the language they are in, English ones without stop words; words of every other
+language also as runs of four letters, which finds what a stemmer misses and the parts of compounds (XQuAD German: .939
+with the stemmer, .967 with both; Arabic .937, .953). Identifiers and codes whole *and* split (``maxRetry_count`` gives
+``maxretrycount``, ``max``, ``retri``, ``count``); numbers kept; scripts written without spaces as bigrams. Every term
+is letters and digits only, so that no index tokeniser splits it again.
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from interlock.knowledge.languages import STEMMERS
 
 if TYPE_CHECKING:
     from snowballstemmer.basestemmer import BaseStemmer
 
 __all__ = ["VERSION", "analyse"]
 
-VERSION = "analyser/1"
+VERSION = "analyser/2"
 """Changes when the same text would give other terms: stored terms and questions must agree."""
 
 
@@ -44,25 +49,32 @@ _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _UNSPACED_RUN = re.compile(rf"[{_UNSPACED}]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _MAX_TERM = 64
+_RUN = 4
+"""Letters of a run. Of 3, 4 and 5 the best for German and Arabic beside a stemmer."""
+_MARK = "xq"
+"""Before a run, so that it is no word: `wort` within `antworten` is worth less than the word."""
 
 _stemmer_lock = threading.Lock()  # a Snowball stemmer keeps its word in itself between calls
 
 
-@lru_cache(maxsize=1)
-def _stemmer() -> BaseStemmer:
+@lru_cache(maxsize=len(STEMMERS))
+def _stemmer(language: str) -> BaseStemmer:
     from snowballstemmer import stemmer
 
-    return stemmer("english")
+    return stemmer(STEMMERS[language])
 
 
-@lru_cache(maxsize=100_000)
-def _stem(word: str) -> str:
+@lru_cache(maxsize=200_000)
+def _stem(word: str, language: str) -> str:
     with _stemmer_lock:
-        return str(_stemmer().stemWord(word))
+        return str(_stemmer(language).stemWord(word))
 
 
-def analyse(text: str) -> list[str]:
+def analyse(text: str, languages: Sequence[str] = ("en",)) -> list[str]:
     """Terms of `text` in order, with repeats. A text of stop words alone keeps them.
+
+    Args:
+        languages: ISO 639-1 codes of what it is written in; of several, every word is read in each.
 
     >>> analyse("The maxRetry limits of gpt-4o")
     ['maxretry', 'max', 'retri', 'limit', 'gpt4o', 'gpt', '4o']
@@ -75,7 +87,7 @@ def analyse(text: str) -> list[str]:
         if _UNSPACED_RUN.fullmatch(token):
             terms.extend(_bigrams(token))
         else:
-            _add_word(token, terms, stopped)
+            _add_word(token, languages, terms, stopped)
     return terms or stopped
 
 
@@ -87,14 +99,14 @@ def _bigrams(run: str) -> list[str]:
     return [run] if len(run) == 1 else [run[i : i + 2] for i in range(len(run) - 1)]
 
 
-def _add_word(token: str, terms: list[str], stopped: list[str]) -> None:
+def _add_word(token: str, languages: Sequence[str], terms: list[str], stopped: list[str]) -> None:
     parts = [part for part in _PARTS.findall(token) if part]
     if parts and parts[-1] in {"s", "t", "re", "ve", "ll", "d", "m"} and re.search(r"['’]", token):
         parts = parts[:-1]  # it's, don't, we're
         token = re.split(r"['’](?=[^'’]*$)", token)[0]
     pieces = [piece for part in parts for piece in _camel(part)]
     if len(pieces) == 1 and len(parts) == 1 and token[-1:] not in "+#":
-        _add_plain(pieces[0], terms, stopped)
+        _add_plain(pieces[0], languages, terms, stopped)
         return
     whole = _whole(token)
     if whole:
@@ -105,17 +117,39 @@ def _add_word(token: str, terms: list[str], stopped: list[str]) -> None:
             terms.append(_fold(part)[:_MAX_TERM])
         for piece in split:
             if len(piece) > 1:  # "h" and "4" of "H4" would match everything
-                _add_plain(piece, terms, stopped)
+                _add_plain(piece, languages, terms, stopped)
 
 
-def _add_plain(word: str, terms: list[str], stopped: list[str]) -> None:
+def _add_plain(word: str, languages: Sequence[str], terms: list[str], stopped: list[str]) -> None:
     term = _fold(word)[:_MAX_TERM]
     if not term:
         return
-    if term in _STOP:
-        stopped.append(term)
-    else:
-        terms.append(_stem(term) if term.isalpha() else term)
+    if languages == ("en",):
+        if term in _STOP:
+            stopped.append(term)
+        else:
+            terms.append(_stem(term, "en") if term.isalpha() else term)
+        return
+    terms.extend(_read(word.casefold(), term, tuple(languages)))
+
+
+@lru_cache(maxsize=200_000)
+def _read(word: str, folded: str, languages: tuple[str, ...]) -> tuple[str, ...]:
+    """One word as its languages have it, each form once."""
+    if not folded.isalpha():
+        return (folded,)
+    forms: dict[str, None] = {}
+    for language in languages:
+        if language == "en":
+            if folded not in _STOP:
+                forms[_stem(folded, "en")] = None
+        elif language in STEMMERS:
+            forms[_fold(_stem(word, language))[:_MAX_TERM] or folded] = None
+        else:
+            forms[folded] = None
+    for start in range(max(1, len(folded) - _RUN + 1)):
+        forms[_MARK + folded[start : start + _RUN]] = None
+    return tuple(forms)
 
 
 def _camel(part: str) -> list[str]:

@@ -21,6 +21,7 @@ from interlock.core.ids import DocumentId, SnapshotId
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import VERSION as ANALYSER
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.languages import languages_of
 from interlock.knowledge.loaders import find_loader, loaders
 from interlock.knowledge.parsing import Parser
 from interlock.knowledge.payload import PassagePayload, passage_id
@@ -209,10 +210,13 @@ class IngestRun:
             chunks = await to_thread.run_sync(self._chunk, document)
             if not chunks:
                 raise InvalidInput(f"the file {file.source!r} has no text", param=file.source, code="empty_document")
+            languages = self._spec.languages or await to_thread.run_sync(languages_of, document.text)
         except (InvalidInput, MissingExtra) as error:
             await self._record_failure(file.source, loader, raw, error)
             return None
-        record = self._recorder.parsed(file.source, document, raw, passages=len(chunks), fingerprint=fingerprint)
+        record = self._recorder.parsed(
+            file.source, document, raw, passages=len(chunks), languages=languages, fingerprint=fingerprint
+        )
         return _Pending(record, raw, document, chunks, known is None or not known.info.text_digest)
 
     def _chunk(self, document: LoadedDocument) -> Sequence[Chunk]:
@@ -271,7 +275,7 @@ class IngestRun:
                     IndexRow(
                         passage_id=passage_id(info.id, info.text_digest, chunk.span),
                         document_id=info.id,
-                        terms=" ".join(analyse(chunk.search_text)),
+                        terms=" ".join(analyse(chunk.search_text, info.languages)),
                         readers=info.readers,
                         payload=payload.encode(),
                         vector=vectors[len(rows)],
@@ -287,7 +291,8 @@ class IngestRun:
 
     def _fingerprint(self, loader: str) -> str:
         p = self._p
-        return digest_json([loaders.get(loader).version, p.chunker.version, ANALYSER, p.embedder.id])
+        parts = [loaders.get(loader).version, p.chunker.version, ANALYSER, p.embedder.id, *self._spec.languages]
+        return digest_json(parts)
 
     async def _save(self, records: Sequence[StoredDocument]) -> None:
         await self._p.documents.save(self._ctx.tenant, records, embedder=self._p.embedder.id)

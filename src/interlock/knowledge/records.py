@@ -37,7 +37,14 @@ class Recorder:
         return known._replace(info=replace(known.info, readers=self._spec.readers_of(source), metadata=facts))
 
     def parsed(
-        self, source: str, document: LoadedDocument, raw: bytes, *, passages: int, fingerprint: str
+        self,
+        source: str,
+        document: LoadedDocument,
+        raw: bytes,
+        *,
+        passages: int,
+        languages: tuple[str, ...],
+        fingerprint: str,
     ) -> StoredDocument:
         """The row of a file that was read."""
         digest = digest_bytes(raw)
@@ -50,6 +57,7 @@ class Recorder:
             size_bytes=len(raw),
             pages=document.pages,
             passages=passages,
+            languages=languages,
             state="ok",
             ingested_at=now(),
             fingerprint=fingerprint,
@@ -89,6 +97,7 @@ class Recorder:
             passages=0,
             readers=frozenset(),
             metadata={},
+            languages=(),
             state="failed",
             error_code="",
             error_message="",

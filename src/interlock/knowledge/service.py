@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import anyio
+from anyio import to_thread
 
 from interlock.core.canonical import canonical_bytes, digest_bytes
 from interlock.core.clock import now
@@ -22,6 +23,7 @@ from interlock.knowledge.context import assemble
 from interlock.knowledge.embedders import embedders
 from interlock.knowledge.fusion import convex, min_max, rrf
 from interlock.knowledge.ingesting import IngestRun, Pipeline
+from interlock.knowledge.languages import asked_in
 from interlock.knowledge.parsing import Parser
 from interlock.knowledge.payload import PassagePayload
 from interlock.knowledge.ports import CountTokens, Reader, ReportProgress
@@ -229,7 +231,9 @@ class KnowledgeService:
             dense.extend(await self._index.dense(scope, vectors[0], readers=ctx.readers, k=k))
 
         async def by_words() -> None:
-            terms = list(dict.fromkeys(analyse(query)))[:256]
+            held = await self._documents.languages(ctx.tenant, scope.collection)
+            languages = asked_in(query, held) if len(held) < 2 else await to_thread.run_sync(asked_in, query, held)
+            terms = list(dict.fromkeys(analyse(query, languages)))[:256]
             if terms:
                 lexical.extend(await self._index.lexical(scope, terms, readers=ctx.readers, k=k))
 

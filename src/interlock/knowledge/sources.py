@@ -12,10 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from interlock.core.errors import InterlockError, InvalidInput, TooLarge
 from interlock.core.wording import plain
+from interlock.knowledge.languages import KNOWN
 
 __all__ = [
     "MetadataRule",
@@ -32,6 +33,15 @@ __all__ = [
 
 Reader = Annotated[str, StringConstraints(pattern=r"^(public|user:.{1,200}|group:.{1,200})$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+def _known_language(code: str) -> str:
+    if code not in KNOWN:
+        raise ValueError(f"{code!r} is no language that can be read; known: {', '.join(sorted(KNOWN))}")
+    return code
+
+
+Language = Annotated[str, AfterValidator(_known_language)]
 
 
 class _Strict(BaseModel):
@@ -68,6 +78,8 @@ class SourceSpec(_Strict):
 
     collection: Name
     sources: tuple[SourceFolder, ...] = Field(min_length=1)
+    languages: tuple[Language, ...] = ()
+    """ISO 639-1 codes of what the documents are written in; when empty, each document is looked at."""
     permissions: tuple[PermissionRule, ...] = ()
     """First match wins; a document that matches nothing is readable by nobody."""
     metadata: tuple[MetadataRule, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -50,6 +51,7 @@ knowledge_documents = sa.Table(
     sa.Column("ingested_at", UtcDateTime, nullable=True),
     sa.Column("checked_at", UtcDateTime, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("languages", Json, nullable=False),
     sa.Index("ix_knowledge_documents_tenant_collection", "tenant", "collection"),
 )
 """One row a source file. `own_metadata` is what the document says itself, before the source's rules."""
@@ -91,6 +93,8 @@ knowledge_snapshots = sa.Table(
 
 _DOCS, _VERSIONS = knowledge_documents, knowledge_versions
 _COLLECTIONS, _SNAPSHOTS = knowledge_collections, knowledge_snapshots
+_REMEMBERED = 10_000
+"""Collections whose languages are kept in memory."""
 _IN_LIST = 500
 """Ids a statement may list: SQLite bounds its parameters."""
 
@@ -122,6 +126,7 @@ class DocumentStore:
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
+        self._languages: dict[tuple[TenantId, str], tuple[int, frozenset[str]]] = {}
 
     async def collection(self, tenant: TenantId, collection: str) -> CollectionState | None:
         """State of a collection, None when nothing was ever ingested."""
@@ -130,6 +135,29 @@ class DocumentStore:
             return _collection(connection, tenant, collection)
 
         return await self._sql.read(read)
+
+    async def languages(self, tenant: TenantId, collection: str) -> frozenset[str]:
+        """Languages of a collection's documents. Remembered until the collection changes."""
+        key = (tenant, collection)
+        known = self._languages.get(key)
+
+        def read(connection: Connection) -> tuple[int, frozenset[str]] | None:
+            state = _collection(connection, tenant, collection)
+            if state is None:
+                return None
+            if known is not None and known[0] == state.revision:
+                return known
+            of_collection = (_DOCS.c.tenant == tenant, _DOCS.c.collection == collection, _DOCS.c.text_digest != "")
+            rows = connection.execute(sa.select(sa.cast(_DOCS.c.languages, sa.Text)).where(*of_collection).distinct())
+            return state.revision, frozenset(code for row in rows for code in json.loads(row[0]))
+
+        found = await self._sql.read(read)
+        if found is None:
+            return frozenset()
+        if len(self._languages) >= _REMEMBERED:
+            self._languages.clear()
+        self._languages[key] = found
+        return found[1]
 
     async def documents(self, tenant: TenantId, collection: str | None = None) -> list[StoredDocument]:
         """All documents by collection and source path."""
@@ -312,6 +340,7 @@ def _save(connection: Connection, tenant: TenantId, document: StoredDocument) ->
         "ingested_at": info.ingested_at,
         "checked_at": info.checked_at,
         "fingerprint": info.fingerprint,
+        "languages": list(info.languages),
     }
     where = (_DOCS.c.tenant == tenant, _DOCS.c.id == info.id)
     if connection.execute(sa.update(_DOCS).where(*where).values(**values)).rowcount == 0:
@@ -349,6 +378,7 @@ def _stored(row: Any) -> StoredDocument:
         passages=row["passages"],
         readers=frozenset(row["readers"]),
         metadata=dict(row["metadata"]),
+        languages=tuple(row["languages"]),
         state=row["state"],
         error_code=row["error_code"],
         error_message=row["error_message"],

@@ -110,6 +110,8 @@ class DocumentInfo:
     passages: int
     readers: frozenset[str]
     metadata: Mapping[str, str]
+    languages: tuple[str, ...]
+    """ISO 639-1 codes of what it is written in, the most used one first; words are read by them."""
     state: DocumentState
     """``failed`` when the newest bytes could not be read; an older version may still be searchable."""
     error_code: str

@@ -143,6 +143,7 @@ def _document(info: DocumentInfo) -> dict[str, Any]:
         "passages": info.passages,
         "size_bytes": info.size_bytes,
         "readers": sorted(info.readers),
+        "languages": list(info.languages),
         "metadata": dict(info.metadata),
         "state": info.state,
         "error_code": info.error_code or None,
