@@ -44,7 +44,7 @@ from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.gateway.background import Background
-from interlock.gateway.cache.calibration import read_calibration
+from interlock.gateway.cache.calibration import SEMANTIC_CALIBRATION, read_calibration
 from interlock.gateway.cache.semantic import Semantic
 from interlock.gateway.cache.service import AnswerCache
 from interlock.gateway.cache.store import CacheStore
@@ -81,10 +81,7 @@ from interlock.stores.kv.memory import MemoryKv
 from interlock.stores.kv.sql import SqlKv
 from interlock.stores.sql import Sql, open_sql
 
-__all__ = ["SEMANTIC_CALIBRATION", "App", "Finished", "open_app"]
-
-SEMANTIC_CALIBRATION = "semantic-cache.json"
-"""File of the data folder with the recorded threshold of the semantic cache."""
+__all__ = ["App", "Finished", "open_app"]
 
 _log = logging.getLogger("interlock.app")
 

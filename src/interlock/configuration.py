@@ -25,6 +25,7 @@ from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, Misconfigured, NotFound
 from interlock.flows.parts import Parts
+from interlock.gateway.cache.calibration import SEMANTIC_CALIBRATION, read_calibration
 from interlock.gateway.checking import Problem, check, targets_of
 from interlock.gateway.settings import GatewaySettings
 from interlock.gateway.types import RouteSpec, Target
@@ -115,7 +116,22 @@ class Configuration:
             environ=os.environ,
             trusted=same if trust_unchanged else (),
         )
-        return found + self._apps(settings)
+        return found + self._caches(settings) + self._apps(settings)
+
+    def _caches(self, settings: GatewaySettings) -> list[Problem]:
+        """Routes whose semantic cache has no record of its precision. A record made meanwhile is taken over."""
+        cache = self._parts.gateway.cache
+        if cache is None:
+            return []
+        found = []
+        try:
+            cache.use(read_calibration(self.workspace.data / SEMANTIC_CALIBRATION))
+            for name, route in settings.routes.items():
+                if route.cache is not None:
+                    cache.check(name, route.cache)
+        except InterlockError as error:
+            found.append(Problem(error.param or "gateway.routes", error.message, error.hint or ""))
+        return found
 
     def _apps(self, settings: GatewaySettings) -> list[Problem]:
         """Apps whose route this would break."""

@@ -324,7 +324,7 @@ class Costs:
             at_ns=int(self._clock().timestamp() * 1e9),
             tenant=ctx.tenant,
             principal=ctx.principal.id,
-            end_user=self._keyed(ctx.tenant, subject.user),
+            end_user=self.keyed(ctx.tenant, subject.user),
             app=bill.app,
             release=bill.release.id if bill.release else None,
             trace_id=ctx.trace_id,
@@ -458,12 +458,13 @@ class Costs:
         """
         await self.flush()
         # Rows of before ids were keyed hold the id itself.
-        users = None if user is None else (self._keyed(ctx.tenant, user), user)
+        users = None if user is None else (self.keyed(ctx.tenant, user), user)
         return await self._sql.read(
             lambda conn: store.spend(conn, ctx.tenant, by=by, since=since, until=until, users=users)
         )
 
-    def _keyed(self, tenant: TenantId, user: str) -> str:
+    def keyed(self, tenant: TenantId, user: str) -> str:
+        """An end user as the ledger names it."""
         return user if self._pseudonym is None or not user else self._pseudonym(tenant, user)
 
     async def limit_use(self, ctx: Context) -> Sequence[LimitUse]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -162,7 +163,13 @@ class Attempts:
                     health, clock = self.health.of(str(target)), self.health.clock
                     attempt = Attempt(inner, span, admitted, health, clock(), clock, estimate)
                     with _watched(health, clock):
-                        yield attempt
+                        try:
+                            yield attempt
+                        except (asyncio.CancelledError, GeneratorExit):
+                            # The caller left a provider that is at work: it will have read all that was sent.
+                            if not attempt.charged:
+                                attempt.charge(Usage(estimate.input_tokens, 0, estimated=True))
+                            raise
         finally:
             admitted.drop()
 

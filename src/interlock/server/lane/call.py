@@ -372,10 +372,10 @@ class LaneCall:
         )
 
     def on_left(self) -> None:
-        """The client went away: the work upstream is stopped; what it had begun to answer is charged."""
+        """The client went away: the work upstream is stopped; what was sent, and what it had answered, is charged."""
         if self._is_over:
             return
-        if self.began and not self._settled:
+        if not self._settled and (self.began or self._connection is not None):
             self._settle(self._so_far())
         self._over("cancelled", time.monotonic())
 
