@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -395,3 +397,73 @@ def test_reading_back_keeps_the_usage_and_the_order():
     with pytest.raises(Unmet) as caught:
         shape.read([TextDelta("no"), replace(finish, reason="length")])
     assert caught.value.final
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"required": 5}, {"properties": [1]}, {"anyOf": 5}, {"allOf": []}, {"enum": 5}, {"minLength": "x"}, {"$defs": 5},
+        {"type": 5}, {"type": []}, {"type": [5]}, {"multipleOf": 0}, {"minimum": True}, {"maxItems": -1}, {"pattern": 5},
+        {"dependentRequired": {"a": 5}}, {"patternProperties": {"a": 5}}, {"items": 5}, {"not": []}, {"$ref": 5},
+        {"properties": {"a": {"prefixItems": {}}}},
+    ],
+)  # fmt: skip
+def test_a_malformed_schema_is_refused_with_its_place(schema):
+    with pytest.raises(InvalidInput) as caught:
+        check_schema(schema)
+    assert caught.value.code == "schema_unsupported"
+    assert "/" in caught.value.message
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_KEYWORDS = st.sampled_from(
+    ["type", "required", "properties", "anyOf", "enum", "minLength", "$defs", "multipleOf", "items", "pattern", "const",
+     "dependentRequired", "patternProperties", "contains", "minContains", "if", "then", "not", "prefixItems", "$ref"]
+)  # fmt: skip
+
+
+@given(st.dictionaries(_KEYWORDS, _JSON, max_size=4), _JSON)
+def test_any_schema_is_refused_or_can_check_any_value(schema, value):
+    try:
+        check_schema(schema)
+    except InvalidInput:
+        return
+    with contextlib.suppress(InvalidInput):
+        first_violation(schema, value)
+
+
+def test_numbers_past_all_floats_are_checked():
+    assert first_violation({"multipleOf": 3}, 10**400) is not None
+    assert first_violation({"multipleOf": 10}, 10**400) is None
+    assert first_violation({"multipleOf": 0.5, "minimum": 1e300}, 10**400) is not None
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["f(", "<tool_call>x\n", "```", "a-", '\\"', "{'a': \"\\\"", "<function=a ", '[{"a":', "f(x=1) ", "{//", "/* {"],
+)
+def test_recovery_work_grows_with_the_text_and_not_with_its_square(piece):
+    steps = []
+
+    def counted(size):
+        text = (piece * size)[:size]
+        begun = 0
+
+        def count(*_):
+            nonlocal begun
+            begun += 1
+
+        sys.setprofile(count)
+        try:
+            find_calls(text, ["f"])
+        finally:
+            sys.setprofile(None)
+        return begun
+
+    steps = [counted(size) for size in (5_000, 10_000, 20_000)]
+    assert steps[2] < 3 * steps[1] + 2_000
+    assert steps[1] < 3 * steps[0] + 2_000
