@@ -402,8 +402,10 @@ def test_reading_back_keeps_the_usage_and_the_order():
 @pytest.mark.parametrize(
     "schema",
     [
-        {"required": 5}, {"properties": [1]}, {"anyOf": 5}, {"allOf": []}, {"enum": 5}, {"minLength": "x"}, {"$defs": 5},
-        {"type": 5}, {"type": []}, {"type": [5]}, {"multipleOf": 0}, {"minimum": True}, {"maxItems": -1}, {"pattern": 5},
+        {"required": 5}, {"properties": [1]}, {"anyOf": 5}, {"allOf": []}, {"enum": 5}, {"minLength": "x"},
+        {"$defs": 5},
+        {"type": 5}, {"type": []}, {"type": [5]}, {"multipleOf": 0}, {"minimum": True}, {"maxItems": -1},
+        {"pattern": 5},
         {"dependentRequired": {"a": 5}}, {"patternProperties": {"a": 5}}, {"items": 5}, {"not": []}, {"$ref": 5},
         {"properties": {"a": {"prefixItems": {}}}},
     ],
