@@ -231,6 +231,11 @@ class LaneProtocol(GuardedProtocol):
         """Address of the request on the lane."""
         return self._head[0].decode("ascii")
 
+    @property
+    def is_gone(self) -> bool:
+        """True when nobody reads the answer any more."""
+        return bool(self.transport.is_closing())
+
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
         known = self._known
@@ -361,9 +366,13 @@ class LaneProtocol(GuardedProtocol):
 
     def hang_up(self) -> None:
         """The answer is sent, and nothing more may follow it."""
-        self._call = None
         self._busy.keep_alive = False
         self.done()
+
+    def abort(self) -> None:
+        """No answer can be sent any more: the client sees its connection break."""
+        self._call = None
+        self.transport.abort()
 
     def look(self, at: float) -> None:
         """See `GuardedProtocol`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from interlock.server.lane.upstream import Pools
 
 __all__ = ["FastLane"]
 
+_log = logging.getLogger("interlock.lane")
 _TICK_S = 0.05
 _SWEEP_TICKS = 20
 
@@ -57,7 +59,11 @@ class FastLane:
         self._timer = self.loop.call_later(_TICK_S, self._tick)
         at = time.monotonic()
         for call in [call for call in self.calls if at >= call.deadline]:
-            call.on_tick(at)
+            try:
+                call.on_tick(at)
+            except Exception as error:  # noqa: BLE001 - a border: the other calls have deadlines too
+                _log.error("a call could not be ended in time: %s", type(error).__name__, exc_info=error)
+                call.abandon()
         self._ticks += 1
         if self._ticks % _SWEEP_TICKS == 0:
             self.pools.close_idle()
