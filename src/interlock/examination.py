@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Literal, NamedTuple
 
 from interlock.app import App
@@ -29,8 +29,16 @@ class Finding(NamedTuple):
     """A command or a setting."""
 
 
-async def examine(app: App) -> AsyncIterator[Finding]:
-    """Look at a running App."""
+_SELF = {"sql": "database", "kv": "shared state"}
+_HELD_BY = {"sql": ("collections", "audit"), "kv": ()}
+
+
+async def examine(app: App, *, without: Collection[Literal["sql", "kv"]] = ()) -> AsyncIterator[Finding]:
+    """Look at a running App.
+
+    Args:
+        without: stores that it was opened without; what they hold is not looked at.
+    """
     for strange in strange_variables(app.workspace, os.environ):
         fix = f"unset {strange.name}" + (f", and set {strange.nearest}" if strange.nearest else "")
         yield Finding("warn", "environment", strange.message, fix)
@@ -46,7 +54,14 @@ async def examine(app: App) -> AsyncIterator[Finding]:
         ("collections", _collections),
         ("audit", _alone(_audit)),
     ]
+    left_out = {what for store in without for what in _HELD_BY[store]}
+    if left_out:
+        fix = "mend that first, then: interlock doctor"
+        yield Finding("warn", ", ".join(sorted(left_out)), "not looked at while a store is away", fix)
+    left_out |= {_SELF[store] for store in without}
     for what, check in checks:
+        if what in left_out:
+            continue
         try:
             async for finding in check(app):
                 yield finding

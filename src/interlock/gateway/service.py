@@ -220,6 +220,14 @@ class Gateway:
         """
         return PROVIDERS.get(settings.kind)(name, settings, self._deps)
 
+    def may_ask(self, ctx: Context, model: str) -> bool:
+        """Whether route, register and residency leave a caller any target of ``route/NAME`` or ``provider/model``."""
+        try:
+            return bool(self.fit_plan(ctx, self.route(model)).order)
+        except (InvalidInput, NotFound):
+            # A provider may list names that nobody can ask for here.
+            return False
+
     def fit_plan(self, ctx: Context, route: RouteSpec) -> Plan:
         """Targets that a caller's requests may be sent to as far as the route, the register and residency go, in order
         of the route, and those that may not be sent any.

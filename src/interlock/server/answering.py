@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from interlock.app import App
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError, InvalidInput
+from interlock.core.errors import InterlockError, InvalidInput, NotFound
 from interlock.core.release import Release
 from interlock.flows.respond import Keep, Responding, codec
 from interlock.gateway.ports import Asked
@@ -97,8 +97,12 @@ def headers_of(request: Request, release: Release | None = None, served: Served 
 
 
 async def known_models(app: App, ctx: Context) -> list[str]:
-    """Apps, then routes, then what the providers have."""
-    return [f"app/{source.name}" for source in app.parts.releases.apps(ctx)] + await app.parts.gateway.models()
+    """What the caller may ask for: its tenant's apps, then routes, then what the providers have. A model that the
+    register, residency or a route's own conditions keep from this caller is left out.
+    """
+    gateway = app.parts.gateway
+    apps = [f"app/{source.name}" for source in app.parts.releases.apps(ctx)]
+    return apps + [name for name in await gateway.models() if gateway.may_ask(ctx, name)]
 
 
 async def require_model(app: App, ctx: Context, name: str) -> None:
@@ -107,6 +111,13 @@ async def require_model(app: App, ctx: Context, name: str) -> None:
         await app.resolve(ctx, name)
     else:
         app.parts.gateway.route(name)
+        if not app.parts.gateway.may_ask(ctx, name):
+            raise NotFound(
+                f"the model {name!r} may not be asked by you",
+                param="model",
+                code="model_not_found",
+                hint="an operator sees why with: interlock route explain",
+            )
         if not name.startswith("route/"):
             await app.parts.gateway.require_listed(name)
 

@@ -8,19 +8,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from interlock.app import App
-from interlock.gateway.checking import targets_of
+from interlock.gateway.explain import told_by_name
 from interlock.gateway.health import FIRST_TOKEN_S, TargetHealth
 from interlock.gateway.types import Target
 
 __all__ = ["GatewayCollector"]
 
-_MOST_TARGETS = 300
 _LABELS = ("provider", "model")
 _STATES = ("closed", "half-open", "open")
 
 
 class GatewayCollector(Collector):
-    """Metrics of a running App. Callers name models, so only those that served, or that a route names, are series."""
+    """Metrics of a running App. Callers name models, so only those that are configured or have served are series;
+    the others of a provider share one, `other`.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -70,12 +71,11 @@ class GatewayCollector(Collector):
 
     def _known(self) -> dict[Target, list[TargetHealth]]:
         gateway = self._app.parts.gateway
-        routed = {str(Target.parse(name)) for route in gateway.routes.values() for _, name in targets_of(route)}
+        named = told_by_name(gateway)
         found: dict[Target, list[TargetHealth]] = {}
         for name, state in list(gateway.health.targets.items()):
             target = Target.parse(name)
-            is_known = name in routed or (state.served and len(found) < _MOST_TARGETS)
-            found.setdefault(target if is_known else Target(target.provider, "other"), []).append(state)
+            found.setdefault(target if name in named else Target(target.provider, "other"), []).append(state)
         return found
 
     def _providers(self) -> Iterator[Metric]:
