@@ -13,8 +13,11 @@ from typing import Literal, NamedTuple
 from interlock.app import App
 from interlock.config import strange_variables
 from interlock.core.errors import InterlockError
+from interlock.core.patterns import slow_on
 from interlock.flows.operations import provider_register
+from interlock.gateway.checking import patterns_of
 from interlock.gateway.types import RouteSpec, Target
+from interlock.guardrails.types import GuardrailSpec
 
 __all__ = ["Finding", "examine"]
 
@@ -201,11 +204,16 @@ async def _apps(app: App) -> AsyncIterator[Finding]:
                 "fail", f"app {source.name}", error.message, error.hint or f"edit apps/{source.name}/app.yaml"
             )
             continue
-        missing = [
-            target
-            for target in RouteSpec.model_validate(components["route"]).targets
-            if Target.parse(target).provider not in known
-        ]
+        route = RouteSpec.model_validate(components["route"])
+        missing = [target for target in route.targets if Target.parse(target).provider not in known]
+        patterns = [(f"route.{place}", pattern) for place, pattern in patterns_of(route)]
+        rules = GuardrailSpec.model_validate(components.get("guardrails", {}), extra="ignore").rules
+        patterns += [(f"guardrails rule {rule.id}", pattern) for rule in rules for pattern in rule.patterns]
+        for place, pattern in patterns:
+            slow = slow_on(pattern)
+            if slow is not None:
+                fix = f"in apps/{source.name}/app.yaml, write it without a repeat inside a repeat"
+                yield Finding("warn", f"app {source.name}, {place}", f"a pattern takes too long, as on {slow}", fix)
         if missing:
             yield Finding(
                 "fail", f"app {source.name}", f"no provider for {missing[0]!r}", "add it under gateway.providers"
