@@ -77,6 +77,15 @@ class Served:
         """Say what became of a target."""
         self.decision.considered.append(row)
 
+    def answered(self, target: Target) -> None:
+        """A call that is no chat was served by `target`."""
+        self.target = target
+        self.note(Considered(str(target), "served"))
+
+    def failed(self, target: Target, error: InterlockError) -> None:
+        """`target` did not serve it."""
+        self.note(Considered(str(target), "failed", error.code))
+
 
 class Call:
     """One request.

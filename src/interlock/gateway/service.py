@@ -286,18 +286,28 @@ class Gateway:
         )
 
     def order(
-        self, ctx: Context, route: RouteSpec, *, input_tokens: int = 0, pressure: float = 0.0
+        self,
+        ctx: Context,
+        route: RouteSpec,
+        *,
+        input_tokens: int = 0,
+        pressure: float = 0.0,
+        served: Served | None = None,
     ) -> Sequence[Target]:
         """Targets for a call that is no chat (embeddings, ranking, audio, images), in the order to ask them.
 
         Args:
             input_tokens: of the longest text that the model reads at once.
             pressure: see `Conditions`.
+            served: told of those that may not be asked.
 
         Raises: Unavailable: none may be asked.
         """
         need = Need(tools=False, images=False, json_schema=False, input_tokens=input_tokens, output_tokens=0)
         planned = self.plan_for(need, route, ctx=ctx, pressure=pressure)
+        if served is not None:
+            for refused in planned.refused:
+                served.note(refused)
         if not planned.order:
             raise no_target(planned)
         return planned.order
@@ -477,19 +487,30 @@ class Gateway:
         )
 
     async def embed(
-        self, ctx: Context, model: str, texts: Sequence[EmbedInput], *, meter: Meter | None = None
+        self,
+        ctx: Context,
+        model: str,
+        texts: Sequence[EmbedInput],
+        *,
+        meter: Meter | None = None,
+        served: Served | None = None,
     ) -> Embeddings:
         """Vectors of `texts` by the embedding model ``provider/model`` or by the targets of ``route/NAME``, in order.
 
         Either all of `texts` are texts, or all are token numbers, which only some providers take.
         The space of a vector belongs to its model, so a route of several models is for mirrors of one model.
+
+        Args:
+            served: filled in as the call proceeds.
         """
+        served = served or Served()
         route = self.route(model)
         longest = max((len(text) // 3 if isinstance(text, str) else len(text) for text in texts), default=0)
         paying = meter or FreeMeter()
         with self.hold():
-            targets = self.order(ctx, route, input_tokens=longest, pressure=paying.pressure())
-            return await Embedding(self._attempts, self.cache).vectors(ctx, texts, targets, route, paying)
+            targets = self.order(ctx, route, input_tokens=longest, pressure=paying.pressure(), served=served)
+            embedding = Embedding(self._attempts, self.cache)
+            return await embedding.vectors(ctx, texts, targets, route, paying, served=served)
 
     def attempt(
         self, ctx: Context, target: Target, meter: Meter, estimate: Usage, *, what: str

@@ -251,8 +251,12 @@ class Decision:
     considered: list[Considered] = field(default_factory=list)
     """In the order in which it was decided."""
 
-    def header(self) -> str:
-        """For ``X-Interlock-Route``: the target that serves, then why each of the others does not."""
-        served = [row.target for row in self.considered if row.verdict == "served"]
+    def header(self, *, failed: bool = False) -> str:
+        """For ``X-Interlock-Route``: the target that serves, then why each of the others does not.
+
+        Args:
+            failed: the call failed in the end, so that whoever began to serve it did not.
+        """
+        served = [row.target for row in self.considered if row.verdict == "served" and not failed]
         others = [f"{row.target}={row.code}" for row in self.considered if row.verdict in {"failed", "refused"}]
         return "; ".join([*(served[-1:] or ["none"]), *others])

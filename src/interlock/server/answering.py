@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,6 +26,7 @@ __all__ = [
     "headers_of",
     "known_models",
     "require_model",
+    "telling",
 ]
 
 CLIENT_LEFT = 499
@@ -62,30 +64,41 @@ async def answer(request: Request, ctx: Context, wire: str, asked: Asked, *, kee
     call.served.first = request.scope.get("interlock.first")
     headers_of(request, release)
     try:
-        if not asked.request.stream:
-            body = await while_connected(request.receive, call.whole())
-            return JSONResponse(body, headers=headers_of(request, served=call.served))
-        # The first event decides the status: an error before it is an HTTP error, one after it is an event.
-        frames = await after_first(request.receive, call.frames())
+        with telling(request, call.served):
+            if not asked.request.stream:
+                body = await while_connected(request.receive, call.whole())
+                return JSONResponse(body, headers=headers_of(request, served=call.served))
+            # The first event decides the status: an error before it is an HTTP error, one after it is an event.
+            frames = await after_first(request.receive, call.frames())
     except ClientLeft:
         return Response(status_code=CLIENT_LEFT)
-    except InterlockError:
-        headers_of(request, served=call.served)
-        raise
     headers = headers_of(request, served=call.served)
     if wire == "google.generate" and request.query_params.get("alt") != "sse":
         return ArrayStream(frames, headers)
     return FrameStream(frames, headers)
 
 
-def headers_of(request: Request, release: Release | None = None, served: Served | None = None) -> dict[str, str]:
+@contextmanager
+def telling(request: Request, served: Served) -> Iterator[Served]:
+    """Where a call fails, its error says in its head which targets were asked and that none served."""
+    try:
+        yield served
+    except InterlockError:
+        headers_of(request, served=served, failed=True)
+        raise
+
+
+def headers_of(
+    request: Request, release: Release | None = None, served: Served | None = None, *, failed: bool = False
+) -> dict[str, str]:
     """What every answer of the gateway says in its head; errors repeat it."""
     if served is not None and served.decision.considered:
         # While a stream runs, the target that serves it is not among the considered ones yet.
-        route = served.decision.header()
-        known = route.removeprefix("none") if served.target is not None and route.startswith("none") else None
+        route = served.decision.header(failed=failed)
+        serves = served.target is not None and not failed
+        known = route.removeprefix("none") if serves and route.startswith("none") else None
         request.state.identity["x-interlock-route"] = (route if known is None else f"{served.target}{known}")[:2000]
-    elif served is not None and served.target is not None:
+    elif served is not None and served.target is not None and not failed:
         request.state.identity["x-interlock-route"] = str(served.target)
     if served is not None and served.cache:
         request.state.identity["x-interlock-cache"] = served.cache
