@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from interlock.app import App
-from interlock.server.access_log import AccessLog
+from interlock.server.access_log import AccessLine, AccessLog
 from interlock.server.lane.call import LaneCall
 from interlock.server.lane.facts import Facts
 from interlock.server.lane.upstream import Pools
@@ -52,6 +52,12 @@ class FastLane:
             lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
             self._lines = (headers, b"HTTP/1.1 200 OK\r\n" + lines)
         return self._lines[1]
+
+    def gave_up(self, path: str, seconds: float) -> None:
+        """The body of a request did not come in time."""
+        self.count(path, 408, seconds)
+        if self.access_log is not None:
+            self.access_log.add(AccessLine(time.time() - seconds, "POST", path, 408, seconds, None, ""))
 
     def _tick(self) -> None:
         """One timer for the deadlines of all calls."""
