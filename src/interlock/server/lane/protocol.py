@@ -54,7 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """The parser reads what it is told about a request that is known already."""
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`. As uvicorn's, but an offer of another protocol is declined without losing the body."""
+        """See `asyncio.Protocol`. As uvicorn's, but an offer of another protocol does not cost a request its body."""
         self._unset_keepalive_if_required()
         while data:
             try:
