@@ -182,6 +182,24 @@ async def test_a_server_that_lacks_what_its_model_could_is_asked_otherwise():
     assert "one JSON object" in provider.asked[0].messages[0].text
 
 
+@pytest.mark.parametrize(
+    ("lacks", "structured"),
+    [({"json_object"}, {}), (set(), {"mode": "prompt"}), (set(), {"mode": "tool"}), (set(), {"check": True})],
+)
+async def test_any_json_object_is_had_by_repair_where_the_provider_does_not_see_to_it(lacks, structured):
+    provider = Said("Sure: {'total': 'x',} or not", "[1]", '```json\n{"total": 1}\n```', lacks=lacks)
+    result = await ask(provider, model="gpt-4o", response_schema={}, route={"structured": structured})
+    assert json.loads(result.message.text) == {"total": 1} or json.loads(result.message.text) == {"total": "x"}
+    with pytest.raises(ProviderError) as caught:
+        await ask(
+            Said("no", "[1]", "still no", lacks=lacks),
+            model="gpt-4o",
+            response_schema={},
+            route={"structured": structured},
+        )
+    assert caught.value.code == "schema_unmet"
+
+
 async def test_a_refusal_passes_as_it_is():
     async def stream(ctx, request, model):
         yield TextDelta("I cannot do that.", refusal=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -204,7 +205,7 @@ def _tell_others(request: Request) -> None:
 
 
 def _reloaded(done: Reloaded) -> dict[str, Any]:
-    return {"generation": done.generation, "changed": list(done.changed), "at_restart": list(done.at_restart)}
+    return asdict(done)
 
 
 def _accepted(entry: Accepted) -> dict[str, Any]:
