@@ -291,7 +291,9 @@ class Gateway:
         gathered: list[ChatEvent] | None = [] if route.shadow is not None else None
         began_at = time.monotonic()
         residency = tuple(sorted(self._settings.residency.get(ctx.tenant, ())))
-        kept = cache_call(ctx, request, route, scope, name=name, residency=residency) if self.cache else None
+        kept = None
+        if self.cache is not None:
+            kept = cache_call(ctx, request, route, scope, name=name, residency=residency)
         call = Call(self.attempts, request, route, served=served, meter=meter, sleep=self._sleep, whole=whole)
 
         def planned(last_resort: bool) -> Plan:
