@@ -101,7 +101,7 @@ async def ask(provider, model="gpt-3.5-turbo", purse=None, served=None, route=No
     )
     gateway = Gateway(settings, deps())
     for name, one in (provider if isinstance(provider, dict) else {"p": provider}).items():
-        gateway._attempts._providers[name] = one
+        gateway.attempts._providers[name] = one
     spec = RouteSpec(**{"targets": [f"p/{model}"], "retries": 0, **(route or {})})
     asked = ChatRequest("p/x", (text_message("user", "who?"),), **request)
     stream = gateway.stream(caller(), asked, route=spec, served=served, meter=purse)
