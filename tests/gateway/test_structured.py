@@ -103,7 +103,7 @@ async def ask(provider, model="gpt-3.5-turbo", purse=None, served=None, route=No
     )
     gateway = Gateway(settings, deps())
     for name, one in (provider if isinstance(provider, dict) else {"p": provider}).items():
-        gateway._attempts._providers[name] = one
+        gateway.attempts._providers[name] = one
     spec = RouteSpec(**{"targets": [f"p/{model}"], "retries": 0, **(route or {})})
     asked = ChatRequest("p/x", (text_message("user", "who?"),), **request)
     stream = gateway.stream(caller(), asked, route=spec, served=served, meter=purse)
@@ -182,6 +182,24 @@ async def test_a_server_that_lacks_what_its_model_could_is_asked_otherwise():
     provider = Said("{}", lacks={"json_object"})
     assert (await ask(provider, model="gpt-4o", response_schema={})).message.text == "{}"
     assert "one JSON object" in provider.asked[0].messages[0].text
+
+
+@pytest.mark.parametrize(
+    ("lacks", "structured"),
+    [({"json_object"}, {}), (set(), {"mode": "prompt"}), (set(), {"mode": "tool"}), (set(), {"check": True})],
+)
+async def test_any_json_object_is_had_by_repair_where_the_provider_does_not_see_to_it(lacks, structured):
+    provider = Said("Sure: {'total': 'x',} or not", "[1]", '```json\n{"total": 1}\n```', lacks=lacks)
+    result = await ask(provider, model="gpt-4o", response_schema={}, route={"structured": structured})
+    assert json.loads(result.message.text) == {"total": 1} or json.loads(result.message.text) == {"total": "x"}
+    with pytest.raises(ProviderError) as caught:
+        await ask(
+            Said("no", "[1]", "still no", lacks=lacks),
+            model="gpt-4o",
+            response_schema={},
+            route={"structured": structured},
+        )
+    assert caught.value.code == "schema_unmet"
 
 
 async def test_a_refusal_passes_as_it_is():

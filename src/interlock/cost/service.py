@@ -15,7 +15,7 @@ import msgspec
 
 from interlock.core.clock import now
 from interlock.core.context import Context, Principal
-from interlock.core.errors import Blocked, Unavailable
+from interlock.core.errors import Blocked, StorageFull, Unavailable
 from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
 from interlock.core.money import Money
@@ -52,8 +52,9 @@ class Try:
     def charge(self, usage: Usage) -> None:
         """See `Admitted.charge`."""
         assert self.is_open, "a try is charged or dropped once"
-        self.bill.entries.append(self.bill.costs._settle(self, usage))
+        # First: what was served and cannot be written down must not be dropped. It stands at its estimate.
         self.is_open = False
+        self.bill.entries.append(self.bill.costs._settle(self, usage))
 
     def drop(self, *, uncount: bool = False) -> None:
         """See `Admitted.drop`.
@@ -367,11 +368,20 @@ class Costs:
         return entry_of(record, usage, price.cost, price.source, "ok")
 
     def _drop(self, opened: Try, *, uncount: bool) -> None:
-        if not self.journal.is_closed:
-            # What is open when a worker stops is settled at its estimate by the next one.
-            self.journal.append(Dropped(opened.record.id))
+        self.note_dropped(opened.record.id)
         del self._open[opened.record.id]
         self.admission.release(opened.reservation.taken, uncount=uncount)
+
+    def note_dropped(self, call: str) -> None:
+        """Write down that nothing is owed for a call."""
+        if self.journal.is_closed:
+            # What is open when a worker stops is settled at its estimate by the next one.
+            return
+        try:
+            self.journal.append(Dropped(call))
+        except (StorageFull, Unavailable) as error:
+            # The next file of the journal knows nothing of it; a crash before that settles it at its estimate.
+            _log.warning("a call that was not served cannot be struck out of the journal: %s", error.code)
 
     def _commit_soon(self) -> None:
         if self._commit is None or self._commit.done():

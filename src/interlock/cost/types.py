@@ -28,7 +28,11 @@ class PriceOverride(BaseModel):
 
     input_per_million: str = Field(pattern=r"^\d+(\.\d+)?$", description="US dollars per million input tokens")
     output_per_million: str = Field(pattern=r"^\d+(\.\d+)?$", description="US dollars per million output tokens")
-    cached_per_million: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?$")
+    cached_per_million: str | None = Field(
+        default=None,
+        pattern=r"^\d+(\.\d+)?$",
+        description="US dollars; empty: cached input costs as much as other input",
+    )
 
 
 class CostSettings(BaseModel):

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from interlock.core.answers import Answer, AnswerEvent, AnswerSentence, Quote
@@ -163,7 +164,9 @@ async def ask(
         )
         async with aclosing(events):
             async for event in events:
-                checked = _checked(event, lambda text: parts.guardrails.check_output(release, text))
+                checked = await parts.guardrails.watch_output(
+                    release, partial(_checked, event, partial(parts.guardrails.check_output, release))
+                )
                 if isinstance(checked, Answer):
                     checked = replace(checked, passages=tuple(trusted))
                     _describe(line, checked)
@@ -273,6 +276,10 @@ async def _watched(
 ) -> AsyncGenerator[ChatEvent, None]:
     """Hold text back until a sentence is whole and checked, when the policy looks at answers at all."""
     looks = any("output" in rule.at for rule in parts.guardrails.rules(release))
+
+    async def checked(text: str) -> str:
+        return await parts.guardrails.watch_output(release, partial(parts.guardrails.check_output, release, text))
+
     pending = ""
     async with aclosing(events):
         async for event in events:
@@ -283,10 +290,10 @@ async def _watched(
                 pending += event.text
                 ends = [match.end() for match in _SENTENCE_END.finditer(pending)]
                 if ends and ends[-1] < len(pending):
-                    yield TextDelta(parts.guardrails.check_output(release, pending[: ends[-1]]))
+                    yield TextDelta(await checked(pending[: ends[-1]]))
                     pending = pending[ends[-1] :]
                 continue
             if pending:
-                yield TextDelta(parts.guardrails.check_output(release, pending))
+                yield TextDelta(await checked(pending))
                 pending = ""
             yield event

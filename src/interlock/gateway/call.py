@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from interlock.core.context import Context
 from interlock.core.errors import (
@@ -18,7 +19,7 @@ from interlock.core.errors import (
     Unavailable,
 )
 from interlock.core.messages import ChatEvent, ChatRequest, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
-from interlock.core.patterns import found_in
+from interlock.core.patterns import aside, found_in
 from interlock.core.ports import Meter
 from interlock.core.trace import Span
 from interlock.gateway.attempt import Attempt, Attempts
@@ -75,6 +76,15 @@ class Served:
     def note(self, row: Considered) -> None:
         """Say what became of a target."""
         self.decision.considered.append(row)
+
+    def answered(self, target: Target) -> None:
+        """A call that is no chat was served by `target`."""
+        self.target = target
+        self.note(Considered(str(target), "served"))
+
+    def failed(self, target: Target, error: InterlockError) -> None:
+        """`target` did not serve it."""
+        self.note(Considered(str(target), "failed", error.code))
 
 
 class Call:
@@ -187,7 +197,7 @@ class Call:
             assert isinstance(finish, Finish), "`_events` sees to it"
             spent += finish.usage
             try:
-                read = shape.read([*gathered[:-1], replace(finish, usage=spent)])
+                read = await aside(partial(shape.read, [*gathered[:-1], replace(finish, usage=spent)]))
             except Unmet as unmet:
                 if unmet.final or number == self._route.structured.repairs or ctx.deadline.remaining_s() <= 0:
                     self.served.target = None
@@ -322,7 +332,7 @@ class Call:
         async with aclosing(self._formed(ctx, target)) as events:
             async for event in events:
                 gathered.append(event)
-        why = shortcoming(self._route.cascade, self._request, gathered)
+        why = await aside(partial(shortcoming, self._route.cascade, self._request, gathered))
         if why:
             self.served.target = None
             raise _NotGoodEnough(why)
