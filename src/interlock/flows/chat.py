@@ -27,8 +27,7 @@ from interlock.flows.answer import answer
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
 from interlock.gateway.cache.types import CacheScope, CacheStatus
-from interlock.gateway.profiles import profile
-from interlock.gateway.service import Served
+from interlock.gateway.service import Gateway, Served
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.service import Record
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -137,7 +136,7 @@ async def ask(
             fusion=retrieval.fusion,
         )
         trusted = await parts.guardrails.check_passages(line.ctx, release, found)
-        tier = profile(Target.parse(route.targets[0]).model).tier
+        tier = parts.gateway.profile_of(route).tier
         passages = trusted
         if tier == "capable":
             # One prompt holds all of it, so it must fit; claim by claim, each sentence is a prompt of its own.
@@ -156,7 +155,7 @@ async def ask(
             passages=passages,
             spec=spec,
             tier=tier,
-            model=metered(parts.gateway, line.bill, _generating(route), served, knowledge=scope),
+            model=metered(parts.gateway, line.bill, _generating(parts.gateway, route), served, knowledge=scope),
             system=system,
             grounding=parts.grounding,
             on_usage=lambda _: None,  # `metered` puts usage on the bill, broken-off calls included
@@ -198,9 +197,9 @@ def _checked(event: AnswerEvent, check: Callable[[str], str]) -> AnswerEvent:
             )
 
 
-def _generating(route: RouteSpec) -> RouteSpec:
+def _generating(gateway: Gateway, route: RouteSpec) -> RouteSpec:
     """The route without targets that only quote: quoting is the answer flow's own floor."""
-    targets = [name for name in route.targets if profile(Target.parse(name).model).tier != "none"]
+    targets = [name for name in route.targets if gateway.profile(Target.parse(name)).tier != "none"]
     return route.model_copy(update={"targets": targets or route.targets})
 
 

@@ -14,10 +14,11 @@ from interlock.core.ports import Admitted, Meter
 from interlock.core.trace import Span
 from interlock.gateway.health import Health, TargetHealth
 from interlock.gateway.ports import Provider
+from interlock.gateway.profiles import profile
 from interlock.gateway.retry import RetryBudget
 from interlock.gateway.settings import GatewaySettings
 from interlock.gateway.turns import Priority, Turns
-from interlock.gateway.types import Target
+from interlock.gateway.types import ModelProfile, Target
 
 __all__ = ["Attempt", "Attempts", "FreeMeter"]
 
@@ -122,6 +123,11 @@ class Attempts:
         if name not in self._providers:
             self._providers[name] = self._open(name)
         return self._providers[name]
+
+    def profile(self, target: Target) -> ModelProfile:
+        """What is known of a target's model."""
+        settings = self._settings.providers.get(target.provider)
+        return profile(target.model, settings.profiles if settings is not None else {})
 
     def turns(self, provider: str) -> Turns:
         """The queue of a provider."""

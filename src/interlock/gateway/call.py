@@ -27,7 +27,6 @@ from interlock.gateway.cache.types import CacheStatus
 from interlock.gateway.estimate import estimate_usage
 from interlock.gateway.marks import marked
 from interlock.gateway.ports import Lacking, Provider, TakesNative
-from interlock.gateway.profiles import profile
 from interlock.gateway.retry import backoff_s, worth_retrying
 from interlock.gateway.routing import Plan, no_target
 from interlock.gateway.structured.recover import find_json
@@ -170,7 +169,7 @@ class Call:
         """How the target has to be asked for the form that the caller wants."""
         provider = self._attempts.provider(target.provider)
         lacks = provider.lacks if isinstance(provider, Lacking) else frozenset[str]()
-        return shape_for(self._request, profile(target.model), lacks, self._route.structured)
+        return shape_for(self._request, self._attempts.profile(target), lacks, self._route.structured)
 
     async def _formed(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
         """Events of one target, in the form that was asked for.
@@ -213,7 +212,7 @@ class Call:
     async def _target(self, ctx: Context, target: Target, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """Events of one target, tried again while that may help and nothing was sent."""
         if self._route.prompt_cache:
-            request = marked(request, profile(target.model))
+            request = marked(request, self._attempts.profile(target))
         retries = self._attempts.retries(target.provider)
         retries.call()
         for number in range(1, self._route.retries + 2):
@@ -252,7 +251,7 @@ class Call:
             with ctx.span(f"chat {target.model}") as (span, _):
                 _describe(span, request, self.served)
                 raise failed
-        estimate = estimate_usage(request, profile(target.model).max_output_tokens)
+        estimate = estimate_usage(request, self._attempts.profile(target).max_output_tokens)
         opened = self._attempts.attempt(ctx, target, self._meter, estimate, what="chat", priority=self._route.priority)
         async with opened as attempt:
             _describe(attempt.span, request, self.served)

@@ -11,7 +11,6 @@ from interlock.core.context import Context
 from interlock.core.messages import Usage
 from interlock.gateway.checking import targets_of
 from interlock.gateway.health import BreakerState
-from interlock.gateway.profiles import profile
 from interlock.gateway.register import SOON_DAYS
 from interlock.gateway.routing import Need, approval_of
 from interlock.gateway.service import Gateway
@@ -144,7 +143,7 @@ def _why(gateway: Gateway, target: Target, position: int | None, code: str, reas
         code=code,
         reason=reason,
         warnings=tuple(warnings),
-        profile=profile(target.model),
+        profile=facts.profile(target),
         approval=approval,
         price_per_million=None if price is None else price.decimal(),
         state=_state(gateway, str(target)),

@@ -32,11 +32,10 @@ from interlock.gateway.naming import near, route_of, target_of
 from interlock.gateway.ports import EmbedInput, Provider, ProviderDeps, Warmable
 from interlock.gateway.posting import chain
 from interlock.gateway.presets import ProviderKinds
-from interlock.gateway.profiles import profile
 from interlock.gateway.routing import Conditions, Facts, Need, Plan, need_of, no_target, plan
 from interlock.gateway.settings import GatewaySettings, ProviderSettings
 from interlock.gateway.shadow import Original, ShadowMeter, Shadows, free_shadow_meter
-from interlock.gateway.types import ModelProfile, RouteSpec, Target
+from interlock.gateway.types import ModelFacts, ModelProfile, RouteSpec, Target
 
 __all__ = ["Embeddings", "Gateway", "Served", "collect", "sticky_unit"]
 
@@ -74,7 +73,7 @@ class Gateway:
                 cache.check(name, route.cache)
         self._settings = settings
         self._deps = deps
-        self._facts = Facts(settings.approvals, settings.must_be_approved, prices)
+        self._facts = Facts(settings.approvals, settings.must_be_approved, prices, profiles=_profiles_of(settings))
         self._lifetimes = Lifetimes(Attempts(settings, self._opener(settings), time.monotonic))
 
     @property
@@ -111,7 +110,12 @@ class Gateway:
         kept = {name for name, entry in settings.providers.items() if self._settings.providers.get(name) == entry}
         following = self.attempts.following(settings, self._opener(settings), kept)
         self._settings = settings
-        self._facts = replace(self._facts, register=settings.approvals, must_be_approved=settings.must_be_approved)
+        self._facts = replace(
+            self._facts,
+            register=settings.approvals,
+            must_be_approved=settings.must_be_approved,
+            profiles=_profiles_of(settings),
+        )
         self._lifetimes.replace(following)
 
     @property
@@ -137,7 +141,11 @@ class Gateway:
 
     def profile_of(self, route: RouteSpec) -> ModelProfile:
         """Facts about the route's first target."""
-        return profile(Target.parse(route.targets[0]).model)
+        return self.profile(Target.parse(route.targets[0]))
+
+    def profile(self, target: Target) -> ModelProfile:
+        """What is known of a target's model."""
+        return self._facts.profile(target)
 
     def provider(self, name: str) -> Provider:
         """A configured provider, opened on first use."""
@@ -462,3 +470,7 @@ def sticky_unit(ctx: Context, route: RouteSpec) -> str:
     if ctx.conversation:
         return f"conversation:{ctx.conversation}"
     return ctx.assignment_unit if route.sticky == "user" else ""
+
+
+def _profiles_of(settings: GatewaySettings) -> Mapping[str, Mapping[str, ModelFacts]]:
+    return {name: entry.profiles for name, entry in settings.providers.items() if entry.profiles}

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from interlock.gateway.types import Approval, RouteSpec
+from interlock.gateway.types import Approval, ModelFacts, RouteSpec
 
 __all__ = ["SECRET_STORES", "BreakerSettings", "GatewaySettings", "ProviderSettings", "ScriptRule"]
 
@@ -73,6 +73,10 @@ class ProviderSettings(BaseModel):
     entra_client: str | None = Field(default=None, description="Azure: id of the Entra client")
     entra_secret: str | None = Field(default=None, description="reference of the Entra client's secret")
     models: list[str] = Field(default_factory=list, description="models to list; empty asks the provider")
+    profiles: dict[str, ModelFacts] = Field(
+        default_factory=dict,
+        description="model, or pattern with *, -> its facts, over those that Interlock knows; the longest one counts",
+    )
     headers: dict[str, str] = Field(
         default_factory=dict,
         description="sent with every call; a value may be a reference as `key` is: X-Api-Key: env:NAME",

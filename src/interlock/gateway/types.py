@@ -59,14 +59,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """Facts about a model family, from `profiles.json`."""
+    """Facts about a model family, from `profiles.json` and ``gateway.providers.NAME.profiles``. What is not known of a
+    model is left to its provider: it is taken for able, and its context for long enough.
+    """
 
     tier: Tier = "capable"
-    context_tokens: int = 32_768
+    context_tokens: int = 0
+    """0 when it is not known: no request is turned away for its length then."""
     max_output_tokens: int = 4_096
     tools: bool = True
     json_schema: bool = True
-    images: bool = False
+    images: bool = True
     system_role: bool = True
     output_token_field: str = "max_tokens"
     """Name of the limit on the OpenAI wire: newer models refuse `max_tokens`."""
@@ -78,6 +81,28 @@ class ModelProfile:
     """Shortest prompt prefix that its provider keeps when it is marked; 0 when there are no marks."""
     prompt_cache_tools: bool = True
     """False when tools cannot carry a mark."""
+
+
+class ModelFacts(BaseModel):
+    """What an operator says of models whose facts Interlock does not know, or knows otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tier: Tier | None = Field(
+        default=None, description="'small' models write claim by claim from documents; 'none' only quotes"
+    )
+    context_tokens: int | None = Field(default=None, ge=0, description="longest prompt and answer; 0 sets no limit")
+    max_output_tokens: int | None = Field(
+        default=None, ge=1, description="longest answer: reserved when a request names no limit"
+    )
+    tools: bool | None = Field(default=None, description="whether it calls tools")
+    json_schema: bool | None = Field(default=None, description="whether its provider holds answers to a JSON Schema")
+    images: bool | None = Field(default=None, description="whether it reads images and files")
+    system_role: bool | None = Field(default=None, description="whether it takes a system message")
+    output_token_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        default=None, description="name of the limit on OpenAI's wire"
+    )
+    fixed_sampling: bool | None = Field(default=None, description="whether it refuses temperature and top_p")
 
 
 class Approval(BaseModel):

@@ -86,7 +86,7 @@ class CompatibleProvider:
 
     # Any: JSON on its way out.
     def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
-        return openai.encode_request(request, model, profile(model), self._quirks)
+        return openai.encode_request(request, model, profile(model, self._settings.profiles), self._quirks)
 
     def _path(self, path: str, model: str) -> str:
         """Where `path` is for `model`: Azure puts the deployment into it."""
@@ -95,7 +95,7 @@ class CompatibleProvider:
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
         if self._settings.api == "responses":
-            body = responses.encode_request(request, model, profile(model))
+            body = responses.encode_request(request, model, profile(model, self._settings.profiles))
             data = self._api.post_events(ctx, self._path("/responses", model), None, body)
             events = responses.decode_stream(data, provider=self._name, model=model)
         else:
@@ -110,7 +110,7 @@ class CompatibleProvider:
 
     async def forwarding(self, ctx: Context, wire: str, model: str) -> Forwarding | None:
         """See :class:`interlock.gateway.ports.Forwards`."""
-        known, quirks = profile(model), self._quirks
+        known, quirks = profile(model, self._settings.profiles), self._quirks
         paths = {"openai.chat": "/chat/completions", "openai.embeddings": "/embeddings"}
         if wire not in paths or self._settings.api != "chat" or not known.system_role or not self.plain:
             return None

@@ -49,7 +49,7 @@ class AnthropicProvider:
 
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
-        facts = profile(model)
+        facts = profile(model, self._settings.profiles)
         body = wire.encode_request(request, model, facts)
         answer_tool = wire.answer_tool(request, facts)
         async with (
@@ -63,7 +63,7 @@ class AnthropicProvider:
         """See :class:`interlock.gateway.ports.Forwards`."""
         if wire != "anthropic.messages":
             return None
-        known = profile(model)
+        known = profile(model, self._settings.profiles)
         url, headers = await self._api.head_of(ctx, "/messages", self._headers())
         return Forwarding(
             url,
@@ -77,7 +77,7 @@ class AnthropicProvider:
 
     async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
         """See :class:`interlock.gateway.ports.CountsTokens`."""
-        whole = wire.encode_request(request, model, profile(model))
+        whole = wire.encode_request(request, model, profile(model, self._settings.profiles))
         body = {name: whole[name] for name in _COUNTED if name in whole}
         answer = await self._api.post_json("/messages/count_tokens", self._headers(request), body, ctx=ctx)
         try:

@@ -22,7 +22,7 @@ class MistralProvider(CompatibleProvider):
 
     # Any: JSON on its way out.
     def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
-        return wire.encode_request(request, model, profile(model))
+        return wire.encode_request(request, model, profile(model, self._settings.profiles))
 
 
 def plugin(name: str, settings: ProviderSettings, deps: ProviderDeps) -> Provider:

@@ -63,7 +63,7 @@ class VertexProvider(GeminiProvider):
                 async for event in events:
                     yield event
             return
-        facts = profile(model)
+        facts = profile(model, self._settings.profiles)
         body = anthropic.encode_request(request, model, facts)
         del body["model"]
         body["anthropic_version"] = _CLAUDE_VERSION
