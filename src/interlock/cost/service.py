@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Literal
 
 import anyio
 import msgspec
 
 from interlock.core.clock import now
-from interlock.core.context import Context, Principal
+from interlock.core.context import Context, Notices, Principal
 from interlock.core.errors import Blocked, Unavailable
 from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
@@ -24,6 +25,7 @@ from interlock.core.release import Release
 from interlock.cost import store
 from interlock.cost.admission import Admission, Demand, LimitUse, Reservation, quota_headers
 from interlock.cost.counters import Counter
+from interlock.cost.handed import Handed, HandedTry, cheaper
 from interlock.cost.journal import Dropped, Journal, Leased, Reserved, Settled
 from interlock.cost.limits import Subject
 from interlock.cost.prices import Prices
@@ -38,6 +40,7 @@ _COMMIT_EVERY_S = 0.05
 _RETRY_S = 0.5
 _MAX_WAITING = 100_000
 _TIDY_EVERY_S = 2.0
+_NOTHING_OFF = Decimal(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -82,8 +85,14 @@ class Bill:
     _tries: list[Try] = field(default_factory=list, repr=False)
     _counted: set[str] = field(default_factory=set, repr=False)
 
+    handed: Handed | None = None
+    """What the first call was admitted by, hours ago, when a provider's batch API answers it."""
+
     async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
         """See `Meter.admit`."""
+        if self.handed is not None and not self.handed.asked:
+            self.handed.asked = True
+            return HandedTry(self, self.handed)
         admitted = await self.costs._admit(self, provider, model, estimate)
         self._tries.append(admitted)
         return admitted
@@ -249,14 +258,16 @@ class Costs:
         app: str = "",
         tags: Mapping[str, str] | None = None,
         outcome: Outcome = "ok",
+        handed: Handed | None = None,
     ) -> AsyncIterator[Bill]:
         """Open a bill; on every exit its open try is released and its rows go to the ledger.
 
-        `outcome` is what its rows say when all goes well.
+        `outcome` is what its rows say when all goes well. `handed` admits its first call, whose row is left there.
 
         A client that leaves cancels the task, not the settlement.
         """
         bill = self.open(ctx, release, app=app, tags=tags)
+        bill.handed = handed
         try:
             yield bill
         except Blocked:
@@ -285,7 +296,12 @@ class Costs:
         if bill.entries:
             if outcome != "ok":
                 bill.entries[:] = [msgspec.structs.replace(entry, outcome=outcome) for entry in bill.entries]
-            self._pending.extend(bill.entries)
+            rows = bill.entries
+            if bill.handed is not None:
+                own = bill.handed.record.id
+                bill.handed.entry = next((entry for entry in rows if entry.id == own), None)
+                rows = [entry for entry in rows if entry.id != own]
+            self._pending.extend(rows)
             self._commit_soon()
 
     @property
@@ -293,14 +309,42 @@ class Costs:
         """True when an answer's last byte waits for its row."""
         return self._wait
 
-    async def _admit(self, bill: Bill, provider: str, model: str, estimate: Usage) -> Try:
+    async def hand_over(self, bill: Bill, provider: str, model: str, estimate: Usage, discount: Decimal) -> Handed:
+        """Reserve for a call whose answer will be settled later, maybe by another worker, at the price less `discount`.
+
+        If this worker dies before `Handed.let_go`, the units are given back and nothing is charged.
+        Raises: LimitExceeded, BudgetExceeded.
+        """
+        opened = await self._admit(bill, provider, model, estimate, discount)
+        self.journal.append(Dropped(opened.record.id))
+        del self._open[opened.record.id]
+        opened.is_open = False
+        return Handed(opened.record, discount, opened.reservation)
+
+    def charge_handed(
+        self, handed: Handed, usage: Usage, notices: Notices | None = None, *, outcome: Outcome = "ok"
+    ) -> LedgerEntry:
+        """The answer is there: make its ledger row, which whoever stores the answer stores with it."""
+        record = handed.record
+        price = self.prices.lookup(record.provider, record.model, usage)
+        cost = cheaper(price.cost, handed.discount)
+        if notices is not None:
+            nano = None if cost is None else cost.nano
+            notices.charge(f"{record.provider}/{record.model}", usage.input_tokens, usage.output_tokens, nano)
+        source = f"{price.source} batch -{(handed.discount * 100).normalize():f}%"
+        handed.entry = entry_of(record, usage, cost, source, outcome)
+        return handed.entry
+
+    async def _admit(
+        self, bill: Bill, provider: str, model: str, estimate: Usage, discount: Decimal = _NOTHING_OFF
+    ) -> Try:
         if self.is_behind:
             raise Unavailable(
                 "the ledger cannot be written, so no call that costs something is made",
                 hint="see the log of the database: interlock doctor",
                 code="ledger_unavailable",
             )
-        money = self.prices.price(provider, model, estimate)
+        money = cheaper(self.prices.price(provider, model, estimate), discount)
         subject = bill.subject(provider, model)
         met: list[Counter] = []
         self._tell_quota(bill, met)

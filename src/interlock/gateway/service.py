@@ -27,6 +27,7 @@ from interlock.gateway.cache.types import CacheScope, CacheStatus
 from interlock.gateway.call import Call, Served
 from interlock.gateway.collecting import collect
 from interlock.gateway.embedding import Embedding, Embeddings
+from interlock.gateway.handing import Replay
 from interlock.gateway.health import Health
 from interlock.gateway.ports import EmbedInput, Provider, ProviderDeps, Warmable
 from interlock.gateway.posting import chain, posted
@@ -47,6 +48,11 @@ _DECIDES_NOTHING = frozenset(
     | {"smaller", "prompt_cache", "refuse_retry_after_s", "downgrade_at"}
 )
 """Fields of a route that do not change what an answer says: answers of last resort are never kept."""
+
+
+_REPLAYED: Mapping[str, object] = {
+    "strategy": "fallback", "retries": 0, "cache": None, "shadow": None, "degrade": [], "try_timeout_s": None,
+}  # fmt: skip
 
 
 class Gateway:
@@ -254,6 +260,10 @@ class Gateway:
             last_resort=last_resort,
         )
 
+    def with_defaults(self, request: ChatRequest, route: RouteSpec) -> ChatRequest:
+        """The request with what its route says where the caller says nothing."""
+        return _with_defaults(request, route)
+
     def plan_for(
         self,
         need: Need,
@@ -304,6 +314,7 @@ class Gateway:
         meter: Meter | None = None,
         scope: CacheScope | None = None,
         whole: bool = False,
+        replay: Replay | None = None,
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer `request`: from the cache, else from the first target that can, falling back until a first token.
 
@@ -313,6 +324,7 @@ class Gateway:
             meter: admits each try under the caller's limits and is charged for the one that serves.
             scope: app, release and knowledge that the call belongs to, for the keys of kept answers.
             whole: nobody reads before the end, so an answer that breaks off half way is asked for again as well.
+            replay: its answer, given before by the batch API of the one target that is then asked; no cache is.
 
         Yields deltas and one Finish. Raises: the last target's error when every target failed and no step of the
         route's `degrade` helped; Unavailable (`no_target`) when none may be tried, (`degraded_refusal`) when the route
@@ -320,16 +332,20 @@ class Gateway:
         """
         name = request.model.removeprefix("route/") if request.model.startswith("route/") else ""
         route = route or self.route(request.model)
+        if replay is not None:
+            route = route.model_copy(update={"targets": [str(replay.target)], **_REPLAYED})
         served = served or Served()
         meter = meter or FreeMeter()
         scope = scope or CacheScope()
-        request = _with_defaults(request, route)
+        request = self.with_defaults(request, route)
         ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
         served.decision.strategy = route.strategy
         gathered: list[ChatEvent] | None = [] if route.shadow is not None else None
         began_at = time.monotonic()
         kept = self._cache_call(ctx, request, route, scope, name)
-        call = Call(self._attempts, request, route, served=served, meter=meter, sleep=self._sleep, whole=whole)
+        call = Call(
+            self._attempts, request, route, served=served, meter=meter, sleep=self._sleep, whole=whole, replay=replay
+        )
         with self.hold():
             async with aclosing(self._laddered(ctx, request, route, call=call, meter=meter, kept=kept)) as events:
                 async for event in events:
@@ -420,7 +436,11 @@ class Gateway:
         last_resort: bool = False,
     ) -> AsyncGenerator[ChatEvent, None]:
         """Events of the targets' answer after the route's `post`."""
-        planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=last_resort)
+        if call.replay is None:
+            planned = self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=last_resort)
+        else:
+            # It was permitted when it was handed over, and it has answered.
+            planned = Plan((call.replay.target,), ())
         events = call.run(ctx, planned)
         hooks = chain(route.post)
         async with aclosing(posted(events, hooks) if hooks else events) as stream:

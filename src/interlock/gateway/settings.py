@@ -82,6 +82,9 @@ class ProviderSettings(BaseModel):
     max_concurrency: int = Field(default=0, ge=0, description="calls at once; further ones queue; 0 sets no limit")
     queue: int = Field(default=64, ge=0, description="calls that may wait for a turn; further ones are shed")
     queue_timeout_s: float = Field(default=10.0, gt=0, description="longest wait for a turn")
+    batch: Literal["auto", "never"] = Field(
+        default="auto", description="whether lines of a batch may go to the provider's own batch API, at its price"
+    )
     script: list[ScriptRule] = Field(default_factory=list)
 
     @field_validator("key", "credentials", "entra_secret")
@@ -149,6 +152,12 @@ class GatewaySettings(BaseModel):
         default=4, ge=1, le=256, description="lines of a batch that run at a time, and responses in the background"
     )
     batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
+    batch_poll_s: float = Field(
+        default=30.0,
+        ge=0.05,
+        le=3600,
+        description="first wait before a provider's batch is asked after; each is half as long again, to 20 times this",
+    )
     breaker: BreakerSettings = BreakerSettings()
     retry_ratio: float = Field(
         default=0.2, ge=0, le=10, description="retries may be this share of a provider's calls, besides a few a second"
