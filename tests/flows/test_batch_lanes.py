@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 
-import pytest
-
 from interlock.app import open_app
 from interlock.flows.batch import create_batch
 from interlock.testing.workspaces import write_workspace

@@ -20,9 +20,9 @@ from interlock.core.errors import (
     Unavailable,
 )
 from interlock.core.ids import TenantId
-from interlock.flows.batch_lanes import clean_up
 from interlock.flows.batch_lines import ENDPOINTS
 from interlock.flows.batch_run import LEASE_S, BatchLimits, BatchRun, Waiting
+from interlock.flows.lane_cleaning import clean_up
 from interlock.flows.parts import Parts
 from interlock.gateway.kept import Batch
 from interlock.stores.jobs.base import Job

@@ -14,43 +14,30 @@ What holds, whenever a worker is killed:
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
-from typing import NamedTuple, Protocol
 
 from interlock.core.clock import now
 from interlock.core.context import Context
-from interlock.core.errors import (
-    BudgetExceeded,
-    InterlockError,
-    InvalidInput,
-    LimitExceeded,
-    NotFound,
-    Unavailable,
-)
-from interlock.core.ids import TenantId, TraceId, new_trace_id
-from interlock.core.messages import ChatEvent, Finish, Usage
+from interlock.core.errors import InterlockError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from interlock.cost.handed import Handed
-from interlock.flows.batch_line import LineCall, call_of, context_of, refused, response_id, written
-from interlock.flows.batch_lines import ENDPOINTS, AskedLine
-from interlock.flows.chat import Answered, for_app, has_knowledge
+from interlock.flows.batch_lines import AskedLine
+from interlock.flows.lane_cleaning import remove
+from interlock.flows.lane_run import LaneLimits, LaneRun, Running, may_go
+from interlock.flows.lane_sorting import Chunk, Sorting
+from interlock.flows.lane_taking import Taking
 from interlock.flows.parts import Parts
-from interlock.flows.respond import Responding
-from interlock.gateway.handing import Prepared, Replay, lane_of, prepare
-from interlock.gateway.kept import Batch, Line
+from interlock.gateway.handing import lane_of
+from interlock.gateway.kept import Batch
 from interlock.gateway.kept_lanes import Hold, KeptLane, KeptLanes
-from interlock.gateway.lanes.ports import BatchLane, LaneLine, LaneResult, Remote, Standing
-from interlock.gateway.types import RouteSpec, Target
+from interlock.gateway.lanes.ports import BatchLane, LaneLine, Remote, Standing
+from interlock.gateway.types import Target
 
-__all__ = ["HalfPrice", "LaneLimits", "Running", "clean_up", "may_go", "remove", "wait_of"]
+__all__ = ["HalfPrice", "wait_of"]
 
 _log = logging.getLogger("interlock.batch")
-_LEAST_WINDOW_S = 86_400.0
 _STEP_S = 600.0
 _TAKE_S = 3600.0
 _SLOWEST = 20.0
@@ -58,61 +45,6 @@ _SLOWEST = 20.0
 _MOST_FAILURES = 6
 """Of handing over, in a row, before the lines are ordinary calls instead."""
 _MOST_CANCEL_LOOKS = 40
-_PAUSE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class LaneLimits:
-    """From the settings of the gateway."""
-
-    poll_s: float
-    store_responses: bool
-    home: TenantId
-
-
-class Running(Protocol):
-    """The run of the batch, as far as lanes need it."""
-
-    batch: Batch
-
-    @property
-    def stopped(self) -> str:
-        """Why no more lines are begun; empty while they are."""
-
-    async def pause(self, seconds: float) -> None:
-        """Let everybody wait: a limit was met."""
-
-    async def stored(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Store something, waiting for a database that is away."""
-
-
-class _Ready(NamedTuple):
-    """A line that a provider's batch API can take."""
-
-    call: LineCall
-    prepared: Prepared
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """Lines of one target that are about to be handed over."""
-
-    lane: BatchLane
-    lines: list[LaneLine] = field(default_factory=list)
-    handed: list[tuple[int, TraceId, Handed]] = field(default_factory=list)
-    size: int = 0
-
-
-def may_go(batch: Batch) -> str:
-    """Why no line of a batch may go to a provider's batch API; empty when they may."""
-    if batch.lane == "ordinary":
-        return "asked_for"
-    if not ENDPOINTS[batch.endpoint]:
-        return "endpoint"
-    # Created and closed are stored to the microsecond; the difference is the window.
-    if (batch.ends_at - batch.created_at).total_seconds() < _LEAST_WINDOW_S - 1:
-        return "window"
-    return ""
 
 
 class HalfPrice:
@@ -121,19 +53,13 @@ class HalfPrice:
     def __init__(
         self, parts: Parts, ctx: Context, running: Running, limits: LaneLimits, lines: Iterable[AskedLine]
     ) -> None:
-        self._parts = parts
-        self._ctx = ctx
-        self._running = running
-        self._limits = limits
-        self._lines: Mapping[int, AskedLine] = {line.number: line for line in lines}
         self._store = KeptLanes(parts.kept)
+        self._run = LaneRun(parts, ctx, running, limits, {line.number: line for line in lines}, self._store)
         self._returned: list[AskedLine] = []
         self._refusing: dict[str, str] = {}
         """Providers that did not take a batch of this one, and why."""
-
-    @property
-    def _batch(self) -> Batch:
-        return self._running.batch
+        self._sorting = Sorting(self._run, self._send, self._refusing)
+        self._taking = Taking(self._run)
 
     # --- there -------------------------------------------------------------------------------------------------------
 
@@ -142,186 +68,86 @@ class HalfPrice:
 
         A batch whose lines were sorted out before is left as it is: what has neither a result nor a hold is ordinary.
         """
-        held = await self._store.held_lines(self._batch)
-        for lane in await self._store.lanes(self._batch):
+        held = await self._store.held_lines(self._run.batch)
+        for lane in await self._store.lanes(self._run.batch):
             if lane.reason:
                 self._refusing[lane.provider] = lane.reason
         rest = [line for line in lines if line.number not in held]
-        if (self._batch.lanes or {}).get("sorted"):
+        if (self._run.batch.lanes or {}).get("sorted"):
             return rest
         why: dict[str, int] = {}
-        reason = may_go(self._batch)
+        reason = may_go(self._run.batch)
         if reason:
             ordinary = rest
             why = {reason: len(rest)} if rest else {}
         else:
-            ordinary = await self._sort(rest, why)
-        if self._running.stopped:
+            ordinary = await self._sorting.sort(rest, why)
+            ordinary += self._returned
+            self._returned = []
+        if self._run.running.stopped:
             return []
-        await self._store.tell(self._batch, sorted=True, ordinary=why)
+        await self._store.tell(self._run.batch, sorted=True, ordinary=why)
         return await self._as_ordinary(ordinary, "no_batch_api")
 
-    async def _sort(self, lines: Sequence[AskedLine], why: dict[str, int]) -> list[AskedLine]:
-        ordinary: list[AskedLine] = []
-        chunks: dict[Target, _Chunk] = {}
-        try:
-            for line in lines:
-                if self._running.stopped:
-                    break
-                reason = await self._add(line, chunks)
-                if reason:
-                    why[reason] = why.get(reason, 0) + 1
-                    ordinary.append(line)
-            if not self._running.stopped:
-                await self._send_all(chunks)
-        finally:
-            for chunk in chunks.values():
-                for _, _, handed in chunk.handed:
-                    handed.take_back(self._parts.cost)
-        ordinary += self._returned
-        self._returned = []
-        return ordinary
-
-    async def _add(self, line: AskedLine, chunks: dict[Target, _Chunk]) -> str:
-        """Reserve for a line and put it with the others of its target; or why it must be an ordinary call."""
-        while True:
-            trace = new_trace_id()
-            try:
-                ready = await self._ready(line, trace)
-                if isinstance(ready, str):
-                    return ready
-                target, lane = ready.prepared.target, ready.prepared.lane
-                if target.provider in self._refusing:
-                    return self._refusing[target.provider]
-                body = lane.encode(ready.prepared.request, target.model)
-                size = len(json.dumps(body))
-            except InterlockError as error:
-                if self._batch.lane == "half-price":
-                    return await self._refuse(line, error)
-                # The ordinary call says so in its own words, and leaves its line in the audit log.
-                return "refused"
-            if size > lane.terms.max_bytes // 2:
-                return "size"
-            chunk = chunks.get(target)
-            if chunk and (len(chunk.lines) >= lane.terms.max_lines or chunk.size + size > lane.terms.max_bytes):
-                await self._send(target, chunks.pop(target))
-                chunk = None
-            try:
-                handed = await self._reserve(ready)
-            except BudgetExceeded as error:
-                return await self._refuse(line, error)
-            except LimitExceeded as error:
-                # What there was room for goes now; a reservation that waits holds up others.
-                await self._send_all(chunks)
-                await self._running.pause(error.retry_after_s or _PAUSE_S)
-                if self._running.stopped:
-                    return ""
-                continue
-            chunk = chunk or chunks.setdefault(target, _Chunk(lane))
-            chunk.lines.append(LaneLine(line.number, body))
-            chunk.handed.append((line.number, trace, handed))
-            chunk.size += size
-            return ""
-
-    async def _refuse(self, line: AskedLine, error: InterlockError) -> str:
-        result = refused(self._batch, line, error)
-        await self._running.stored(partial(self._parts.kept.keep_line, self._batch, result))
-        return ""
-
-    async def _ready(self, line: AskedLine, trace: TraceId, *, target: Target | None = None) -> _Ready | str:
-        """Args: target: the line was handed to it before: it is only decoded again, and goes nowhere else."""
-        parts = self._parts
-        call = await call_of(parts, self._ctx, self._batch, line, trace=trace, may_store=self._limits.store_responses)
-        request, options = call.asked.request, call.asked.options
-        if options.get("previous") or options.get("conversation"):
-            # It belongs between others that are being made.
-            return "conversation"
-        if call.release is None:
-            route = parts.gateway.route(request.model)
-        else:
-            if has_knowledge(call.release):
-                return "documents"
-            if request.only:
-                return "refused"
-            route = RouteSpec.model_validate(call.release.components["route"], extra="ignore")
-            if target is None:
-                await parts.guardrails.check_input(call.ctx, call.release, request.last_user_text)
-            request = for_app(call.ctx, request, call.release)
-        pressure = parts.cost.open(call.ctx, call.release, tags=request.tags).pressure()
-        prepared = prepare(parts.gateway, call.ctx, request, route, pressure=pressure, target=target)
-        return prepared if isinstance(prepared, str) else _Ready(call, prepared)
-
-    async def _reserve(self, ready: _Ready) -> Handed:
-        call, (target, lane, _, estimate) = ready.call, ready.prepared
-        costs = self._parts.cost
-        discount = costs.prices.batch_discount(target.provider, target.model, lane.terms.discount)
-        bill = costs.open(call.ctx, call.release, tags=call.asked.request.tags)
-        return await costs.hand_over(bill, target.provider, target.model, estimate, discount)
-
-    async def _send_all(self, chunks: dict[Target, _Chunk]) -> None:
-        for target in list(chunks):
-            await self._send(target, chunks[target])
-            del chunks[target]
-
-    async def _send(self, target: Target, chunk: _Chunk) -> None:
+    async def _send(self, target: Target, chunk: Chunk) -> None:
         holds = [Hold(number, "", trace, handed.stored()) for number, trace, handed in chunk.handed]
         lane = await self._store.open_lane(
-            self._batch, self._limits.home, provider=target.provider, model=target.model, holds=holds
+            self._run.batch, self._run.limits.home, provider=target.provider, model=target.model, holds=holds
         )
         for _, _, handed in chunk.handed:
-            handed.let_go(self._parts.cost)
+            handed.let_go(self._run.parts.cost)
         chunk.handed.clear()
         await self._advance(lane, lines=chunk.lines)
-        await self._store.tell(self._batch)
+        await self._store.tell(self._run.batch)
 
     # --- and back ----------------------------------------------------------------------------------------------------
 
     async def turn(self) -> list[AskedLine]:
         """Go on with every lane that is due; gives lines that are ordinary calls from now on."""
-        for lane in await self._store.lanes(self._batch):
+        for lane in await self._store.lanes(self._run.batch):
             if lane.state != "closed" and lane.next_at <= now():
                 await self._advance(lane)
-        await self._store.tell(self._batch)
+        await self._store.tell(self._run.batch)
         returned, self._returned = self._returned, []
         return await self._as_ordinary(returned, "batch_lane_failed")
 
     async def wait_s(self) -> float | None:
         """Seconds until the next turn; None when providers have no lines of this batch any more."""
-        return await wait_of(self._store, self._batch)
+        return await wait_of(self._store, self._run.batch)
 
     async def stop(self) -> None:
         """Ask every provider to stop. Turns go on until each has: what was answered meanwhile is paid for."""
-        for lane in await self._store.lanes(self._batch):
+        for lane in await self._store.lanes(self._run.batch):
             due = lane.next_at <= now() or not lane.failures
             if lane.is_open and lane.state not in {"cancelling", "ended"} and due:
                 async with self._guarded(lane, _STEP_S):
                     await self._stop_lane(lane)
 
     async def _stop_lane(self, lane: KeptLane) -> None:
-        api = lane_of(self._parts.gateway, lane.provider)
+        api = lane_of(self._run.parts.gateway, lane.provider)
         if api is None:
             await self._give_back(lane, "provider_removed")
             return
         remote = lane.remote
         if lane.state == "creating":
-            found = await api.find(self._ctx, lane.id)
+            found = await api.find(self._run.ctx, lane.id)
             remote = found.remote if found is not None else remote
         if not remote.batch:
             await self._give_back(lane, "")
             return
-        await api.cancel(self._ctx, remote)
-        soon = now() + timedelta(seconds=self._limits.poll_s)
+        await api.cancel(self._run.ctx, remote)
+        soon = now() + timedelta(seconds=self._run.limits.poll_s)
         await self._store.change(lane, state="cancelling", remote=remote, looks=0, next_at=soon)
 
     async def _as_ordinary(self, lines: Sequence[AskedLine], code: str) -> list[AskedLine]:
         """The lines, or none when the caller would rather have no answer than pay the full price."""
-        if self._batch.lane != "half-price":
+        if self._run.batch.lane != "half-price":
             return list(lines)
-        if not self._running.stopped:
+        if not self._run.running.stopped:
             hint = "send the batch again with lane auto, or see the batch's interlock.lanes for the reason"
             error = InvalidInput("no provider's batch API answered this line", code=code, hint=hint)
             for line in lines:
-                await self._refuse(line, error)
+                await self._run.refuse(line, error)
         return []
 
     async def _advance(self, lane: KeptLane, *, lines: Sequence[LaneLine] | None = None) -> None:
@@ -356,10 +182,10 @@ class HalfPrice:
             await self._failed(lane, error)
 
     async def _step(self, lane: KeptLane, lines: Sequence[LaneLine] | None, *, fresh: bool) -> KeptLane:
-        api = lane_of(self._parts.gateway, lane.provider)
+        api = lane_of(self._run.parts.gateway, lane.provider)
         if api is None:
             return await self._give_back(lane, "provider_removed")
-        ctx, store = self._ctx, self._store
+        ctx, store = self._run.ctx, self._store
         match lane.state:
             case "new":
                 lines = lines if lines is not None else await self._encoded(lane, api)
@@ -382,7 +208,7 @@ class HalfPrice:
     async def _create(self, lane: KeptLane, api: BatchLane, lines: Sequence[LaneLine] | None) -> KeptLane:
         lines = lines if lines is not None else await self._encoded(lane, api)
         try:
-            standing = await api.create(self._ctx, lane.id, lane.remote, lines, lane.model)
+            standing = await api.create(self._run.ctx, lane.id, lane.remote, lines, lane.model)
         except LimitExceeded:
             # A refusal: nothing exists, and there is nothing to find out.
             await self._store.change(lane, state="uploaded")
@@ -403,7 +229,7 @@ class HalfPrice:
         if lane.state == "cancelling" and lane.looks >= _MOST_CANCEL_LOOKS:
             return await self._give_back(lane, "not_stopped")
         state = "cancelling" if lane.state == "cancelling" else "working"
-        wait_s = self._limits.poll_s * min(1.5**lane.looks, _SLOWEST)
+        wait_s = self._run.limits.poll_s * min(1.5**lane.looks, _SLOWEST)
         return await self._store.change(
             lane,
             state=state,
@@ -414,7 +240,7 @@ class HalfPrice:
         )
 
     async def _failed(self, lane: KeptLane, error: InterlockError) -> None:
-        lane = next(row for row in await self._store.lanes(self._batch) if row.id == lane.id)
+        lane = next(row for row in await self._store.lanes(self._run.batch) if row.id == lane.id)
         passing = error.retryable or isinstance(error, LimitExceeded)
         failures = lane.failures + 1
         _log.warning("batch lane %s: %s failed at %s: %s", lane.id, lane.provider, lane.state, error.code)
@@ -429,7 +255,7 @@ class HalfPrice:
         elif isinstance(error, NotFound) and lane.is_open:
             await self._give_back(lane, "provider_batch_lost")
             return
-        wait_s = self._limits.poll_s * min(2.0 ** min(failures, 10), _SLOWEST)
+        wait_s = self._run.limits.poll_s * min(2.0 ** min(failures, 10), _SLOWEST)
         wait_s = max(wait_s, error.retry_after_s or 0.0)
         await self._store.change(lane, failures=failures, next_at=now() + timedelta(seconds=wait_s))
 
@@ -440,16 +266,16 @@ class HalfPrice:
 
     async def _back(self, lane: KeptLane, holds: Sequence[Hold]) -> None:
         dropped = await self._store.drop(lane, holds)
-        self._returned += [self._lines[hold.number] for hold in dropped if hold.number in self._lines]
+        self._returned += [self._run.lines[hold.number] for hold in dropped if hold.number in self._run.lines]
         for hold in dropped:
-            await Handed.read(hold.held).put_right(self._parts.cost)
+            await Handed.read(hold.held).put_right(self._run.parts.cost)
 
     async def _encoded(self, lane: KeptLane, api: BatchLane) -> list[LaneLine]:
         """The lines of a lane once more: the worker that made them is gone."""
         found = []
         target = Target(lane.provider, lane.model)
         for hold in await self._store.holds(lane):
-            ready = await self._ready(self._lines[hold.number], hold.trace, target=target)
+            ready = await self._run.ready(self._run.lines[hold.number], hold.trace, target=target)
             if isinstance(ready, str):
                 raise InvalidInput("a line cannot be handed over any more", code=ready)
             found.append(LaneLine(hold.number, api.encode(ready.prepared.request, lane.model)))
@@ -460,81 +286,15 @@ class HalfPrice:
         holds = {hold.number: hold for hold in await self._store.holds(lane)}
         back: list[Hold] = []
         if holds:
-            results = api.results(self._ctx, lane.id, lane.remote, 2 * lane.lines + 100)
+            results = api.results(self._run.ctx, lane.id, lane.remote, 2 * lane.lines + 100)
             async with aclosing(results) as rows:
                 async for result in rows:
                     # One that is there twice was settled by the first, and one that was never sent has no hold.
                     hold = holds.pop(result.number, None)
-                    if hold is not None and not await self._settle(lane, api, hold, result):
+                    if hold is not None and not await self._taking.settle(lane, api, hold, result):
                         back.append(hold)
         await self._back(lane, [*back, *holds.values()])
         return await self._store.change(lane, state="taken", failures=0, next_at=now())
-
-    async def _settle(self, lane: KeptLane, api: BatchLane, hold: Hold, result: LaneResult) -> bool:
-        """Write a line's result and charge it; False when it is to be asked once more."""
-        line = self._lines[hold.number]
-        error = result.error
-        if result.undone or (error is not None and (error.retryable or isinstance(error, LimitExceeded))):
-            return False
-        handed = Handed.read(hold.held)
-        if result.body is None:
-            told = error or Unavailable("the provider did not answer this line", code="provider_incomplete")
-            await self._keep(refused(self._batch, line, told), handed)
-            return True
-        events: list[ChatEvent] = []
-        try:
-            ready = await self._ready(line, hold.trace, target=Target(lane.provider, lane.model))
-            if isinstance(ready, str):
-                raise InvalidInput("the app of this line has become another", code=ready)
-            answer = api.events(ready.prepared.request, lane.model, result.body)
-            async with aclosing(answer) as decoded:
-                events = [event async for event in decoded]
-        except InterlockError as failed:
-            if failed.retryable:
-                return False
-            self._charge(handed, events)
-            await self._keep(refused(self._batch, line, failed), handed)
-            return True
-        answered = Answered(Replay(Target(lane.provider, lane.model), events), handed)
-        kept = await self._keep_line_of(line, ready.call, hold.trace, answered)
-        if handed.entry is None:
-            self._charge(handed, events)
-        await self._keep(kept, handed)
-        return True
-
-    async def _keep_line_of(self, line: AskedLine, call: LineCall, trace: TraceId, answered: Answered) -> Line:
-        """The result of the ordinary flow, with the provider's answer in the model's place."""
-        known = None
-        if self._batch.endpoint == "/v1/responses":
-            try:
-                known = (await self._parts.kept.response(call.ctx, response_id(trace))).response
-            except NotFound:
-                known = None
-        keep = call.keep if known is None else None
-        try:
-            flow = Responding(self._parts, call.ctx, call.wire, call.asked, call.release, keep=keep, answered=answered)
-            body = await flow.whole()
-        except InterlockError as error:
-            return refused(self._batch, line, error)
-        except Exception as error:  # noqa: BLE001 - a border: one line must not end the batch
-            _log.error("line %d of %s failed: %s", line.number, self._batch.id, type(error).__name__, exc_info=error)
-            told = InterlockError("something went wrong here; the server's log has the details")
-            return refused(self._batch, line, told)
-        return Line(line.number, True, written(self._batch, line, 200, dict(known or body)))
-
-    def _charge(self, handed: Handed, events: Sequence[ChatEvent]) -> None:
-        """The provider answered and is paid, though nobody is shown the answer."""
-        said = next((event.usage for event in events if isinstance(event, Finish)), None)
-        guess = Usage(handed.record.input_tokens, handed.record.output_tokens, estimated=True)
-        usage = said if said is not None and said.is_plausible else guess
-        self._parts.cost.charge_handed(handed, usage, outcome="error")
-
-    async def _keep(self, line: Line, handed: Handed) -> None:
-        """One transaction: the result, the charge, the end of the reservation."""
-        step, was_there = self._store.settled(self._batch, line.number, handed.book)
-        await self._running.stored(partial(self._parts.kept.keep_line, self._batch, line, also=step))
-        if was_there():
-            await handed.put_right(self._parts.cost)
 
 
 def _is_ours(error: Unavailable) -> bool:
@@ -546,47 +306,3 @@ async def wait_of(store: KeptLanes, batch: Batch) -> float | None:
     """Seconds until a lane of the batch is due; None when none has lines."""
     due = [lane.next_at for lane in await store.lanes(batch) if lane.is_open]
     return max(0.0, (min(due) - now()).total_seconds()) if due else None
-
-
-async def remove(store: KeptLanes, ctx: Context, lane: KeptLane, api: BatchLane) -> KeptLane:
-    """Delete what is left of a lane at its provider."""
-    remote = lane.remote
-    if not remote.batch and remote.input and lane.reason != "no_batch_api":
-        # Its creation may have gone through without our being told.
-        found = await api.find(ctx, lane.id)
-        if found is not None:
-            remote = found.remote
-            await api.cancel(ctx, remote)
-    await api.remove(ctx, remote)
-    return await store.change(lane, state="closed", failures=0)
-
-
-async def clean_up(parts: Parts, base: Context, home: TenantId) -> int:
-    """Stop and delete at providers what batches left there that have ended or are gone; gives the number of lanes.
-
-    Args:
-        base: whose trace sink is used.
-    """
-    store = KeptLanes(parts.kept)
-    cleaned = 0
-    for lane in await store.left_behind(home):
-        ctx = context_of(Context(lane.tenant, base.principal, sink=base.sink), new_trace_id())
-        for hold in await store.drop(lane, await store.holds(lane)):
-            await Handed.read(hold.held).put_right(parts.cost)
-        api = lane_of(parts.gateway, lane.provider)
-        try:
-            if api is None:
-                await store.change(lane, state="closed", reason="provider_removed")
-            else:
-                async with asyncio.timeout(_STEP_S):
-                    if lane.is_open and lane.remote.batch:
-                        await api.cancel(ctx, lane.remote)
-                    await remove(store, ctx, lane, api)
-            cleaned += 1
-        except (InterlockError, TimeoutError) as error:
-            code = error.code if isinstance(error, InterlockError) else "provider_timeout"
-            _log.warning("batch lane %s: %s was not cleaned up: %s", lane.id, lane.provider, code)
-            wait = timedelta(seconds=60.0 * 2.0 ** min(lane.failures, 10))
-            await store.change(lane, failures=lane.failures + 1, next_at=now() + wait)
-    await store.forget_closed(home)
-    return cleaned

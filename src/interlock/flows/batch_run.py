@@ -26,10 +26,11 @@ from interlock.core.errors import (
 )
 from interlock.core.ids import TenantId, TraceId, new_id, new_trace_id
 from interlock.core.money import Money
-from interlock.flows.batch_lanes import HalfPrice, LaneLimits, wait_of
+from interlock.flows.batch_lanes import HalfPrice, wait_of
 from interlock.flows.batch_line import call_of, context_of, refused, response_id, written
 from interlock.flows.batch_lines import AskedLine, read_lines
 from interlock.flows.embed import embed, inputs_of
+from interlock.flows.lane_run import LaneLimits
 from interlock.flows.parts import Parts
 from interlock.flows.respond import Responding
 from interlock.gateway.kept import Batch, Line
