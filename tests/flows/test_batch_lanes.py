@@ -444,7 +444,7 @@ async def test_targets_that_are_not_permitted_are_given_nothing(tmp_path):
             assert [part["model"] for part in batch.lanes["parts"]] == ["gpt-eu"]
             assert batch.lanes["ordinary"] == {"no_target": 1}
             failed = await rows(app, batch.error_file)
-            assert failed["line-2"]["response"]["body"]["error"]["code"] == "no_target"
+            assert failed["line-2"]["response"]["body"]["error"]["code"] == "target_not_approved"
 
 
 async def test_messages_and_responses_come_back_in_their_own_shapes(tmp_path):
@@ -478,8 +478,9 @@ async def test_a_form_that_the_answer_does_not_have_is_asked_for_again_as_an_ord
             [answered(row, '{"n": 3}' if "good" in said(row["body"]) else "no") for row in given],
             [],
         )
-        async with open_app(workspace(tmp_path, provider)) as app:
-            lines = [line(1, "good", response_format=wanted), line(2, "bad", response_format=wanted)]
+        route = {"targets": ["openai/gpt-test"], "structured": {"check": True}}
+        async with open_app(workspace(tmp_path, provider, routes={"checked": route})) as app:
+            lines = [line(n, text, "route/checked", response_format=wanted) for n, text in ((1, "good"), (2, "bad"))]
             batch = await ended(app, await made(app, lines))
             assert content((await rows(app, batch.output_file))["line-1"]) == '{"n": 3}'
             assert (await rows(app, batch.error_file))["line-2"]["response"]["body"]["error"]["code"] == "schema_unmet"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
-import anyio
 import msgspec
 
 from interlock.core.clock import now
 from interlock.core.context import Context, Notices, Principal
 from interlock.core.errors import Blocked, Unavailable
+from interlock.core.finishing import finished
 from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
 from interlock.core.money import Money
@@ -147,22 +147,6 @@ class Bill:
         return sum((cost for cost in costs if cost is not None), Money.zero())
 
 
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for the settlement however often the caller is cancelled meanwhile, then let the cancellation go on."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    # anyio cancels again at every await inside a cancelled scope, so its scopes must be kept out as well.
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled
-
-
 class Costs:
     """Prices, limits and the ledger of all tenants.
 
@@ -282,7 +266,7 @@ class Costs:
         finally:
             self.close_bill(bill, outcome)
             if bill.entries and self._wait:
-                await _finished(self.flush())
+                await finished(self.flush())
 
     def open(
         self, ctx: Context, release: Release | None, *, app: str = "", tags: Mapping[str, str] | None = None

@@ -22,6 +22,7 @@ from datetime import timedelta
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput, LimitExceeded, NotFound, Unavailable
+from interlock.core.finishing import finished
 from interlock.cost.handed import Handed
 from interlock.flows.batch_lines import AskedLine
 from interlock.flows.lane_cleaning import remove
@@ -265,6 +266,9 @@ class HalfPrice:
         return await self._store.change(lane, state="taken", reason=reason[:80], failures=0, next_at=now())
 
     async def _back(self, lane: KeptLane, holds: Sequence[Hold]) -> None:
+        await finished(self._dropped(lane, holds))
+
+    async def _dropped(self, lane: KeptLane, holds: Sequence[Hold]) -> None:
         dropped = await self._store.drop(lane, holds)
         self._returned += [self._run.lines[hold.number] for hold in dropped if hold.number in self._run.lines]
         for hold in dropped:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from functools import partial
 
 from interlock.core.errors import InterlockError, InvalidInput, LimitExceeded, NotFound, Unavailable
+from interlock.core.finishing import finished
 from interlock.core.ids import TraceId
 from interlock.core.messages import ChatEvent, Finish, Usage
 from interlock.cost.handed import Handed
@@ -97,7 +98,10 @@ class Taking:
         self._run.parts.cost.charge_handed(handed, usage, outcome="error")
 
     async def _keep(self, line: Line, handed: Handed) -> None:
-        """One transaction: the result, the charge, the end of the reservation."""
+        """One transaction: the result, the charge, the end of the reservation. Then the counters are put right."""
+        await finished(self._kept(line, handed))
+
+    async def _kept(self, line: Line, handed: Handed) -> None:
         step, was_there = self._run.store.settled(self._run.batch, line.number, handed.book)
         await self._run.running.stored(partial(self._run.parts.kept.keep_line, self._run.batch, line, also=step))
         if was_there():
