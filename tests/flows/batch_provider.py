@@ -10,6 +10,7 @@ import re
 import threading
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -94,7 +95,7 @@ class Provider:
     def handle(self, method, path, query, headers, body):
         with self.lock:
             self.keys.append(headers.get("authorization"))
-            name = f"{method} {re.sub(r'/(file|batch)[-_][^/]+', r'/{id}', path)}"
+            name = method + " " + re.sub(r"/(file|batch|msgbatch)[-_][^/]+", "/{id}", path)
             self.requests.append(name)
             planned = self.failures.get(name)
             if planned:
@@ -216,3 +217,114 @@ def running(provider=None):
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Mistral(Provider):
+    """Mistral's jobs over the same files."""
+
+    def route(self, method, path, query, headers, body):
+        with self.lock:
+            if path == "/v1/batch/jobs" and method == "POST":
+                asked = json.loads(body)
+                files = {"input_file_id": asked["input_files"][0], "endpoint": asked["endpoint"]}
+                self.create({**files, "completion_window": "24h", "metadata": asked["metadata"]})
+                self.only()["model"] = asked["model"]
+                return 200, {}, self.job(self.only())
+            if path == "/v1/batch/jobs":
+                return 200, {}, {"object": "list", "data": [self.job(each) for each in self.batches.values()]}
+            if path.startswith("/v1/batch/jobs/"):
+                status, extra, batch = super().route(
+                    method, path.replace("/batch/jobs/", "/batches/"), query, headers, body
+                )
+                return status, extra, self.job(batch)
+            return super().route(method, path, query, headers, body)
+
+    def job(self, batch):
+        states = {"in_progress": "RUNNING", "completed": "SUCCESS", "cancelling": "CANCELLATION_REQUESTED"}
+        return {
+            "id": batch["id"],
+            "object": "batch",
+            "status": states.get(batch["status"], batch["status"].upper()),
+            "input_files": [batch["input_file_id"]],
+            "metadata": batch["metadata"],
+            "output_file": batch["output_file_id"],
+            "error_file": batch["error_file_id"],
+        }
+
+
+def message(text, **changes):
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-test",
+        "content": [{"type": "text", "text": text}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 10, "output_tokens": 5},
+        **changes,
+    }
+
+
+class Anthropic(Provider):
+    """Message batches: no files, no labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.work = lambda rows: [
+            {
+                "custom_id": row["custom_id"],
+                "result": {"type": "succeeded", "message": message(f"Echo: {said(row['params'])}")},
+            }
+            for row in rows
+        ]
+
+    def route(self, method, path, query, headers, body):
+        with self.lock:
+            if path == "/v1/messages":
+                self.calls.append(json.loads(body))
+                events = [
+                    {"type": "message_start", "message": {**message(""), "content": []}},
+                    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Ordinary"}},
+                    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
+                    {"type": "message_stop"},
+                ]
+                stream = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events)
+                return 200, {"content-type": "text/event-stream"}, stream.encode()
+            if path == "/v1/messages/batches" and method == "POST":
+                identity = f"msgbatch_{len(self.batches) + 1}"
+                self.batches[identity] = {"id": identity, "status": "in_progress", "rows": json.loads(body)["requests"]}
+                self.batches[identity]["at"] = time.time()
+                return 200, {}, self.shown(self.batches[identity])
+            if path == "/v1/messages/batches":
+                rows = [self.shown(each) for each in reversed(self.batches.values())]
+                return 200, {}, {"data": rows, "has_more": False}
+            identity, *rest = path.removeprefix("/v1/messages/batches/").split("/")
+            batch = self.batches.get(identity)
+            if batch is None:
+                return 404, {}, {"type": "error", "error": {"type": "not_found_error", "message": "no"}}
+            if method == "DELETE":
+                del self.batches[identity]
+                return 200, {}, {"id": identity, "type": "message_batch_deleted"}
+            if rest == ["results"]:
+                return 200, {}, "".join(json.dumps(row) + "\n" for row in batch["results"]).encode()
+            if rest == ["cancel"]:
+                batch["status"] = "canceling"
+            elif self.automatic and batch["status"] == "in_progress":
+                self.finish(batch)
+            return 200, {}, self.shown(batch)
+
+    def finish(self, batch, status="ended", *, work=None):
+        batch["results"] = (work or self.work)(batch["rows"])
+        batch["status"] = status
+
+    def shown(self, batch):
+        at = datetime.fromtimestamp(batch["at"], UTC).isoformat().replace("+00:00", "Z")
+        counts = {"processing": len(batch["rows"]), "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
+        return {
+            "id": batch["id"],
+            "type": "message_batch",
+            "processing_status": batch["status"],
+            "request_counts": counts,
+            "created_at": at,
+        }

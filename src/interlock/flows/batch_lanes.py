@@ -131,7 +131,7 @@ class HalfPrice:
             return
         remote = lane.remote
         if lane.state == "creating":
-            found = await api.find(self._run.ctx, lane.id)
+            found = await api.find(self._run.ctx, lane.id, lane.lines)
             remote = found.remote if found is not None else remote
         if not remote.batch:
             await self._give_back(lane, "")
@@ -197,7 +197,7 @@ class HalfPrice:
                 lane = await store.change(lane, state="creating")
                 return await self._create(lane, api, lines)
             case "creating":
-                found = await api.find(ctx, lane.id)
+                found = await api.find(ctx, lane.id, lane.lines)
                 return await (self._create(lane, api, lines) if found is None else self._stands(lane, found))
             case "working" | "cancelling":
                 return await self._stands(lane, await api.look(ctx, lane.remote))

@@ -26,9 +26,9 @@ _STEP_S = 600.0
 async def remove(store: KeptLanes, ctx: Context, lane: KeptLane, api: BatchLane) -> KeptLane:
     """Delete what is left of a lane at its provider."""
     remote = lane.remote
-    if not remote.batch and remote.input and lane.reason != "no_batch_api":
+    if not remote.batch and lane.state == "creating":
         # Its creation may have gone through without our being told.
-        found = await api.find(ctx, lane.id)
+        found = await api.find(ctx, lane.id, lane.lines)
         if found is not None:
             remote = found.remote
             await api.cancel(ctx, remote)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from interlock.core.errors import InterlockError, InvalidInput, NotFound, ProviderError
 from interlock.core.ids import new_id
 from interlock.gateway.http import encoded
 
-__all__ = ["LABEL", "bytes_of", "form", "once", "over"]
+__all__ = ["LABEL", "begun_at", "bytes_of", "form", "once", "over"]
 
 # Any in this module: JSON.
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LABEL = "interlock_lane"
 """Name of our label at the provider."""
 
@@ -37,6 +39,14 @@ def form(fields: Mapping[str, str], name: str, content: bytes) -> tuple[str, byt
     head += f'--{edge}\r\ncontent-disposition: form-data; name="file"; filename="{name}"\r\n'
     head += "content-type: application/jsonl\r\n\r\n"
     return f"multipart/form-data; boundary={edge}", head.encode() + content + f"\r\n--{edge}--\r\n".encode()
+
+
+def begun_at(key: str) -> datetime:
+    """When a label was made: its ULID says so."""
+    number = 0
+    for letter in key.rpartition("-")[2][:10].upper():
+        number = number * 32 + _CROCKFORD.index(letter)
+    return datetime.fromtimestamp(number / 1000, UTC)
 
 
 def over(error: InterlockError) -> bool:

@@ -63,19 +63,29 @@ class OpenAiLane:
         """See :class:`interlock.gateway.lanes.ports.BatchLane`."""
         return self._codec.decode(once(body), request, model)
 
+    def row(self, key: str, line: LaneLine) -> Mapping[str, Any]:
+        """One line of the file that is uploaded."""
+        name = custom_id(key, line.number)
+        return {"custom_id": name, "method": "POST", "url": self._endpoint, "body": line.body}
+
+    def files(self, ctx: Context) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Uploaded files there, newest first, as far as they are of interest."""
+        return self._pages(ctx, "/files?purpose=batch&limit=100")
+
+    def batches(self, ctx: Context) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Batches there, newest first, as far as they are of interest."""
+        return self._pages(ctx, "/batches?limit=100")
+
     async def upload(self, ctx: Context, key: str, lines: Sequence[LaneLine], model: str) -> Remote:
         """See :class:`interlock.gateway.lanes.ports.BatchLane`."""
-        rows = [
-            {"custom_id": custom_id(key, line.number), "method": "POST", "url": self._endpoint, "body": line.body}
-            for line in lines
-        ]
-        content_type, body = form({"purpose": "batch"}, f"{key}.jsonl", bytes_of(rows))
+        rows = bytes_of(self.row(key, line) for line in lines)
+        content_type, body = form({"purpose": "batch"}, f"{key}.jsonl", rows)
         answer = await self._api.post_bytes(ctx, "/files", content_type, body)
         return Remote(input=self._id(answer))
 
     async def find_upload(self, ctx: Context, key: str) -> Remote | None:
         """See :class:`interlock.gateway.lanes.ports.BatchLane`."""
-        async with aclosing(self._pages(ctx, "/files?purpose=batch&limit=100")) as rows:
+        async with aclosing(self.files(ctx)) as rows:
             async for row in rows:
                 if row.get("filename") == f"{key}.jsonl":
                     return Remote(input=self._id(row))
@@ -91,9 +101,9 @@ class OpenAiLane:
         }
         return self._standing(await self._api.post_json("/batches", None, body, ctx=ctx))
 
-    async def find(self, ctx: Context, key: str) -> Standing | None:
+    async def find(self, ctx: Context, key: str, lines: int) -> Standing | None:
         """See :class:`interlock.gateway.lanes.ports.BatchLane`."""
-        async with aclosing(self._pages(ctx, "/batches?limit=100")) as rows:
+        async with aclosing(self.batches(ctx)) as rows:
             async for row in rows:
                 labels = row.get("metadata")
                 if isinstance(labels, dict) and labels.get(LABEL) == key:

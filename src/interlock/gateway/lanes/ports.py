@@ -1,7 +1,7 @@
 """What a provider's own batch API is to us: lines go in as one piece, and hours later their answers come out.
 
 Every step can be repeated: who takes over from a worker that died finds what was uploaded and what was created by a
-label of ours, where the API knows labels (`LaneTerms.labelled`).
+label of ours, or by the names of the lines.
 """
 
 from __future__ import annotations
@@ -40,8 +40,6 @@ class LaneTerms:
     max_lines: int = 50_000
     max_bytes: int = 90_000_000
     """Of one batch; never more than fits in memory here, whatever the provider takes."""
-    labelled: bool = True
-    """A batch can be found again by a label of ours."""
 
 
 class LaneLine(NamedTuple):
@@ -110,8 +108,11 @@ class BatchLane(Protocol):
     async def create(self, ctx: Context, key: str, remote: Remote, lines: Sequence[LaneLine], model: str) -> Standing:
         """Begin. Raises: ProviderError and its kin: it was refused, or nobody knows."""
 
-    async def find(self, ctx: Context, key: str) -> Standing | None:
-        """The batch that an earlier `create` under `key` made."""
+    async def find(self, ctx: Context, key: str, lines: int) -> Standing | None:
+        """The batch that an earlier `create` of so many lines under `key` made.
+
+        Raises: Unavailable (`provider_batch_unknown`): that cannot be told yet.
+        """
 
     async def look(self, ctx: Context, remote: Remote) -> Standing:
         """How far it is."""
