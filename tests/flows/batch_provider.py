@@ -328,3 +328,69 @@ class Anthropic(Provider):
             "request_counts": counts,
             "created_at": at,
         }
+
+
+class Google(Provider):
+    """The Gemini API's batches, requests and answers inside them."""
+
+    keyed = True
+    """Answers repeat the keys of their requests."""
+
+    def route(self, method, path, query, headers, body):
+        with self.lock:
+            path = path.removeprefix("/v1")
+            if path.endswith(":batchGenerateContent"):
+                asked = json.loads(body)["batch"]
+                name = f"batches/batch-{len(self.batches) + 1}"
+                rows = asked["inputConfig"]["requests"]["requests"]
+                batch = {"name": name, "status": "in_progress", "rows": rows, "key": asked["displayName"], "out": []}
+                self.batches[name] = batch
+                return 200, {}, self.shown(batch)
+            if path == "/batches":
+                return 200, {}, {"operations": [self.shown(each) for each in self.batches.values()]}
+            name = path.removeprefix("/").removesuffix(":cancel")
+            batch = self.batches.get(name)
+            if batch is None:
+                return 404, {}, {"error": {"code": 404, "status": "NOT_FOUND", "message": "no"}}
+            if method == "DELETE":
+                del self.batches[name]
+                return 200, {}, {}
+            if path.endswith(":cancel"):
+                batch["status"] = "cancelling"
+            elif self.automatic and batch["status"] == "in_progress":
+                self.finish(batch)
+            return 200, {}, self.shown(batch)
+
+    def finish(self, batch, status="completed", *, work=None):
+        batch["out"] = (work or self.answers)(batch["rows"])
+        batch["status"] = status
+
+    def answers(self, rows):
+        return [
+            {
+                **({"metadata": row["metadata"]} if self.keyed else {}),
+                "response": {
+                    "candidates": [
+                        {
+                            "content": {"role": "model", "parts": [{"text": f"Echo: {self.text(row)}"}]},
+                            "finishReason": "STOP",
+                        }
+                    ],
+                    "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15},
+                    "modelVersion": "gemini-test",
+                },
+            }
+            for row in rows
+        ]
+
+    def text(self, row):
+        return row["request"]["contents"][-1]["parts"][0]["text"]
+
+    def shown(self, batch):
+        state = {"in_progress": "RUNNING", "completed": "SUCCEEDED", "cancelled": "CANCELLED"}.get(
+            batch["status"], "RUNNING"
+        )
+        shown = {"name": batch["name"], "metadata": {"state": f"BATCH_STATE_{state}", "displayName": batch["key"]}}
+        if batch["out"]:
+            shown |= {"done": True, "response": {"inlinedResponses": {"inlinedResponses": batch["out"]}}}
+        return shown
