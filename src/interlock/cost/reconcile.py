@@ -76,12 +76,14 @@ async def reconcile(
     *,
     journals: Path,
     repair: bool = False,
+    held: int = 0,
 ) -> Reconciled:
     """Compare the counters of the caller's tenant in their present window or period.
 
     Args:
         journals: folder where the workers of this machine keep their journals.
         repair: change the counters. Needs the role operator.
+        held: lines of batches that providers have, whose reservations no worker holds.
 
     Raises: Forbidden.
     """
@@ -92,7 +94,7 @@ async def reconcile(
     rules = list(costs.admission.rules(ctx.tenant))
     told = [rule for rule in rules if rule.match.group is None and set(rule.measures) != {"requests"}]
     sums = await _sums(sql, ctx.tenant, told, at) if told else {}
-    busy = _busy(costs, journals)
+    busy = _busy(costs, journals, held)
     found = []
     for rule in told:
         for measure in rule.measures:
@@ -123,9 +125,11 @@ async def reconcile(
     return Reconciled(found, [rule.name for rule in rules if rule not in told], orphans, busy)
 
 
-def _busy(costs: Costs, journals: Path) -> str:
+def _busy(costs: Costs, journals: Path, held: int) -> str:
     if costs.open_calls:
         return f"{costs.open_calls} calls are under way here"
+    if held:
+        return f"providers' batch APIs have {held} lines"
     others = live_workers(journals) - 1
     return f"{others} other workers hold leases on this machine" if others > 0 else ""
 

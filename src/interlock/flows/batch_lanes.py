@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 
+from interlock.core.audit import AuditEvent
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput, LimitExceeded, NotFound, Unavailable
@@ -98,8 +99,19 @@ class HalfPrice:
         for _, _, handed in chunk.handed:
             handed.let_go(self._run.parts.cost)
         chunk.handed.clear()
+        await self._audit(lane)
         await self._advance(lane, lines=chunk.lines)
         await self._store.tell(self._run.batch)
+
+    async def _audit(self, lane: KeptLane) -> None:
+        ctx = self._run.ctx
+        details: dict[str, str | int | bool] = {"provider": lane.provider, "model": lane.model, "lines": lane.lines}
+        user = ctx.end_user.id if ctx.end_user else ""
+        event = AuditEvent(
+            ctx.tenant, ctx.principal.id, "batch.hand_over", lane.batch, "ok", details, end_user=user,
+            trace_id=ctx.trace_id,
+        )  # fmt: skip
+        await self._run.parts.governance.append(event)
 
     # --- and back ----------------------------------------------------------------------------------------------------
 

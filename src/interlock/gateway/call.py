@@ -256,6 +256,7 @@ class Call:
         )
         async with opened as attempt:
             _describe(attempt.span, request, self.served)
+            attempt.span.set({"interlock.batch_api": replayed or None})
             characters = 0
             replaced = False
             try:

@@ -154,6 +154,11 @@ class KeptLanes:
         """True when every provider that has lines of a batch was asked to stop."""
         return all(lane.state in {"cancelling", "ended"} for lane in await self.lanes(batch) if lane.is_open)
 
+    async def held(self, tenant: TenantId) -> int:
+        """How many lines of a tenant's batches providers have."""
+        query = sa.select(sa.func.count()).select_from(batch_holds).where(batch_holds.c.tenant == tenant)
+        return int(await self._sql.read(lambda conn: conn.execute(query).scalar_one()))
+
     async def drop(self, lane: KeptLane, holds: Sequence[Hold]) -> list[Hold]:
         """Lines go back without a result; gives those that were there, so that each is given back once."""
 
