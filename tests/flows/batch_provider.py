@@ -129,6 +129,8 @@ class Provider:
                     return 200, {}, self.files[identity]["data"]
             if kind == "batches" and identity in self.batches:
                 batch = self.batches[identity]
+                if rest == ["cancel"] and batch["status"] != "in_progress":
+                    return 409, {}, {"error": {"message": "it has ended", "code": "conflict"}}
                 if rest == ["cancel"]:
                     batch["status"] = "cancelling"
                 elif self.automatic and batch["status"] == "in_progress":
@@ -308,6 +310,8 @@ class Anthropic(Provider):
                 return 200, {}, {"id": identity, "type": "message_batch_deleted"}
             if rest == ["results"]:
                 return 200, {}, "".join(json.dumps(row) + "\n" for row in batch["results"]).encode()
+            if rest == ["cancel"] and batch["status"] != "in_progress":
+                return 400, {}, {"type": "error", "error": {"type": "invalid_request_error", "message": "ended"}}
             if rest == ["cancel"]:
                 batch["status"] = "canceling"
             elif self.automatic and batch["status"] == "in_progress":

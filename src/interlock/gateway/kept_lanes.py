@@ -216,7 +216,8 @@ class KeptLanes:
             .where(
                 batch_lanes.c.home == home,
                 batch_lanes.c.state != "closed",
-                batch_lanes.c.next_at <= now(),
+                # The provider's pace does not matter any more, only that it failed a moment ago.
+                sa.or_(batch_lanes.c.failures == 0, batch_lanes.c.next_at <= now()),
                 sa.or_(batches.c.id.is_(None), batches.c.state.not_in(open_states)),
             )
             .limit(_MOST_OPEN)

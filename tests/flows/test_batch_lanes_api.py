@@ -17,8 +17,8 @@ from interlock.cost.reconcile import reconcile
 from interlock.gateway.kept_lanes import KeptLanes
 from interlock.testing.servers import run_server
 
-from ..flows.batch_provider import running
-from ..flows.test_batch_lanes import ended, line, made, used, workspace
+from .batch_provider import running
+from .test_batch_lanes import ended, line, made, used, workspace
 
 
 def upload(client, lines):
