@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from interlock.app import open_app
 from interlock.cli.root import cli
+from interlock.core.errors import InvalidInput
 from interlock.cost.reconcile import reconcile
 from interlock.gateway.kept_lanes import KeptLanes
 from interlock.testing.servers import run_server
@@ -110,7 +111,8 @@ def test_the_command_line_chooses_and_shows_the_lane(tmp_path):
         shown = json.loads(run("submit", str(file), "--lane", "ordinary", "--json").stdout)["interlock"]
         assert shown == {"lane": "ordinary", "lanes": [], "ordinary": {}}
         refused = run("submit", str(file), "--lane", "half-price", "--window", "2h", code=1)
-        assert "completion_window" in refused.output
+        assert isinstance(refused.exception, InvalidInput)
+        assert refused.exception.param == "completion_window"
 
 
 async def test_counters_are_not_lowered_while_a_provider_has_lines(tmp_path):
