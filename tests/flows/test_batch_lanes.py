@@ -487,3 +487,48 @@ async def test_a_form_that_the_answer_does_not_have_is_asked_for_again_as_an_ord
             prices = sorted(row.price for row in await app.parts.cost.ledger(app.owner()))
             assert prices[:1] == ["override:openai/*"]
             assert prices[-2:] == ["override:openai/* batch -50%"] * 2
+
+
+async def test_a_batch_whose_input_is_deleted_fails_and_is_cleaned_up_there(tmp_path):
+    limit = {"name": "all", "tokens": 100_000, "period": "day"}
+    with running() as provider:
+        provider.automatic = False
+        async with open_app(workspace(tmp_path, provider, cost={"limits": [limit]})) as app:
+            batch = await ended(app, await made(app, [line(1)]), until=lambda b: (b.lanes or {}).get("sorted"))
+            await app.parts.kept.delete_file(app.owner(), batch.input_file)
+            batch = await ended(app, batch, seconds=60)
+            assert (batch.state, batch.errors[0]["code"]) == ("failed", "file_not_found")
+            await clean_up(app.parts, app.owner(), app.owner().tenant)
+            assert (provider.only()["status"], provider.files, await used(app, "all")) == ("cancelling", {}, 0)
+
+
+async def test_half_price_lines_that_come_back_are_never_paid_in_full(tmp_path):
+    with running() as provider:
+        provider.work = lambda given: ([answered(given[0])], [undone(row) for row in given[1:]])
+        async with open_app(workspace(tmp_path, provider)) as app:
+            batch = await ended(app, await made(app, [line(n) for n in range(3)], lane="half-price"))
+            assert (batch.state, batch.completed, batch.failed) == ("completed", 1, 2)
+            failed = await rows(app, batch.error_file)
+            assert {row["response"]["body"]["error"]["code"] for row in failed.values()} == {"batch_lane_failed"}
+            assert (provider.calls, len(await app.parts.cost.ledger(app.owner()))) == ([], 1)
+
+
+async def test_a_provider_that_cannot_be_reached_any_more_does_not_hold_a_cancelled_batch_for_ever(tmp_path):
+    limit = {"name": "all", "tokens": 100_000, "period": "day"}
+    with running() as provider:
+        provider.automatic = False
+        async with open_app(workspace(tmp_path, provider, cost={"limits": [limit]})) as app:
+            batch = await ended(app, await made(app, [line(1)]), until=lambda b: (b.lanes or {}).get("sorted"))
+            await cancel_batch(app.parts, app.owner(), batch.id)
+            down = (500, {}, {"error": {"message": "down"}})
+            for name in ("POST /v1/batches/{id}/cancel", "GET /v1/batches/{id}"):
+                provider.failures[name] = [down] * 1000
+            store = KeptLanes(app.parts.kept)
+            (lane,) = await store.lanes(batch)
+            await store.change(lane, failures=38, next_at=now())
+            batch = await ended(app, batch, until=lambda _: len(provider.failures["GET /v1/batches/{id}"]) < 1000)
+            (lane,) = await store.lanes(batch)
+            await store.change(lane, failures=45, next_at=now())
+            batch = await ended(app, batch, seconds=60)
+            assert (batch.state, batch.lanes["parts"][0]["reason"]) == ("cancelled", "not_stopped")
+            assert await used(app, "all") == 0

@@ -145,6 +145,12 @@ async def _audit(parts: Parts, ctx: Context, batch: Batch, action: str, **detail
     await parts.governance.append(event)
 
 
+async def _failed(parts: Parts, run: BatchRun, error: InterlockError) -> Batch:
+    problem = {"code": error.code, "message": str(error), "param": error.param, "line": None}
+    failed = await parts.kept.update_batch(run.batch, errors=[problem])
+    return await parts.kept.mark_batch(failed, "failed")
+
+
 async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) -> None:
     """Run a claimed job to its end.
 
@@ -174,17 +180,17 @@ async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) 
         raise
     except NotFound as error:
         if error.code != "batch_not_found":
-            raise
-        # Its owner was forgotten while it ran.
-        await parts.jobs.cancelled(job)
-        return
+            # Its input was deleted.
+            ended = await _failed(parts, run, error)
+        else:
+            # Its owner was forgotten while it ran.
+            await parts.jobs.cancelled(job)
+            return
     except Unavailable as error:
         # The database or the disk, not the batch: what has no result yet is run when it is back.
         await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=_RETRY_S)
         return
     except InterlockError as error:
-        problem = {"code": error.code, "message": str(error), "param": error.param, "line": None}
-        failed = await parts.kept.update_batch(run.batch, errors=[problem])
-        ended = await parts.kept.mark_batch(failed, "failed")
+        ended = await _failed(parts, run, error)
     await parts.jobs.succeed(job, {"state": ended.state, "completed": ended.completed, "failed": ended.failed})
     await _audit(parts, ctx, ended, "batch.end", state=ended.state, completed=ended.completed, failed=ended.failed)

@@ -27,7 +27,7 @@ from interlock.core.finishing import finished
 from interlock.cost.handed import Handed
 from interlock.flows.batch_lines import AskedLine
 from interlock.flows.lane_cleaning import remove
-from interlock.flows.lane_run import LaneLimits, LaneRun, Running, may_go
+from interlock.flows.lane_run import LaneLimits, LaneRun, Running, is_ours, may_go
 from interlock.flows.lane_sorting import Chunk, Sorting
 from interlock.flows.lane_taking import Taking
 from interlock.flows.parts import Parts
@@ -47,6 +47,7 @@ _SLOWEST = 20.0
 _MOST_FAILURES = 6
 """Of handing over, in a row, before the lines are ordinary calls instead."""
 _MOST_CANCEL_LOOKS = 40
+"""At a provider that was asked to stop: some hours, after which its lines are given up."""
 
 
 class HalfPrice:
@@ -76,7 +77,7 @@ class HalfPrice:
                 self._refusing[lane.provider] = lane.reason
         rest = [line for line in lines if line.number not in held]
         if (self._run.batch.lanes or {}).get("sorted"):
-            return rest
+            return await self._as_ordinary(rest, "batch_lane_failed")
         why: dict[str, int] = {}
         reason = may_go(self._run.batch)
         if reason:
@@ -188,7 +189,7 @@ class HalfPrice:
             slow = Unavailable(f"provider {lane.provider!r} took too long", code="provider_timeout")
             await self._failed(lane, slow)
         except (Unavailable, NotFound) as error:
-            if error.code == "batch_not_found" or (isinstance(error, Unavailable) and _is_ours(error)):
+            if error.code == "batch_not_found" or is_ours(error):
                 raise
             await self._failed(lane, error)
         except InterlockError as error:
@@ -268,6 +269,9 @@ class HalfPrice:
         elif isinstance(error, NotFound) and lane.is_open:
             await self._give_back(lane, "provider_batch_lost")
             return
+        if lane.is_open and self._run.running.stopped and failures >= _MOST_CANCEL_LOOKS:
+            await self._give_back(lane, "not_stopped")
+            return
         wait_s = self._run.limits.poll_s * min(2.0 ** min(failures, 10), _SLOWEST)
         wait_s = max(wait_s, error.retry_after_s or 0.0)
         await self._store.change(lane, failures=failures, next_at=now() + timedelta(seconds=wait_s))
@@ -311,11 +315,6 @@ class HalfPrice:
                         back.append(hold)
         await self._back(lane, [*back, *holds.values()])
         return await self._store.change(lane, state="taken", failures=0, next_at=now())
-
-
-def _is_ours(error: Unavailable) -> bool:
-    """True for our own database, disk or secret store: the whole batch waits, and no provider is at fault."""
-    return not error.code.startswith("provider_")
 
 
 async def wait_of(store: KeptLanes, batch: Batch) -> float | None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, Unavailable
 from interlock.core.ids import TenantId, TraceId
 from interlock.flows.batch_line import LineCall, call_of, refused
 from interlock.flows.batch_lines import ENDPOINTS, AskedLine
@@ -19,9 +19,10 @@ from interlock.gateway.kept import Batch
 from interlock.gateway.kept_lanes import KeptLanes
 from interlock.gateway.types import RouteSpec, Target
 
-__all__ = ["LaneLimits", "LaneRun", "Ready", "Running", "may_go"]
+__all__ = ["LaneLimits", "LaneRun", "Ready", "Running", "is_ours", "may_go"]
 
 _LEAST_WINDOW_S = 86_400.0
+_OURS = {"unavailable", "contention", "database_busy", "kv_unavailable", "ledger_unavailable", "stopping"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,11 @@ class LaneRun:
         pressure = parts.cost.open(call.ctx, call.release, tags=request.tags).pressure()
         prepared = prepare(parts.gateway, call.ctx, request, route, pressure=pressure, target=target)
         return prepared if isinstance(prepared, str) else Ready(call, prepared)
+
+
+def is_ours(error: InterlockError) -> bool:
+    """True when our own database or ledger is away: the whole batch waits, and no provider is at fault."""
+    return isinstance(error, Unavailable) and error.code in _OURS
 
 
 def may_go(batch: Batch) -> str:

@@ -15,7 +15,7 @@ from interlock.cost.handed import Handed
 from interlock.flows.batch_line import LineCall, refused, response_id, written
 from interlock.flows.batch_lines import AskedLine
 from interlock.flows.chat import Answered
-from interlock.flows.lane_run import LaneRun
+from interlock.flows.lane_run import LaneRun, is_ours
 from interlock.flows.respond import Responding
 from interlock.gateway.handing import Replay
 from interlock.gateway.kept import Line
@@ -54,6 +54,8 @@ class Taking:
             async with aclosing(answer) as decoded:
                 events = [event async for event in decoded]
         except InterlockError as failed:
+            if is_ours(failed):
+                raise
             if failed.retryable:
                 return False
             self._charge(handed, events)
@@ -81,6 +83,8 @@ class Taking:
             )
             body = await flow.whole()
         except InterlockError as error:
+            if is_ours(error):
+                raise
             return refused(self._run.batch, line, error)
         except Exception as error:  # noqa: BLE001 - a border: one line must not end the batch
             _log.error(
