@@ -532,3 +532,12 @@ async def test_a_provider_that_cannot_be_reached_any_more_does_not_hold_a_cancel
             batch = await ended(app, batch, seconds=60)
             assert (batch.state, batch.lanes["parts"][0]["reason"]) == ("cancelled", "not_stopped")
             assert await used(app, "all") == 0
+
+
+async def test_a_provider_that_sends_rows_without_end_is_not_listened_to(tmp_path):
+    with running() as provider:
+        provider.work = lambda given: (["{}"] * 500 + [answered(row) for row in given], [])
+        async with open_app(workspace(tmp_path, provider)) as app:
+            batch = await ended(app, await made(app, [line(1)]))
+            assert content((await rows(app, batch.output_file))["line-1"]) == "Ordinary: hi"
+            assert len(await app.parts.cost.ledger(app.owner())) == 1

@@ -103,8 +103,8 @@ def test_the_command_line_chooses_and_shows_the_lane(tmp_path):
 
         out = run("submit", str(file), "--wait").stdout
         assert "2 done, 0 failed, 2 in all" in out
-        assert "1 lines at openai/gpt-test, closed" in out
-        assert "1 lines as ordinary calls: no_batch_api" in out
+        assert "1 line at openai/gpt-test, closed" in out
+        assert "1 line as ordinary calls: no_batch_api" in out
         identity = out.split(":")[0]
         shown = json.loads(run("status", identity, "--json").stdout)["interlock"]
         assert (shown["lane"], shown["lanes"][0]["lines"], shown["ordinary"]) == ("auto", 1, {"no_batch_api": 1})

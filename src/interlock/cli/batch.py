@@ -33,6 +33,10 @@ def _caller(app: App, user: str | None) -> Context:
 _as_user = click.option("--as", "user", help="User of the directory whose batches these are.")
 
 
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"
+
+
 def _tell(found: Batch, as_json: bool) -> None:
     from interlock.flows.batch_views import batch_view
 
@@ -42,9 +46,9 @@ def _tell(found: Batch, as_json: bool) -> None:
     click.echo(f"{found.id}: {found.state}, {found.completed} done, {found.failed} failed, {found.total} in all")
     for part in (found.lanes or {}).get("parts", ()):
         became = f", ordinary calls instead: {part['reason']}" if part["reason"] else ""
-        click.echo(f"  {part['lines']} lines at {part['provider']}/{part['model']}, {part['state']}{became}")
+        click.echo(f"  {_lines(part['lines'])} at {part['provider']}/{part['model']}, {part['state']}{became}")
     for reason, count in (found.lanes or {}).get("ordinary", {}).items():
-        click.echo(f"  {count} lines as ordinary calls: {reason}")
+        click.echo(f"  {_lines(count)} as ordinary calls: {reason}")
     for error in found.errors:
         where = "" if error.get("line") is None else f"line {error['line']}: "
         click.secho(f"  {where}{error['message']}", fg="red", err=True)

@@ -42,6 +42,11 @@ class Handed:
     asked: bool = False
     """A call was admitted by it already: further ones are ordinary calls."""
 
+    @property
+    def kept(self) -> Sequence[Held]:
+        """Units that are given back where they are not used. That it was asked for counts, whatever becomes of it."""
+        return [held for held in self.record.held if held.measure != "requests"]
+
     # Any: JSON.
     def stored(self) -> dict[str, Any]:
         """As JSON; `read` gives it back."""
@@ -54,15 +59,17 @@ class Handed:
 
     def let_go(self, costs: Costs) -> None:
         """It is written down durably: this worker's journal no longer answers for its units."""
-        for held in _kept(self.record):
+        for held in self.kept:
             costs.journal.append(Leased(held.tenant, held.counter, held.slot, -held.amount))
         self.reservation = None
+        costs.handing.pop(self.record.id, None)
 
     def take_back(self, costs: Costs) -> None:
         """It could not be written down: give its units back."""
         if self.reservation is not None:
             costs.admission.release(self.reservation.taken)
             self.reservation = None
+            costs.handing.pop(self.record.id, None)
 
     def book(self, conn: Connection) -> None:
         """Store the ledger row, in the transaction that stores the answer. Without a charge there is none."""
@@ -72,7 +79,7 @@ class Handed:
     async def put_right(self, costs: Costs) -> None:
         """Replace the units that were held by what the ledger row says; by nothing without one. Called once."""
         used = units_of(self.entry)
-        for held in _kept(self.record):
+        for held in self.kept:
             await costs.admission.put_right(held, used[held.measure])
 
 
@@ -103,8 +110,3 @@ def cheaper(cost: Money | None, discount: Decimal) -> Money | None:
     if cost is None or not discount:
         return cost
     return Money(int((Decimal(cost.nano) * (1 - discount)).to_integral_value()))
-
-
-def _kept(record: Reserved) -> Sequence[Held]:
-    # That it was asked for counts, whatever becomes of it.
-    return [held for held in record.held if held.measure != "requests"]

@@ -181,6 +181,8 @@ class Costs:
         self._made = 0
         self.held: dict[str, Hold] = {}
         """Calls under way that were admitted by terms, by the id of their ledger row."""
+        self.handing: dict[str, Handed] = {}
+        """Reservations that are not yet written down where they will be kept, by the id of their ledger row."""
         self._commit: asyncio.Task[None] | None = None
         self._tidier: asyncio.Task[None] | None = None
         self.prices = prices
@@ -303,7 +305,8 @@ class Costs:
         self.journal.append(Dropped(opened.record.id))
         del self._open[opened.record.id]
         opened.is_open = False
-        return Handed(opened.record, discount, opened.reservation)
+        handed = self.handing[opened.record.id] = Handed(opened.record, discount, opened.reservation)
+        return handed
 
     def charge_handed(
         self, handed: Handed, usage: Usage, notices: Notices | None = None, *, outcome: Outcome = "ok"
@@ -446,7 +449,9 @@ class Costs:
         """Begin a new journal file with what is open; the old one goes once its rows are in the ledger."""
         opened = [*(one.record for one in self._open.values()), *(one.record for one in self.held.values())]
         # What an open call holds was leased too, and a reader subtracts it again.
-        leased = [Leased(held.tenant, held.counter, held.slot, held.amount) for one in opened for held in one.held]
+        holding = [held for one in opened for held in one.held]
+        holding += [held for handed in self.handing.values() for held in handed.kept]
+        leased = [Leased(held.tenant, held.counter, held.slot, held.amount) for held in holding]
         old = self.journal.rotate([*self.admission.leases(), *leased, *opened])
         await self.flush()
         old.unlink(missing_ok=True)
