@@ -295,6 +295,7 @@ class HalfPrice:
         found = []
         target = Target(lane.provider, lane.model)
         for hold in await self._store.holds(lane):
+            await asyncio.sleep(0)
             ready = await self._run.ready(self._run.lines[hold.number], hold.trace, target=target)
             if isinstance(ready, str):
                 raise InvalidInput("a line cannot be handed over any more", code=ready)

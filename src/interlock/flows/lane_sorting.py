@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Sorting:
         chunks: dict[Target, Chunk] = {}
         try:
             for line in lines:
+                # Nothing of it need wait for anything, and others want their turn.
+                await asyncio.sleep(0)
                 if self._run.running.stopped:
                     break
                 reason = await self._add(line, chunks)
@@ -87,7 +90,8 @@ class Sorting:
                 return "size"
             chunk = chunks.get(target)
             if chunk and (len(chunk.lines) >= lane.terms.max_lines or chunk.size + size > lane.terms.max_bytes):
-                await self._send(target, chunks.pop(target))
+                await self._send(target, chunk)
+                del chunks[target]
                 chunk = None
             try:
                 handed = await self._reserve(ready)

@@ -11,6 +11,8 @@ from contextlib import aclosing
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
+import anyio.to_thread
+
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
@@ -78,8 +80,12 @@ class OpenAiLane:
 
     async def upload(self, ctx: Context, key: str, lines: Sequence[LaneLine], model: str) -> Remote:
         """See :class:`interlock.gateway.lanes.ports.BatchLane`."""
-        rows = bytes_of(self.row(key, line) for line in lines)
-        content_type, body = form({"purpose": "batch"}, f"{key}.jsonl", rows)
+
+        def written() -> tuple[str, bytes]:
+            return form({"purpose": "batch"}, f"{key}.jsonl", bytes_of(self.row(key, line) for line in lines))
+
+        # Up to tens of megabytes, which others need not wait for.
+        content_type, body = await anyio.to_thread.run_sync(written)
         answer = await self._api.post_bytes(ctx, "/files", content_type, body)
         return Remote(input=self._id(answer))
 

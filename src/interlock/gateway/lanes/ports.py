@@ -38,7 +38,7 @@ class LaneTerms:
     window_s: float = 86_400.0
     """Within which it answers or gives up."""
     max_lines: int = 50_000
-    max_bytes: int = 90_000_000
+    max_bytes: int = 40_000_000
     """Of one batch; never more than fits in memory here, whatever the provider takes."""
 
 
