@@ -252,7 +252,7 @@ async def open_app(
         detected = tuple(await detect(os.environ)) if settings.gateway.detect else ()
         gateway_settings = _with_detected(settings.gateway, detected)
         kinds = {name: provider.kind for name, provider in gateway_settings.providers.items()}
-        prices = Prices(settings.cost.prices, kinds)
+        prices = Prices(settings.cost.prices, kinds, settings.cost.batch_discount)
         kept_answers = CacheStore(kv)
 
         @asynccontextmanager

@@ -187,7 +187,8 @@ class Configuration:
         old, new = self.workspace.settings, wanted.settings
         kept = {name: getattr(old.gateway, name) for name in _AT_START}
         gateway = new.gateway.model_copy(update=kept)
-        cost = old.cost.model_copy(update={"limits": new.cost.limits, "prices": new.cost.prices})
+        fresh = {"limits": new.cost.limits, "prices": new.cost.prices, "batch_discount": new.cost.batch_discount}
+        cost = old.cost.model_copy(update=fresh)
         effective = old.model_copy(update={"gateway": gateway, "cost": cost})
         before = {origin.name: origin.value for origin in self.workspace.origins()}
         asked = {origin.name: origin.value for origin in wanted.origins()}
@@ -197,7 +198,7 @@ class Configuration:
         whole = tuple(f"{name}." for name in had ^ has)
         completed = self._complete(gateway)
         kinds = {name: entry.kind for name, entry in completed.providers.items()}
-        self._parts.cost.prices.use(cost.prices, kinds)
+        self._parts.cost.prices.use(cost.prices, kinds, cost.batch_discount)
         self._parts.cost.admission.use_configured(cost.limits)
         self._parts.gateway.reload(completed)
         return Reloaded(

@@ -77,12 +77,14 @@ async def reconcile(
     *,
     journals: Path,
     repair: bool = False,
+    held: int = 0,
 ) -> Reconciled:
     """Compare the counters of the caller's tenant in their present window or period.
 
     Args:
         journals: folder where the workers of this machine keep their journals.
         repair: change the counters. Needs the role operator.
+        held: lines of batches that providers have, whose reservations no worker holds.
 
     Raises: Forbidden.
     """
@@ -95,7 +97,7 @@ async def reconcile(
     users = await _users(costs, kv, ctx.tenant, told)
     sums, strangers = await _sums(sql, ctx.tenant, told, at, users) if told else ({}, set())
     told = [rule for rule in told if rule.name not in strangers]
-    busy = _busy(costs, journals)
+    busy = _busy(costs, journals, held)
     found = []
     for rule in told:
         for measure in rule.measures:
@@ -126,9 +128,11 @@ async def reconcile(
     return Reconciled(found, [rule.name for rule in rules if rule not in told], orphans, busy)
 
 
-def _busy(costs: Costs, journals: Path) -> str:
+def _busy(costs: Costs, journals: Path, held: int) -> str:
     if costs.open_calls:
         return f"{costs.open_calls} calls are under way here"
+    if held:
+        return f"providers' batch APIs have {held} lines"
     others = live_workers(journals) - 1
     return f"{others} other workers hold leases on this machine" if others > 0 else ""
 

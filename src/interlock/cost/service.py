@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Literal
 
-import anyio
 import msgspec
 
 from interlock.core.clock import now
-from interlock.core.context import Context, Principal
+from interlock.core.context import Context, Notices, Principal
 from interlock.core.errors import Blocked, StorageFull, Unavailable
+from interlock.core.finishing import finished
 from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
 from interlock.core.money import Money
@@ -24,6 +25,7 @@ from interlock.core.release import Release
 from interlock.cost import store
 from interlock.cost.admission import Admission, Demand, LimitUse, Reservation, quota_headers
 from interlock.cost.counters import Counter
+from interlock.cost.handed import Handed, HandedTry, cheaper
 from interlock.cost.journal import Dropped, Journal, Leased, Reserved, Settled
 from interlock.cost.limits import Subject
 from interlock.cost.prices import Prices
@@ -38,6 +40,7 @@ _COMMIT_EVERY_S = 0.1
 _RETRY_S = 0.5
 _MAX_WAITING = 100_000
 _TIDY_EVERY_S = 2.0
+_NOTHING_OFF = Decimal(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -83,8 +86,14 @@ class Bill:
     _tries: list[Try] = field(default_factory=list, repr=False)
     _counted: set[str] = field(default_factory=set, repr=False)
 
+    handed: Handed | None = None
+    """What the first call was admitted by, hours ago, when a provider's batch API answers it."""
+
     async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
         """See `Meter.admit`."""
+        if self.handed is not None and not self.handed.asked:
+            self.handed.asked = True
+            return HandedTry(self, self.handed)
         admitted = await self.costs._admit(self, provider, model, estimate)
         self._tries.append(admitted)
         return admitted
@@ -139,22 +148,6 @@ class Bill:
         return sum((cost for cost in costs if cost is not None), Money.zero())
 
 
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for the settlement however often the caller is cancelled meanwhile, then let the cancellation go on."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    # anyio cancels again at every await inside a cancelled scope, so its scopes must be kept out as well.
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled
-
-
 class Costs:
     """Prices, limits and the ledger of all tenants.
 
@@ -189,6 +182,8 @@ class Costs:
         self._made = 0
         self.held: dict[str, Hold] = {}
         """Calls under way that were admitted by terms, by the id of their ledger row."""
+        self.handing: dict[str, Handed] = {}
+        """Reservations that are not yet written down where they will be kept, by the id of their ledger row."""
         self._commit: asyncio.Task[None] | None = None
         self._tidier: asyncio.Task[None] | None = None
         self.prices = prices
@@ -250,14 +245,16 @@ class Costs:
         app: str = "",
         tags: Mapping[str, str] | None = None,
         outcome: Outcome = "ok",
+        handed: Handed | None = None,
     ) -> AsyncIterator[Bill]:
         """Open a bill; on every exit its open try is released and its rows go to the ledger.
 
-        `outcome` is what its rows say when all goes well.
+        `outcome` is what its rows say when all goes well. `handed` admits its first call, whose row is left there.
 
         A client that leaves cancels the task, not the settlement.
         """
         bill = self.open(ctx, release, app=app, tags=tags)
+        bill.handed = handed
         try:
             yield bill
         except Blocked:
@@ -272,7 +269,7 @@ class Costs:
         finally:
             self.close_bill(bill, outcome)
             if bill.entries and self._wait:
-                await _finished(self.flush())
+                await finished(self.flush())
 
     def open(
         self, ctx: Context, release: Release | None, *, app: str = "", tags: Mapping[str, str] | None = None
@@ -286,7 +283,12 @@ class Costs:
         if bill.entries:
             if outcome != "ok":
                 bill.entries[:] = [msgspec.structs.replace(entry, outcome=outcome) for entry in bill.entries]
-            self._pending.extend(bill.entries)
+            rows = bill.entries
+            if bill.handed is not None:
+                own = bill.handed.record.id
+                bill.handed.entry = next((entry for entry in rows if entry.id == own), None)
+                rows = [entry for entry in rows if entry.id != own]
+            self._pending.extend(rows)
             self._commit_soon()
 
     @property
@@ -294,14 +296,43 @@ class Costs:
         """True when an answer's last byte waits for its row."""
         return self._wait
 
-    async def _admit(self, bill: Bill, provider: str, model: str, estimate: Usage) -> Try:
+    async def hand_over(self, bill: Bill, provider: str, model: str, estimate: Usage, discount: Decimal) -> Handed:
+        """Reserve for a call whose answer will be settled later, maybe by another worker, at the price less `discount`.
+
+        If this worker dies before `Handed.let_go`, the units are given back and nothing is charged.
+        Raises: LimitExceeded, BudgetExceeded.
+        """
+        opened = await self._admit(bill, provider, model, estimate, discount)
+        self.journal.append(Dropped(opened.record.id))
+        del self._open[opened.record.id]
+        opened.is_open = False
+        handed = self.handing[opened.record.id] = Handed(opened.record, discount, opened.reservation)
+        return handed
+
+    def charge_handed(
+        self, handed: Handed, usage: Usage, notices: Notices | None = None, *, outcome: Outcome = "ok"
+    ) -> LedgerEntry:
+        """The answer is there: make its ledger row, which whoever stores the answer stores with it."""
+        record = handed.record
+        price = self.prices.lookup(record.provider, record.model, usage)
+        cost = cheaper(price.cost, handed.discount)
+        if notices is not None:
+            nano = None if cost is None else cost.nano
+            notices.charge(f"{record.provider}/{record.model}", usage.input_tokens, usage.output_tokens, nano)
+        source = f"{price.source} batch -{(handed.discount * 100).normalize():f}%"
+        handed.entry = entry_of(record, usage, cost, source, outcome)
+        return handed.entry
+
+    async def _admit(
+        self, bill: Bill, provider: str, model: str, estimate: Usage, discount: Decimal = _NOTHING_OFF
+    ) -> Try:
         if self.is_behind:
             raise Unavailable(
                 "the ledger cannot be written, so no call that costs something is made",
                 hint="see the log of the database: interlock doctor",
                 code="ledger_unavailable",
             )
-        money = self.prices.price(provider, model, estimate)
+        money = cheaper(self.prices.price(provider, model, estimate), discount)
         subject = bill.subject(provider, model)
         met: list[Counter] = []
         self._tell_quota(bill, met)
@@ -429,7 +460,9 @@ class Costs:
         """Begin a new journal file with what is open; the old one goes once its rows are in the ledger."""
         opened = [*(one.record for one in self._open.values()), *(one.record for one in self.held.values())]
         # What an open call holds was leased too, and a reader subtracts it again.
-        leased = [Leased(held.tenant, held.counter, held.slot, held.amount) for one in opened for held in one.held]
+        holding = [held for one in opened for held in one.held]
+        holding += [held for handed in self.handing.values() for held in handed.kept]
+        leased = [Leased(held.tenant, held.counter, held.slot, held.amount) for held in holding]
         old = self.journal.rotate([*self.admission.leases(), *leased, *opened])
         await self.flush()
         old.unlink(missing_ok=True)

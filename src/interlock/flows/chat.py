@@ -22,11 +22,13 @@ from interlock.core.money import Money
 from interlock.core.passages import Citation
 from interlock.core.release import Release
 from interlock.core.trace import Span
+from interlock.cost.handed import Handed
 from interlock.cost.service import Bill
 from interlock.flows.answer import answer
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
 from interlock.gateway.cache.types import CacheScope, CacheStatus
+from interlock.gateway.handing import Replay
 from interlock.gateway.service import Gateway, Served
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.service import Record
@@ -34,7 +36,7 @@ from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.release import RetrievalSpec
 from interlock.prompts.service import render
 
-__all__ = ["Receipt", "ask", "chat", "has_knowledge"]
+__all__ = ["Answered", "Receipt", "ask", "chat", "for_app", "has_knowledge"]
 
 
 class Receipt(NamedTuple):
@@ -49,6 +51,13 @@ class Receipt(NamedTuple):
     """What the cache did, empty when it was not asked."""
     degraded: str = ""
     """The step of the route's `degrade` that answered."""
+
+
+class Answered(NamedTuple):
+    """An answer that a provider's batch API gave before, and what its call was admitted by."""
+
+    replay: Replay
+    handed: Handed
 
 
 class _Line(NamedTuple):
@@ -67,14 +76,21 @@ def has_knowledge(release: Release) -> bool:
 
 @asynccontextmanager
 async def _open(
-    parts: Parts, ctx: Context, release: Release | None, action: str, tags: Mapping[str, str]
+    parts: Parts,
+    ctx: Context,
+    release: Release | None,
+    action: str,
+    tags: Mapping[str, str],
+    *,
+    answered: Answered | None = None,
 ) -> AsyncIterator[_Line]:
     """Span, audit line and bill around one request. The bill is settled first, so the other two can state the cost."""
     with parts.observe.span(ctx, "chat", release) as (span, inner):
         async with parts.governance.record(inner, release, action=action) as record:
             bill: Bill | None = None
             try:
-                async with parts.cost.reserve(inner, release, tags=tags) as bill:
+                handed = answered.handed if answered is not None else None
+                async with parts.cost.reserve(inner, release, tags=tags, handed=handed) as bill:
                     yield _Line(inner, span, record, bill)
             finally:
                 if bill is not None:
@@ -236,10 +252,25 @@ def _describe(line: _Line, finished: Answer) -> None:
     )
 
 
+def for_app(ctx: Context, request: ChatRequest, release: Release) -> ChatRequest:
+    """The request as an app without documents sends it: under the app's own prompt."""
+    turns = tuple(message for message in request.messages if message.role != "system")
+    return replace(request, messages=(text_message("system", render(ctx, release)), *turns))
+
+
 async def chat(
-    parts: Parts, ctx: Context, request: ChatRequest, release: Release | None, *, served: Served | None = None
+    parts: Parts,
+    ctx: Context,
+    request: ChatRequest,
+    release: Release | None,
+    *,
+    served: Served | None = None,
+    answered: Answered | None = None,
 ) -> AsyncGenerator[ChatEvent | Receipt, None]:
     """A model's answer, passed on as it comes; an app without documents adds its prompt and its guardrails.
+
+    Args:
+        answered: the model's answer is there already.
 
     Yields deltas, one Finish, and last a Receipt.
     """
@@ -248,15 +279,15 @@ async def chat(
     else:
         route = RouteSpec.model_validate(release.components["route"], extra="ignore")
     served = served or Served()
-    async with _open(parts, ctx, release, "chat.model", request.tags) as line:
+    async with _open(parts, ctx, release, "chat.model", request.tags, answered=answered) as line:
         if release is None:
             line.span.set({"gen_ai.request.model": request.model})
             line.record.subject = request.model
         else:
             await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
-            turns = tuple(message for message in request.messages if message.role != "system")
-            request = replace(request, messages=(text_message("system", render(line.ctx, release)), *turns))
-        model = metered(parts.gateway, line.bill, route, served, whole=not request.stream)
+            request = for_app(line.ctx, request, release)
+        replay = answered.replay if answered is not None else None
+        model = metered(parts.gateway, line.bill, route, served, whole=not request.stream, replay=replay)
         events = model(line.ctx, request)
         if release is not None:
             events = _watched(parts, release, events)

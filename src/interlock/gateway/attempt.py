@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 from interlock.core.context import Context
@@ -146,18 +146,28 @@ class Attempts:
 
     @asynccontextmanager
     async def attempt(
-        self, ctx: Context, target: Target, meter: Meter, estimate: Usage, *, what: str, priority: Priority
+        self,
+        ctx: Context,
+        target: Target,
+        meter: Meter,
+        estimate: Usage,
+        *,
+        what: str,
+        priority: Priority,
+        replayed: bool = False,
     ) -> AsyncIterator[Attempt]:
         """Admission, a turn, health and a span around one call; what was not charged is released.
 
         Args:
             what: OpenTelemetry's operation name: ``chat``, ``embeddings``, ``rerank`` …
+            replayed: nothing is sent, the answer is there: no turn is waited for, and it says nothing about health.
 
         Raises: LimitExceeded, BudgetExceeded before anything is sent.
         """
         admitted = await meter.admit(target.provider, target.model, estimate)
         try:
-            async with self.turns(target.provider).turn(priority, ctx.deadline.remaining_s()):
+            turn = self.turns(target.provider).turn(priority, ctx.deadline.remaining_s())
+            async with nullcontext() if replayed else turn:
                 with ctx.span(f"{what} {target.model}") as (span, inner):
                     span.set(
                         {
@@ -166,7 +176,9 @@ class Attempts:
                             "gen_ai.request.model": target.model,
                         }
                     )
-                    health, clock = self.health.of(str(target)), self.health.clock
+                    clock = self.health.clock
+                    health = Health(**self._settings.breaker.model_dump()).of(str(target)) if replayed else None
+                    health = health or self.health.of(str(target))
                     attempt = Attempt(inner, span, admitted, health, clock(), clock, estimate)
                     with _watched(health, clock):
                         try:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from interlock.core.context import Context
 from interlock.core.errors import (
@@ -33,6 +34,9 @@ from interlock.gateway.structured.recover import find_json
 from interlock.gateway.structured.schema import first_violation
 from interlock.gateway.structured.shape import Shape, Unmet, shape_for
 from interlock.gateway.types import Cascade, Considered, Decision, RouteSpec, Target
+
+if TYPE_CHECKING:
+    from interlock.gateway.handing import Replay
 
 __all__ = ["Call", "Served", "refuse_foreign"]
 
@@ -91,6 +95,7 @@ class Call:
 
     Args:
         whole: the caller takes the answer whole, so that one that breaks off half way can still be asked for again.
+        replay: the answer to the first try, which a provider's batch API gave before.
     """
 
     def __init__(
@@ -103,8 +108,10 @@ class Call:
         meter: Meter,
         sleep: Callable[[float], Awaitable[object]],
         whole: bool = False,
+        replay: Replay | None = None,
     ) -> None:
         self._whole_only = whole
+        self.replay = replay
         self._attempts = attempts
         self._request = request
         self._route = route
@@ -252,9 +259,13 @@ class Call:
                 _describe(span, request, self.served)
                 raise failed
         estimate = estimate_usage(request, self._attempts.profile(target).max_output_tokens)
-        opened = self._attempts.attempt(ctx, target, self._meter, estimate, what="chat", priority=self._route.priority)
+        replayed = self.replay is not None and not self.replay.played
+        opened = self._attempts.attempt(
+            ctx, target, self._meter, estimate, what="chat", priority=self._route.priority, replayed=replayed
+        )
         async with opened as attempt:
             _describe(attempt.span, request, self.served)
+            attempt.span.set({"interlock.batch_api": replayed or None})
             characters = 0
             replaced = False
             try:
@@ -283,7 +294,10 @@ class Call:
         route, deadline = self._route, attempt.ctx.deadline
         began = asyncio.get_running_loop().time()
         ends = began + (route.try_timeout_s or float("inf"))
-        events = self._attempts.provider(target.provider).stream(attempt.ctx, request, target.model)
+        if self.replay is not None and not self.replay.played:
+            events = self.replay.play()
+        else:
+            events = self._attempts.provider(target.provider).stream(attempt.ctx, request, target.model)
         first, finished = True, False
         async with aclosing(events):
             while True:

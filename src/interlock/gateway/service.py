@@ -25,6 +25,7 @@ from interlock.gateway.cache.types import CacheScope
 from interlock.gateway.call import Call, Served
 from interlock.gateway.collecting import collect
 from interlock.gateway.embedding import Embedding, Embeddings
+from interlock.gateway.handing import Replay
 from interlock.gateway.health import Health
 from interlock.gateway.ladder import Ladder, cache_call, targets
 from interlock.gateway.lifetimes import Lifetimes
@@ -40,6 +41,11 @@ from interlock.gateway.types import ModelFacts, ModelProfile, RouteSpec, Target
 __all__ = ["Embeddings", "Gateway", "Served", "collect", "sticky_unit"]
 
 PROVIDERS = ProviderKinds()
+
+
+_REPLAYED: Mapping[str, object] = {
+    "strategy": "fallback", "retries": 0, "cache": None, "shadow": None, "degrade": [], "try_timeout_s": None,
+}  # fmt: skip
 
 
 class Gateway:
@@ -214,6 +220,10 @@ class Gateway:
             last_resort=last_resort,
         )
 
+    def with_defaults(self, request: ChatRequest, route: RouteSpec) -> ChatRequest:
+        """The request with what its route says where the caller says nothing."""
+        return _with_defaults(request, route)
+
     def plan_for(
         self,
         need: Need,
@@ -274,6 +284,7 @@ class Gateway:
         meter: Meter | None = None,
         scope: CacheScope | None = None,
         whole: bool = False,
+        replay: Replay | None = None,
     ) -> AsyncGenerator[ChatEvent, None]:
         """Answer `request`: from the cache, else from the first target that can, falling back until a first token.
 
@@ -283,6 +294,7 @@ class Gateway:
             meter: admits each try under the caller's limits and is charged for the one that serves.
             scope: app, release and knowledge that the call belongs to, for the keys of kept answers.
             whole: nobody reads before the end, so an answer that breaks off half way is asked for again as well.
+            replay: its answer, given before by the batch API of the one target that is then asked; no cache is.
 
         Yields deltas and one Finish. Raises: the last target's error when every target failed and no step of the
         route's `degrade` helped; Unavailable (`no_target`) when none may be tried, (`degraded_refusal`) when the route
@@ -290,10 +302,12 @@ class Gateway:
         """
         name = request.model.removeprefix("route/") if request.model.startswith("route/") else ""
         route = route or self.route(request.model)
+        if replay is not None:
+            route = route.model_copy(update={"targets": [str(replay.target)], **_REPLAYED})
         served = served or Served()
         meter = meter or FreeMeter()
         scope = scope or CacheScope()
-        request = _with_defaults(request, route)
+        request = self.with_defaults(request, route)
         ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
         served.decision.strategy = route.strategy
         gathered: list[ChatEvent] | None = [] if route.shadow is not None else None
@@ -302,9 +316,14 @@ class Gateway:
         kept = None
         if self.cache is not None:
             kept = cache_call(ctx, request, route, scope, name=name, residency=residency)
-        call = Call(self.attempts, request, route, served=served, meter=meter, sleep=self._sleep, whole=whole)
+        call = Call(
+            self.attempts, request, route, served=served, meter=meter, sleep=self._sleep, whole=whole, replay=replay
+        )
 
         def planned(last_resort: bool) -> Plan:
+            if replay is not None:
+                # It was permitted when it was handed over, and it has answered.
+                return Plan((replay.target,), ())
             return self.plan(request, route, ctx=ctx, pressure=meter.pressure(), last_resort=last_resort)
 
         ladder = Ladder(ctx, route, call, meter, plan=planned, cache=self.cache, kept=kept)

@@ -93,6 +93,9 @@ class ProviderSettings(BaseModel):
     script: list[ScriptRule] = Field(
         default_factory=list, description="what a `scripted` provider answers; the first rule that matches counts"
     )
+    batch: Literal["auto", "never"] = Field(
+        default="auto", description="whether lines of a batch may go to the provider's own batch API, at its price"
+    )
 
     @field_validator("key", "credentials", "entra_secret")
     @classmethod
@@ -165,6 +168,12 @@ class GatewaySettings(BaseModel):
         default=4, ge=1, le=256, description="lines of a batch that run at a time, and responses in the background"
     )
     batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000, description="lines that one batch may have")
+    batch_poll_s: float = Field(
+        default=30.0,
+        ge=0.05,
+        le=3600,
+        description="first wait before a provider's batch is asked after; each is half as long again, to 20 times this",
+    )
     breaker: BreakerSettings = BreakerSettings()
     retry_ratio: float = Field(
         default=0.2, ge=0, le=10, description="retries may be this share of a provider's calls, besides a few a second"

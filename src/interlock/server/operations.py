@@ -28,6 +28,7 @@ from interlock.flows.operations import (
     route_rows,
 )
 from interlock.gateway.fields import field_error
+from interlock.gateway.kept_lanes import KeptLanes
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.server.running import ask_to_reload, running
 
@@ -95,6 +96,7 @@ async def reconcile_limits(request: Request) -> Response:
         ctx,
         journals=app.workspace.data / "journal",
         repair=body.repair,
+        held=await KeptLanes(app.parts.kept).held(ctx.tenant),
     )
     return JSONResponse(reconciled_view(found))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi
+from interlock.gateway.lanes.anthropic import AnthropicLane, MessageCodec
+from interlock.gateway.lanes.ports import BatchLane
 from interlock.gateway.marks import least_bytes
 from interlock.gateway.ports import Forwarding, Provider, ProviderDeps
 from interlock.gateway.profiles import profile
@@ -46,6 +49,20 @@ class AnthropicProvider:
     def lacks(self) -> frozenset[str]:
         """See :class:`interlock.gateway.ports.Lacking`: this API wants a schema, not just any JSON object."""
         return frozenset({"json_object"})
+
+    def lane(self) -> BatchLane | None:
+        """See :class:`interlock.gateway.lanes.ports.HasLane`."""
+        return AnthropicLane(self._name, self._api, MessageCodec(self._batch_body, self._decode), self._headers())
+
+    # Any: JSON on its way out.
+    def _batch_body(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        if "anthropic-beta" in self._headers(request):
+            raise InvalidInput("what is still in beta is asked for by an ordinary call", param="model", code="beta")
+        return wire.encode_request(request, model, profile(model))
+
+    def _decode(self, data: AsyncIterator[str], request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
+        answer_tool = wire.answer_tool(request, profile(model))
+        return wire.decode_stream(data, provider=self._name, model=model, answer_tool=answer_tool)
 
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
