@@ -185,7 +185,7 @@ class Attempts:
                             yield attempt
                         except (asyncio.CancelledError, GeneratorExit):
                             # The caller left a provider that is at work: it will have read all that was sent.
-                            if not attempt.charged:
+                            if not attempt.charged and not replayed:
                                 attempt.charge(Usage(estimate.input_tokens, 0, estimated=True))
                             raise
         finally:
