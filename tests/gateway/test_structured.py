@@ -487,3 +487,31 @@ def test_recovery_work_grows_with_the_text_and_not_with_its_square(piece):
     steps = [counted(size) for size in (5_000, 10_000, 20_000)]
     assert steps[2] < 3 * steps[1] + 2_000
     assert steps[1] < 3 * steps[0] + 2_000
+
+
+@pytest.mark.parametrize(
+    "text", ["I would call f(a=1) if asked.", "Use f(a=1) and then g.", "f(a=1) is what I would call"]
+)
+def test_a_call_that_is_talked_about_is_no_call(text):
+    assert find_calls(text, ["f"]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(a=1)",
+        "Sure!\n\nf(a=1)\n",
+        "```python\nf(a=1)\n```",
+        "`f(a=1)`",
+        "[f(a=1)]",
+        "1. f(a=1)",
+        "print(f(a=1))",
+        "x = f(a=1)",
+    ],
+)
+def test_a_call_that_stands_alone_is_found(text):
+    assert find_calls(text, ["f"]) == [FoundCall("f", {"a": 1})]
+
+
+def test_a_number_that_json_cannot_say_is_none():
+    assert find_json('{"a": 1e999,}') == (False, None)

@@ -33,6 +33,7 @@ from interlock.gateway.routing import Plan, no_target
 from interlock.gateway.structured.recover import find_json
 from interlock.gateway.structured.schema import first_violation
 from interlock.gateway.structured.shape import Shape, Unmet, shape_for
+from interlock.gateway.texts import Texts
 from interlock.gateway.types import Cascade, Considered, Decision, RouteSpec, Target
 
 if TYPE_CHECKING:
@@ -299,6 +300,7 @@ class Call:
         else:
             events = self._attempts.provider(target.provider).stream(attempt.ctx, request, target.model)
         first, finished = True, False
+        texts = Texts()
         async with aclosing(events):
             while True:
                 limit = min(deadline.remaining_s(), ends - asyncio.get_running_loop().time())
@@ -337,7 +339,8 @@ class Call:
                     self.served.target = target
                     first = False
                 finished = isinstance(event, Finish)
-                yield event
+                for whole in texts.take(event):
+                    yield whole
 
     async def _judged(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
         """A target's whole answer at once, when it is good enough. Raises: _NotGoodEnough."""

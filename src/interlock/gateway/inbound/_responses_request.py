@@ -280,6 +280,12 @@ def _contents(content: str | Sequence[_Content], where: str) -> list[Part]:
 
 def read_tool(index: int, tool: _Tool) -> ToolSpec:
     """One tool. Raises: InvalidInput: it is a server's own."""
+    if tool.type == "custom":
+        raise InvalidInput(
+            f"tools[{index}] is a tool of free text, which other providers do not have",
+            param=f"tools[{index}].type",
+            hint="use the type 'function' with one parameter of the type string",
+        )
     if tool.type != "function":
         raise InvalidInput(
             f"tools[{index}].type is a tool that the provider runs itself, which this gateway does not pass on",

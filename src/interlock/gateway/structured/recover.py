@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
@@ -27,6 +28,10 @@ _FENCE_LANGUAGES = frozenset(
 _TAG = re.compile(r"<(tool_call|function_call|tool)>")
 _FUNCTION_TAG = re.compile(r"<function[=\s](?:name=)?\"?([\w.-]{1,128})\"?\s{0,20}>")
 _CALL = re.compile(r"(?<![\w.-])([A-Za-z_][\w.-]*)\s{0,20}\(")
+_BEFORE = re.compile(
+    r"[\s>*`\[(-]*(?:\d+[.)]\s*)?(?:\w{1,20}:\s*|\w{1,40}\s*=\s*|await\s+|print\(|return\s+|[\w.]{1,40}\.)?[`\[\s]*"
+)
+_BEHIND = re.compile(r"[\s`\]);,]*(?:#.*)?", re.DOTALL)
 _NAME_KEYS = ("name", "tool", "function", "tool_name", "function_name", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "params", "action_input")
 
@@ -136,9 +141,20 @@ def _written_calls(text: str, offered: Collection[str]) -> Iterator[FoundCall]:
                 return
             continue
         after = end
+        if text[match.end() : match.end() + 20].lstrip()[:1] != "{" and not _stands_alone(text, match.start(), end + 1):
+            # In the midst of a sentence it is talked about; an object of arguments nobody writes for that.
+            continue
         arguments = _call_arguments(text[match.end() : end])
         if arguments is not None:
             yield FoundCall(match.group(1), arguments)
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """True for a call that has its lines to itself, as code has."""
+    before = text[max(0, text.rfind("\n", 0, start) + 1, start - 80) : start]
+    line_end = text.find("\n", end, end + 80)
+    behind = text[end : line_end if line_end >= 0 else end + 80]
+    return _BEFORE.fullmatch(before) is not None and _BEHIND.fullmatch(behind) is not None
 
 
 def _call_arguments(inner: str) -> dict[str, Any] | None:
@@ -224,14 +240,14 @@ def _read(text: str) -> Any:
     if not text:
         return _NOTHING
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         pass
     if text[0] not in "{[" or len(text) > _MOST_NEARLY:
         return _NOTHING
     repaired = _repaired(text)
     try:
-        return json.loads(repaired, parse_constant=_refuse, strict=False)
+        return json.loads(repaired, parse_constant=_refuse, parse_float=_finite, strict=False)
     except (ValueError, RecursionError):
         pass
     try:
@@ -242,6 +258,13 @@ def _read(text: str) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
+
+
+def _finite(written: str) -> float:
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError("a number that JSON cannot say")
+    return number
 
 
 def _repaired(text: str) -> str:
@@ -293,6 +316,6 @@ def _jsonable(value: Any) -> Any:
         return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise ValueError("no JSON value")
