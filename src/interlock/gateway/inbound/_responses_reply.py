@@ -16,6 +16,7 @@ from interlock.core.messages import (
     ToolCallDelta,
     Usage,
 )
+from interlock.gateway.inbound._free_text import input_of
 from interlock.gateway.inbound._responses_request import ORIGIN
 from interlock.gateway.ports import Asked, Frame
 
@@ -30,6 +31,7 @@ class Reply:
     def __init__(self, asked: Asked) -> None:
         self._model = asked.request.model
         self._echo = asked.options["echo"]
+        self._custom: frozenset[str] = asked.options.get("custom", frozenset())
         self._id = str(asked.options.get("id") or f"resp_{ulid()}")
         self._created = int(asked.options.get("created_at") or time.time())
         self._background = bool(asked.options["background"])
@@ -39,6 +41,8 @@ class Reply:
         """Position of the open message."""
         self._thoughts: dict[int, int] = {}
         self._calls: dict[int, int] = {}
+        self._written: dict[int, str] = {}
+        """Arguments so far of calls of custom tools, by position."""
         self._done: set[int] = set()
         self.document: Mapping[str, Any] | None = None
 
@@ -216,10 +220,21 @@ class Reply:
         if event.index not in self._calls:
             frames += self._close_message() + self._close_thoughts()
             self._calls[event.index] = len(self._items)
-            head = {"id": f"fc_{ulid()}", "type": "function_call", "status": "in_progress", "arguments": ""}
+            head: dict[str, Any] = {
+                "id": f"fc_{ulid()}",
+                "type": "function_call",
+                "status": "in_progress",
+                "arguments": "",
+            }
+            if event.name in self._custom:
+                head = {"id": f"ctc_{ulid()}", "type": "custom_tool_call", "status": "in_progress", "input": ""}
             frames += self._add({**head, "call_id": event.id or f"call_{ulid()}", "name": event.name or ""})
         position = self._calls[event.index]
         item = self._items[position]
+        if item["type"] == "custom_tool_call":
+            # Its text stands within JSON that is not whole yet.
+            self._written[position] = self._written.get(position, "") + event.arguments
+            return frames
         item["arguments"] += event.arguments
         if event.arguments:
             at = {"output_index": position, "item_id": item["id"]}
@@ -232,6 +247,13 @@ class Reply:
         frames = self._close_thoughts() + self._close_message(status)
         for position in self._calls.values():
             item = self._items[position]
+            if item["type"] == "custom_tool_call":
+                item["input"] = input_of(self._written.get(position, ""))
+                at = {"output_index": position, "item_id": item["id"]}
+                frames.append(self._frame("response.custom_tool_call_input.delta", delta=item["input"], **at))
+                frames.append(self._frame("response.custom_tool_call_input.done", input=item["input"], **at))
+                frames += self._item_done(position, status)
+                continue
             at = {"output_index": position, "item_id": item["id"], "name": item["name"]}
             frames.append(self._frame("response.function_call_arguments.done", arguments=item["arguments"], **at))
             frames += self._item_done(position, status)

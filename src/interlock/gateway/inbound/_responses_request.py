@@ -23,6 +23,7 @@ from interlock.core.messages import (
     ToolSpec,
 )
 from interlock.gateway.fields import Loose, file_from, image_at, parsed
+from interlock.gateway.inbound._free_text import arguments_of, free_text_tool
 
 __all__ = [
     "LOGPROBS",
@@ -71,6 +72,8 @@ class _Item(Loose):
     call_id: str | None = Field(default=None, max_length=256)
     name: str | None = Field(default=None, max_length=128)
     arguments: str | None = None
+    input: str | None = None
+    """Of a call of a custom tool."""
     output: str | list[_Content] | None = None
     summary: list[_Text] | None = None
     encrypted_content: str | None = None
@@ -87,6 +90,8 @@ class _Tool(Loose):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    format: dict[str, Any] | None = None
+    """Of a custom tool."""
 
 
 class _Format(Loose):
@@ -183,7 +188,10 @@ def input_items(raw: object) -> list[dict[str, Any]]:
     return listed
 
 
-_PREFIX = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
+_PREFIX = {
+    "message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs",
+    "custom_tool_call": "ctc", "custom_tool_call_output": "ctco",
+}  # fmt: skip
 
 
 def reference_of(item: Mapping[str, Any]) -> str | None:
@@ -243,7 +251,11 @@ def _item(item: _Item, where: str) -> tuple[Role, tuple[Part, ...]]:
             if not item.call_id or not item.name:
                 raise InvalidInput(f"{where} needs call_id and name", param=where)
             return "assistant", (ToolCallPart(item.call_id, item.name, item.arguments or ""),)
-        case "function_call_output":
+        case "custom_tool_call":
+            if not item.call_id or not item.name:
+                raise InvalidInput(f"{where} needs call_id and name", param=where)
+            return "assistant", (ToolCallPart(item.call_id, item.name, arguments_of(item.input or "")),)
+        case "function_call_output" | "custom_tool_call_output":
             if not item.call_id or item.output is None:
                 raise InvalidInput(f"{where} needs call_id and output", param=where)
             parts = _contents(item.output, f"{where}.output")
@@ -256,7 +268,8 @@ def _item(item: _Item, where: str) -> tuple[Role, tuple[Part, ...]]:
     raise InvalidInput(
         f"{where}.type is an item this gateway does not pass on",
         param=f"{where}.type",
-        hint="message, function_call, function_call_output, reasoning and item_reference are",
+        hint="message, function_call, function_call_output, custom_tool_call, custom_tool_call_output, reasoning and "
+        "item_reference are",
     )
 
 
@@ -280,17 +293,13 @@ def _contents(content: str | Sequence[_Content], where: str) -> list[Part]:
 
 def read_tool(index: int, tool: _Tool) -> ToolSpec:
     """One tool. Raises: InvalidInput: it is a server's own."""
-    if tool.type == "custom":
-        raise InvalidInput(
-            f"tools[{index}] is a tool of free text, which other providers do not have",
-            param=f"tools[{index}].type",
-            hint="use the type 'function' with one parameter of the type string",
-        )
-    if tool.type != "function":
+    if tool.type == "custom" and tool.name:
+        return free_text_tool(tool.name, tool.description, tool.format, f"tools[{index}]")
+    if tool.type not in {"function", "custom"}:
         raise InvalidInput(
             f"tools[{index}].type is a tool that the provider runs itself, which this gateway does not pass on",
             param=f"tools[{index}].type",
-            hint="use tools of the type 'function'",
+            hint="use tools of the types 'function' and 'custom'",
         )
     if not tool.name:
         raise InvalidInput(f"tools[{index}].name is missing", param=f"tools[{index}].name")
@@ -307,7 +316,7 @@ def read_choice(choice: str | dict[str, Any] | None) -> ToolChoice:
             return ToolChoice("none")
         case "required":
             return ToolChoice("required")
-        case {"type": "function", "name": str(name)}:
+        case {"type": "function" | "custom", "name": str(name)}:
             return ToolChoice("named", name)
     raise InvalidInput(
         "tool_choice is 'auto', 'none', 'required' or {'type': 'function', 'name': …}", param="tool_choice"

@@ -1,7 +1,7 @@
 """OpenAI responses as a server sees them: decode requests, encode answers and the typed events of a stream.
 
-Options of a decoded request: `store`, `previous`, `conversation`, `background`, `items` (input as the API lists it) and
-`echo` (settings that the answer repeats).
+Options of a decoded request: `store`, `previous`, `conversation`, `background`, `items` (input as the API lists it),
+`custom` (names of custom tools) and `echo` (settings that the answer repeats).
 
 Source: the OpenAI API reference for `POST /v1/responses`. Ours alone: the field `interlock`, on the response, and in a
 stream also on `response.output_text.delta`.
@@ -83,6 +83,7 @@ class _Responses:
                 "conversation": conversation_of(given.conversation),
                 "background": bool(given.background),
                 "items": input_items(body.get("input")),
+                "custom": frozenset(tool.name for tool in given.tools or () if tool.type == "custom"),
                 "echo": _echo(given, body),
             },
         )
@@ -98,8 +99,15 @@ class _Responses:
 
 def _echo(given: Request, body: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that the answer repeats, in the API's own shapes."""
-    tools = [
+    tools: list[dict[str, Any]] = [
         {
+            "type": "custom",
+            "name": tool.name,
+            "description": tool.description,
+            "format": tool.format or {"type": "text"},
+        }
+        if tool.type == "custom"
+        else {
             "type": "function",
             "name": tool.name,
             "description": tool.description,
