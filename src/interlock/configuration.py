@@ -40,6 +40,7 @@ _AT_START = frozenset(
         "file_max_age_days",
         "batch_concurrency",
         "batch_max_lines",
+        "batch_poll_s",
         "store_responses",
         "detect",
     }

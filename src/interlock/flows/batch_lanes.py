@@ -183,8 +183,10 @@ class HalfPrice:
     async def _guarded(self, lane: KeptLane, limit_s: float) -> AsyncIterator[None]:
         """A provider's failure is noted, and the step is taken again later."""
         try:
-            async with asyncio.timeout(limit_s):
-                yield
+            # A reload leaves the provider open until its answer is there.
+            with self._run.parts.gateway.hold():
+                async with asyncio.timeout(limit_s):
+                    yield
         except TimeoutError:
             slow = Unavailable(f"provider {lane.provider!r} took too long", code="provider_timeout")
             await self._failed(lane, slow)

@@ -36,6 +36,15 @@ async def remove(store: KeptLanes, ctx: Context, lane: KeptLane, api: BatchLane)
     return await store.change(lane, state="closed", failures=0)
 
 
+async def _cleaned(store: KeptLanes, ctx: Context, lane: KeptLane, api: BatchLane | None) -> None:
+    if api is None:
+        await store.change(lane, state="closed", reason="provider_removed")
+        return
+    if lane.is_open and lane.remote.batch:
+        await api.cancel(ctx, lane.remote)
+    await remove(store, ctx, lane, api)
+
+
 async def clean_up(parts: Parts, base: Context, home: TenantId) -> int:
     """Stop and delete at providers what batches left there that have ended or are gone; gives the number of lanes.
 
@@ -48,15 +57,11 @@ async def clean_up(parts: Parts, base: Context, home: TenantId) -> int:
         ctx = context_of(Context(lane.tenant, base.principal, sink=base.sink), new_trace_id())
         for hold in await store.drop(lane, await store.holds(lane)):
             await Handed.read(hold.held).put_right(parts.cost)
-        api = lane_of(parts.gateway, lane.provider)
         try:
-            if api is None:
-                await store.change(lane, state="closed", reason="provider_removed")
-            else:
+            with parts.gateway.hold():
+                api = lane_of(parts.gateway, lane.provider)
                 async with asyncio.timeout(_STEP_S):
-                    if lane.is_open and lane.remote.batch:
-                        await api.cancel(ctx, lane.remote)
-                    await remove(store, ctx, lane, api)
+                    await _cleaned(store, ctx, lane, api)
             cleaned += 1
         except (InterlockError, TimeoutError) as error:
             code = error.code if isinstance(error, InterlockError) else "provider_timeout"
