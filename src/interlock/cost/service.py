@@ -185,6 +185,7 @@ class Costs:
         self.handing: dict[str, Handed] = {}
         """Reservations that are not yet written down where they will be kept, by the id of their ledger row."""
         self._commit: asyncio.Task[None] | None = None
+        self._storing = asyncio.Lock()
         self._tidier: asyncio.Task[None] | None = None
         self.prices = prices
         self.admission = admission
@@ -429,9 +430,12 @@ class Costs:
                 await asyncio.sleep(_RETRY_S)
 
     async def _store_pending(self) -> None:
-        rows = self._pending[:2000]
-        await self._sql.write(lambda conn: store.insert_all(conn, rows))
-        del self._pending[: len(rows)]
+        # One at a time: two that took the same rows would both remove as many, and with them rows that nobody wrote.
+        async with self._storing:
+            rows = self._pending[:2000]
+            if rows:
+                await self._sql.write(lambda conn: store.insert_all(conn, rows))
+                del self._pending[: len(rows)]
 
     async def flush(self) -> None:
         """Commit every settled call now. Raises: what the database raises."""
