@@ -42,8 +42,7 @@ def asked_upstream(s):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_call_of_a_custom_tool_in_chat(tmp_path, stream):
-    async with site(tmp_path) as s:
-        client = AsyncOpenAI(base_url=f"{s.server.url}/v1", api_key=s.key)
+    async with site(tmp_path) as s, AsyncOpenAI(base_url=f"{s.server.url}/v1", api_key=s.key) as client:
         s.upstream.will(called(stream))
         tools = [{"type": "custom", "custom": CUSTOM}]
         messages = [{"role": "user", "content": "hi"}]
@@ -72,8 +71,7 @@ async def test_a_call_of_a_custom_tool_in_chat(tmp_path, stream):
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_call_of_a_custom_tool_in_responses(tmp_path, stream):
-    async with site(tmp_path) as s:
-        client = AsyncOpenAI(base_url=f"{s.server.url}/v1", api_key=s.key)
+    async with site(tmp_path) as s, AsyncOpenAI(base_url=f"{s.server.url}/v1", api_key=s.key) as client:
         s.upstream.will(called(True), called(False))
         tools = [{"type": "custom", **CUSTOM}]
         if stream:
