@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import sys
+import textwrap
+from itertools import pairwise
 from pathlib import Path
+from types import UnionType
+from typing import Union, get_args, get_origin
 
 import click
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from interlock.cli.root import cli
 from interlock.config import Settings
@@ -48,23 +55,94 @@ def settings() -> str:
         "",
         "Made by `python tools/reference.py`. Set them in `interlock.yaml`, in the environment as",
         "`INTERLOCK_SECTION__NAME`, or by `interlock --set section.name=value`; later ones win.",
-        "`interlock config show` says where each value came from.",
+        "`interlock config show` says where each value came from. `NAME` is a name of yours, `[]` each entry",
+        "of a list; what ends in `_s` is in seconds.",
         "",
         "| Setting | Default | Meaning |",
         "|---|---|---|",
     ]
 
+    nameless: list[str] = []
+
     def walk(model: type[BaseModel], prefix: str) -> None:
+        told = _docstrings(model)
         for name, field in model.model_fields.items():
-            kind = field.annotation
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind, at = _inner(field.annotation)
+            if kind is not None and not at:
                 walk(kind, f"{prefix}{name}.")
                 continue
-            default = "" if field.default_factory else repr(field.default)
-            lines.append(f"| `{prefix}{name}` | `{default}` | {field.description or ''} |".replace("| `` |", "|  |"))
+            said = field.description or told.get(name, "")
+            meaning = " ".join(filter(None, [said, _bounds(field)]))
+            if not said:
+                nameless.append(f"{prefix}{name}")
+            lines.append(f"| `{prefix}{name}` | {_default(field)} | {meaning} |")
+            if kind is not None:
+                walk(kind, f"{prefix}{name}{at.removeprefix(_OPTIONAL)}.")
 
     walk(Settings, "")
+    if nameless:
+        raise SystemExit(f"settings without a meaning: {', '.join(nameless)}; give their fields a description")
     return "\n".join(lines) + "\n"
+
+
+def _inner(annotation: object) -> tuple[type[BaseModel] | None, str]:
+    """The model inside an annotation, and what stands between the setting and the model's fields."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, ""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is dict:
+        return _inner(args[1])[0], ".NAME"
+    if origin is list:
+        return _inner(args[0])[0], "[]"
+    if origin in {Union, UnionType}:
+        found = [one for one in args if one is not type(None)]
+        if len(found) == 1:
+            kind, at = _inner(found[0])
+            # The section itself may be left out.
+            return kind, at or ("" if kind is None else _OPTIONAL)
+    return None, ""
+
+
+def _docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """First sentences of the strings that stand under fields."""
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(found, ast.ClassDef), "a model is a class"
+    told = {}
+    for field, after in pairwise(found.body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+        ):
+            text = " ".join(str(after.value.value).split()).replace("``", "`").removesuffix(".")
+            told[field.target.id] = text[:1].lower() + text[1:] if text[:2] != text[:2].upper() else text
+    return told
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    if default is None or (isinstance(default, (list, dict)) and (not default or _inner(field.annotation)[0])):
+        return ""
+    return f"`{str(default) if isinstance(default, Path) else default!r}`"
+
+
+_OPTIONAL = "?"
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
+def _bounds(field: FieldInfo) -> str:
+    """``(0 to 10)`` of a number with bounds."""
+    found = {
+        name: value for one in field.metadata for name in _BOUNDS if (value := getattr(one, name, None)) is not None
+    }
+    if not found:
+        return ""
+    if set(found) == {"ge", "le"}:
+        return f"({found['ge']:,} to {found['le']:,})"
+    return "(" + ", ".join(f"{_BOUNDS[name]} {value:,}" for name, value in found.items()) + ")"
 
 
 def main() -> int:

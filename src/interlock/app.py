@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 from interlock import __version__
 from interlock.access.accounts import Accounts
@@ -44,7 +45,7 @@ from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.gateway.background import Background
-from interlock.gateway.cache.calibration import read_calibration
+from interlock.gateway.cache.calibration import SEMANTIC_CALIBRATION, read_calibration
 from interlock.gateway.cache.semantic import Semantic
 from interlock.gateway.cache.service import AnswerCache
 from interlock.gateway.cache.store import CacheStore
@@ -81,10 +82,7 @@ from interlock.stores.kv.memory import MemoryKv
 from interlock.stores.kv.sql import SqlKv
 from interlock.stores.sql import Sql, open_sql
 
-__all__ = ["SEMANTIC_CALIBRATION", "App", "Finished", "open_app"]
-
-SEMANTIC_CALIBRATION = "semantic-cache.json"
-"""File of the data folder with the recorded threshold of the semantic cache."""
+__all__ = ["App", "Finished", "open_app"]
 
 _log = logging.getLogger("interlock.app")
 
@@ -197,8 +195,17 @@ class App:
 
 @asynccontextmanager
 # Any: flags are settings before validation.
-async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None = None) -> AsyncIterator[App]:
+async def open_app(
+    root: Path | None = None,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    without: Collection[Literal["sql", "kv"]] = (),
+) -> AsyncIterator[App]:
     """Open the workspace at `root` (or the nearest one above the working directory), migrate, and close in order.
+
+    Args:
+        without: stores that are away. Empty ones that are thrown away stand in for them, and what a worker that died
+            left behind stays as it is: for looking at the rest (`interlock doctor`), never for serving.
 
     Raises: NotFound: no workspace. Misconfigured: names the setting.
     """
@@ -214,8 +221,9 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             hint="set data_dir in interlock.yaml to a folder you may write to",
         ) from error
     async with AsyncExitStack() as stack:
+        spare = Path(stack.enter_context(TemporaryDirectory(prefix="interlock-"))) if without else data
         sql = open_sql(
-            settings.stores.sql.replace("{data}", str(data)),
+            f"sqlite:///{spare}/spare.db" if "sql" in without else settings.stores.sql.replace("{data}", str(data)),
             synchronous="full" if settings.stores.durable else "normal",
         )
         stack.push_async_callback(sql.close)
@@ -223,7 +231,7 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         blobs = FileBlobs(data / "blobs")
         index = _open_index(settings.stores.index, data, sql)
         stack.push_async_callback(index.close)
-        kv = await _open_kv(settings.stores.kv, sql)
+        kv = await _open_kv("memory" if "kv" in without else settings.stores.kv, sql)
         stack.push_async_callback(kv.close)
         events = ParquetEvents(data / "events", retention_days=settings.observe.retention_days)
         stack.push_async_callback(events.close)
@@ -244,7 +252,7 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
         detected = tuple(await detect(os.environ)) if settings.gateway.detect else ()
         gateway_settings = _with_detected(settings.gateway, detected)
         kinds = {name: provider.kind for name, provider in gateway_settings.providers.items()}
-        prices = Prices(settings.cost.prices, kinds)
+        prices = Prices(settings.cost.prices, kinds, settings.cost.batch_discount)
         kept_answers = CacheStore(kv)
 
         @asynccontextmanager
@@ -281,8 +289,8 @@ async def open_app(root: Path | None = None, *, flags: Mapping[str, Any] | None 
             audit=governance,
             sink=observe,
         )
-        await recover(data / "journal", sql, kv, prices)
-        journal = Journal(data / "journal", fsync=settings.cost.journal_fsync)
+        await recover(spare / "journal", sql, kv, prices)
+        journal = Journal(spare / "journal", fsync=settings.cost.journal_fsync)
         admission = Admission(kv, journal, tenant=settings.tenant, rules=settings.cost.limits)
         costs = Costs(
             sql,

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from interlock.access.settings import AccessSettings
 from interlock.core.errors import Misconfigured, NotFound
 from interlock.core.ids import TenantId
-from interlock.core.wording import plain
+from interlock.core.wording import first, told
 from interlock.cost.types import CostSettings
 from interlock.gateway.settings import SECRET_STORES, GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
@@ -77,13 +77,13 @@ class ServerSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8321, ge=0, le=65_535)
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0 is every one of this machine")
+    port: int = Field(default=8321, ge=0, le=65_535, description="0 takes a free one")
     workers: int = Field(default=1, ge=1, le=64, description="processes that serve the port together")
     hosts: list[str] = Field(
         default_factory=list, description="further names this server answers to (Host header), besides loopback"
     )
-    max_body_bytes: int = Field(default=25_000_000, ge=1024)
+    max_body_bytes: int = Field(default=25_000_000, ge=1024, description="largest body of a request, in bytes")
     shutdown_s: float = Field(default=30.0, ge=0, description="how long open streams may finish on shutdown")
     watch: bool = Field(default=False, description="reload the configuration whenever interlock.yaml changes")
     access_log: str | None = Field(
@@ -100,11 +100,13 @@ class Settings(BaseSettings):
         env_prefix="INTERLOCK_", env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
     )
 
-    tenant: TenantId = Field(default=TenantId("default"), min_length=1, max_length=64)
-    data_dir: str = ".interlock"
+    tenant: TenantId = Field(
+        default=TenantId("default"), min_length=1, max_length=64, description="who owns this installation"
+    )
+    data_dir: str = Field(default=".interlock", description="folder of everything that Interlock writes")
     models_dir: str | None = Field(default=None, description="folder of model weights, shared by workspaces")
-    apps_dir: str = "apps"
-    knowledge_dir: str = "knowledge"
+    apps_dir: str = Field(default="apps", description="folder with one folder an app")
+    knowledge_dir: str = Field(default="knowledge", description="folder of the sources' files")
     server: ServerSettings = ServerSettings()
     stores: StoreSettings = StoreSettings()
     gateway: GatewaySettings = GatewaySettings()
@@ -206,13 +208,13 @@ def load_settings(root: Path, flags: Mapping[str, Any] | None = None, *, text: s
     try:
         settings = Settings(**merged)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(step) for step in first["loc"])
+        fault = first(error)
+        name = ".".join(str(step) for step in fault["loc"])
         where = next((sources[known] for known in _prefixes(name) if known in sources), None) or next(
             (source for known, source in sources.items() if known.startswith(f"{name}.")), FILE
         )
         raise Misconfigured(
-            f"the setting {name!r} from {where} is wrong: {plain(first['msg'])}",
+            f"the setting {name!r} from {where} is wrong: {told(Settings, fault)}",
             param=name,
             hint="see all settings with: interlock config show",
         ) from error

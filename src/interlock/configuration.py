@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,12 +19,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from interlock.config import FILE, Workspace, load_settings
+from interlock.config import FILE, Settings, Workspace, load_settings
 from interlock.core.audit import AuditEvent
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, Misconfigured, NotFound
 from interlock.flows.parts import Parts
+from interlock.gateway.cache.calibration import SEMANTIC_CALIBRATION, read_calibration
 from interlock.gateway.checking import Problem, check, targets_of
 from interlock.gateway.settings import GatewaySettings
 from interlock.gateway.types import RouteSpec, Target
@@ -39,6 +40,7 @@ _AT_START = frozenset(
         "file_max_age_days",
         "batch_concurrency",
         "batch_max_lines",
+        "batch_poll_s",
         "store_responses",
         "detect",
     }
@@ -67,9 +69,13 @@ class Reloaded:
     generation: int
     """Of the gateway."""
     changed: tuple[str, ...]
-    """Settings that hold from now on."""
+    """Settings that hold from now on, apart from those of entries that came or went as a whole."""
     at_restart: tuple[str, ...]
     """Settings that differ and hold after the next start only."""
+    added: tuple[str, ...] = ()
+    """Entries that are new: ``gateway.routes.NAME``, ``gateway.providers.NAME``, ``cost.limits.NAME`` …"""
+    removed: tuple[str, ...] = ()
+    """Entries that are gone."""
 
 
 class Configuration:
@@ -115,7 +121,22 @@ class Configuration:
             environ=os.environ,
             trusted=same if trust_unchanged else (),
         )
-        return found + self._apps(settings)
+        return found + self._caches(settings) + self._apps(settings)
+
+    def _caches(self, settings: GatewaySettings) -> list[Problem]:
+        """Routes whose semantic cache has no record of its precision. A record made meanwhile is taken over."""
+        cache = self._parts.gateway.cache
+        if cache is None:
+            return []
+        found = []
+        try:
+            cache.use(read_calibration(self.workspace.data / SEMANTIC_CALIBRATION))
+            for name, route in settings.routes.items():
+                if route.cache is not None:
+                    cache.check(name, route.cache)
+        except InterlockError as error:
+            found.append(Problem(error.param or "gateway.routes", error.message, error.hint or ""))
+        return found
 
     def _apps(self, settings: GatewaySettings) -> list[Problem]:
         """Apps whose route this would break."""
@@ -156,30 +177,39 @@ class Configuration:
             if text is not None:
                 write_whole(self.workspace.root / FILE, text)
             done = self._apply(wanted)
-            await self._told(ctx, "ok", {"generation": done.generation, "changed": len(done.changed)})
+            changes = len(done.changed) + len(done.added) + len(done.removed)
+            await self._told(ctx, "ok", {"generation": done.generation, "changed": changes})
             self.accept(str(ctx.principal.id))
-            _log.info("configuration %d holds; changed: %s", done.generation, ", ".join(done.changed) or "nothing")
+            news = [*(f"+{n}" for n in done.added), *(f"-{n}" for n in done.removed), *done.changed]
+            _log.info("configuration %d holds; changed: %s", done.generation, ", ".join(news) or "nothing")
             return done
 
     def _apply(self, wanted: Workspace) -> Reloaded:
         old, new = self.workspace.settings, wanted.settings
         kept = {name: getattr(old.gateway, name) for name in _AT_START}
         gateway = new.gateway.model_copy(update=kept)
-        cost = old.cost.model_copy(update={"limits": new.cost.limits, "prices": new.cost.prices})
+        fresh = {"limits": new.cost.limits, "prices": new.cost.prices, "batch_discount": new.cost.batch_discount}
+        cost = old.cost.model_copy(update=fresh)
         effective = old.model_copy(update={"gateway": gateway, "cost": cost})
         before = {origin.name: origin.value for origin in self.workspace.origins()}
         asked = {origin.name: origin.value for origin in wanted.origins()}
         self.workspace = Workspace(wanted.root, effective, wanted.sources)
         after = {origin.name: origin.value for origin in self.workspace.origins()}
+        had, has = _entries(old), _entries(effective)
+        whole = tuple(f"{name}." for name in had ^ has)
         completed = self._complete(gateway)
         kinds = {name: entry.kind for name, entry in completed.providers.items()}
-        self._parts.cost.prices.use(cost.prices, kinds)
+        self._parts.cost.prices.use(cost.prices, kinds, cost.batch_discount)
         self._parts.cost.admission.use_configured(cost.limits)
         self._parts.gateway.reload(completed)
         return Reloaded(
             generation=self._parts.gateway.generation,
-            changed=tuple(sorted(n for n in {*before, *after} if before.get(n) != after.get(n))),
+            changed=tuple(
+                sorted(n for n in {*before, *after} if before.get(n) != after.get(n) and not f"{n}.".startswith(whole))
+            ),
             at_restart=tuple(sorted(n for n in {*asked, *after} if asked.get(n) != after.get(n))),
+            added=tuple(sorted(has - had)),
+            removed=tuple(sorted(had - has)),
         )
 
     def accept(self, by: str) -> None:
@@ -254,6 +284,20 @@ def history_of(data: Path) -> list[Accepted]:
         at = datetime.fromisoformat(raw["at"])
         found.append(Accepted(raw["number"], at, raw["by"], raw["digest"], raw["text"]))
     return found
+
+
+def _entries(settings: Settings) -> set[str]:
+    """Everything that settings name and that may come or go as a whole."""
+    gateway, cost = settings.gateway, settings.cost
+    groups: dict[str, Iterable[str]] = {
+        "gateway.providers": gateway.providers,
+        "gateway.routes": gateway.routes,
+        "gateway.approvals": gateway.approvals,
+        "gateway.residency": gateway.residency,
+        "cost.prices": cost.prices,
+        "cost.limits": [rule.name for rule in cost.limits],
+    }
+    return {f"{group}.{name}" for group, names in groups.items() for name in names}
 
 
 def _refused(problems: list[Problem]) -> Misconfigured:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Literal, NamedTuple
 
 from interlock.app import App
 from interlock.config import strange_variables
 from interlock.core.errors import InterlockError
+from interlock.core.patterns import slow_on
 from interlock.flows.operations import provider_register
+from interlock.gateway.checking import patterns_of
 from interlock.gateway.types import RouteSpec, Target
+from interlock.guardrails.types import GuardrailSpec
 
 __all__ = ["Finding", "examine"]
 
@@ -29,8 +32,16 @@ class Finding(NamedTuple):
     """A command or a setting."""
 
 
-async def examine(app: App) -> AsyncIterator[Finding]:
-    """Look at a running App."""
+_SELF = {"sql": "database", "kv": "shared state"}
+_HELD_BY = {"sql": ("collections", "audit"), "kv": ()}
+
+
+async def examine(app: App, *, without: Collection[Literal["sql", "kv"]] = ()) -> AsyncIterator[Finding]:
+    """Look at a running App.
+
+    Args:
+        without: stores that it was opened without; what they hold is not looked at.
+    """
     for strange in strange_variables(app.workspace, os.environ):
         fix = f"unset {strange.name}" + (f", and set {strange.nearest}" if strange.nearest else "")
         yield Finding("warn", "environment", strange.message, fix)
@@ -46,7 +57,14 @@ async def examine(app: App) -> AsyncIterator[Finding]:
         ("collections", _collections),
         ("audit", _alone(_audit)),
     ]
+    left_out = {what for store in without for what in _HELD_BY[store]}
+    if left_out:
+        fix = "mend that first, then: interlock doctor"
+        yield Finding("warn", ", ".join(sorted(left_out)), "not looked at while a store is away", fix)
+    left_out |= {_SELF[store] for store in without}
     for what, check in checks:
+        if what in left_out:
+            continue
         try:
             async for finding in check(app):
                 yield finding
@@ -186,11 +204,16 @@ async def _apps(app: App) -> AsyncIterator[Finding]:
                 "fail", f"app {source.name}", error.message, error.hint or f"edit apps/{source.name}/app.yaml"
             )
             continue
-        missing = [
-            target
-            for target in RouteSpec.model_validate(components["route"]).targets
-            if Target.parse(target).provider not in known
-        ]
+        route = RouteSpec.model_validate(components["route"])
+        missing = [target for target in route.targets if Target.parse(target).provider not in known]
+        patterns = [(f"route.{place}", pattern) for place, pattern in patterns_of(route)]
+        rules = GuardrailSpec.model_validate(components.get("guardrails", {}), extra="ignore").rules
+        patterns += [(f"guardrails rule {rule.id}", pattern) for rule in rules for pattern in rule.patterns]
+        for place, pattern in patterns:
+            slow = slow_on(pattern)
+            if slow is not None:
+                fix = f"in apps/{source.name}/app.yaml, write it without a repeat inside a repeat"
+                yield Finding("warn", f"app {source.name}, {place}", f"a pattern takes too long, as on {slow}", fix)
         if missing:
             yield Finding(
                 "fail", f"app {source.name}", f"no provider for {missing[0]!r}", "add it under gateway.providers"

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 import interlock.testing.postgres
-from interlock.core.context import Context, Principal, Role
+from interlock.core.context import Context, EndUser, Principal, Role
 from interlock.core.errors import Conflict, Forbidden, InvalidInput, LimitExceeded, Misconfigured, NotFound
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.core.messages import Usage
@@ -55,12 +55,12 @@ OPERATOR = caller(Role.OPERATOR)
 class Worker:
     """One process: its own journal, counters and rules, the common database."""
 
-    def __init__(self, sql, folder, log, rules=(CONFIGURED,)):
+    def __init__(self, sql, folder, log, rules=(CONFIGURED,), pseudonym=None):
         self.kv = SqlKv(sql)
         self.journals = folder / "journal"
         self.journal = Journal(self.journals)
         self.admission = Admission(self.kv, self.journal, tenant=ACME, rules=rules)
-        self.costs = Costs(sql, PRICES, self.admission, self.journal)
+        self.costs = Costs(sql, PRICES, self.admission, self.journal, pseudonym=pseudonym)
         self.rules = Rules(sql, self.admission, log)
         self.sql, self.log = sql, log
 
@@ -255,6 +255,44 @@ async def test_a_counter_above_the_ledger_is_lowered_only_when_nothing_else_may_
 
 def replace_journal(worker):
     return Costs(worker.sql, PRICES, worker.admission, worker.journal)
+
+
+def person(name):
+    return OPERATOR.on_behalf_of(EndUser(name, frozenset()))
+
+
+async def test_counters_of_people_are_compared_though_the_ledger_has_no_ids(sql, tmp_path):
+    rules = (
+        LimitRule(name="each", per=("user",), period="month", tokens=1000),
+        LimitRule(name="ana", match={"user": "ana"}, period="month", tokens=1000),
+        LimitRule(name="all", period="month", tokens=1000),
+    )
+    async with workers(sql, tmp_path, rules=rules, pseudonym=lambda tenant, user: f"user:{tenant}-{user[::-1]}") as (
+        w,
+    ):
+        for name, tokens in (("ana", 3), ("b|b%", 4), ("ana", 5)):
+            await w.call(tokens, person(name))
+        await w.call(7)
+        found, rows = await w.compare(repair=True)
+        assert {row.state for row in found.differences} == {"equal"}
+        assert rows["ana", "tokens"] == (8, 8, "equal")
+        assert rows["all", "tokens"] == (19, 19, "equal")
+        assert {row.scope: row.counted for row in found.differences if row.rule.name == "each"} == {
+            "ana": 8,
+            "b%7Cb%25": 4,
+            "": 7,
+        }
+        assert found.unknown == []
+
+
+async def test_counters_per_person_are_left_alone_when_nobody_can_tell_whose_calls_they_were(sql, tmp_path):
+    keyed = {"pseudonym": lambda tenant, user: f"user:{user[::-1]}"}
+    async with workers(sql, tmp_path, rules=(), **keyed) as (worker,):
+        await worker.call(3, person("ana"))
+        worker.admission.use_configured([LimitRule(name="each", per=("user",), period="month", tokens=1000), BUDGET])
+        found, rows = await worker.compare(repair=True)
+        assert found.unknown == ["each"]
+        assert rows["b", "tokens"] == (0, 3, "raised")
 
 
 async def test_calls_whose_worker_died_are_flagged(sql, tmp_path):

@@ -122,7 +122,7 @@ class Money(RuleBasedStateMachine):
         )
         self.gateway = Gateway(config, deps(), sleep=_no_wait, cache=AnswerCache(store, Semantic(store, None, None)))
         for name in ("a", "b"):
-            self.gateway._attempts._providers[name] = Provider(name)
+            self.gateway.attempts._providers[name] = Provider(name)
         self.paid = 0
 
     @initialize()
@@ -206,7 +206,7 @@ class Money(RuleBasedStateMachine):
     def nothing_stays_reserved_and_no_budget_is_passed(self):
         assert self.costs.open_calls == 0
         assert self.paid <= BUDGET * 10**9
-        assert all(self.gateway._attempts.turns(name).busy == 0 for name in ("a", "b"))
+        assert all(self.gateway.attempts.turns(name).busy == 0 for name in ("a", "b"))
         assert self.gateway.cache._flights.open == {}
 
     def teardown(self):

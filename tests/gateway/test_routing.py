@@ -22,7 +22,7 @@ from interlock.gateway.register import register
 from interlock.gateway.routing import Conditions, Facts, Need, approval_of, need_of, plan
 from interlock.gateway.service import Gateway, Served
 from interlock.gateway.settings import GatewaySettings, ProviderSettings
-from interlock.gateway.types import Approval, RouteSpec, Target
+from interlock.gateway.types import Approval, ModelFacts, RouteSpec, Target
 from interlock.testing.providers import caller, deps
 
 TODAY = date(2026, 11, 22)
@@ -365,4 +365,18 @@ def test_a_last_day_that_is_near_warns_in_the_register_and_one_that_passed_refus
         "c/m": ("approved", ()),
         "d/n": ("refused", ("route/r",)),
         "e/*": ("approved", ()),
+    }
+
+
+def test_nothing_is_assumed_of_a_model_that_is_not_known():
+    need = Need(tools=True, images=True, json_schema=True, input_tokens=400_000, output_tokens=100)
+    route = RouteSpec(targets=["up/acme-vision", "up/ft:gpt-4o:acme::x", "up/acme-text"])
+    # A fine-tuned model is what it was tuned from; of the others nothing is known, so nothing is refused.
+    assert refused(route, need=need) == {"up/ft:gpt-4o:acme::x": "context"}
+    said = {"acme-*": ModelFacts(images=False), "acme-v*": ModelFacts(context_tokens=1000, images=True)}
+    given = facts(profiles={"up": said, "other": {"*": ModelFacts(tools=False)}})
+    assert refused(route, need=need, given=given) == {
+        "up/acme-vision": "context",
+        "up/ft:gpt-4o:acme::x": "context",
+        "up/acme-text": "images",
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import pytest
 from pydantic import ValidationError
 
 from interlock.app import open_app
 from interlock.core.errors import InvalidInput, Misconfigured
-from interlock.core.patterns import found_in, replaced, spans
+from interlock.core.patterns import aside, found_in, replaced, slow_on, spans
+from interlock.examination import examine
 from interlock.gateway.structured.schema import first_violation
 from interlock.gateway.types import Cascade
 from interlock.guardrails.service import Guardrails
@@ -62,3 +65,46 @@ def test_patterns_mean_what_they_mean_to_python():
     assert [(span.start, span.end) for span in spans("É+", "aéébé")] == [(1, 3), (4, 5)]
     with pytest.raises(ValidationError):
         Cascade(reject=["("])
+
+
+async def test_slow_patterns_hold_neither_the_loop_nor_more_than_their_share_of_time():
+    def many():
+        return [found_in(pattern, EVIL) for pattern in ("a", SLOW, SLOW, SLOW)]
+
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.ensure_future(others())
+    with pytest.raises(Misconfigured) as caught:
+        await aside(many)
+    task.cancel()
+    assert caught.value.code == "pattern_too_slow"
+    # While the patterns were tried, the loop went on.
+    assert turns > 100
+
+
+async def test_a_configuration_with_a_slow_pattern_is_not_taken(tmp_path):
+    route = {"targets": ["toy/m"], "cascade": {"reject": ["fine.*", SLOW]}, "strategy": "cascade"}
+    route["post"] = ["trim", {"regex_replace": {"pattern": "(ab|a|b)+$", "with": ""}}]
+    settings = {"gateway": {"providers": {"toy": {"kind": "scripted"}}, "routes": {"r": route}}}
+    rule = {"id": "r", "detector": "patterns", "at": ["output"], "action": "block", "patterns": [r"(\d|\d\d)+$"]}
+    apps = {"a": {"guardrails": {"rules": [rule]}, "route": {"targets": ["toy/m"]}}}
+    workspace = write_workspace(tmp_path / "w", settings=settings, apps=apps)
+    async with open_app(workspace) as app:
+        problems = await app.configuration.problems(app.workspace)
+        assert [problem.field for problem in problems] == [
+            "gateway.routes.r.cascade.reject[1]",
+            "gateway.routes.r.post[1].regex_replace.pattern",
+        ]
+        found = [finding for finding in [one async for one in examine(app)] if "pattern" in finding.cause]
+        assert ("warn", "app a, guardrails rule r") in [(finding.state, finding.what) for finding in found]
+
+
+@pytest.mark.parametrize("pattern", [r"\bkey-[0-9a-f]{8,}\b", r"(?i)as an ai (big )?model", r"^\s*\{.*\}\s*$", "."])
+def test_usual_patterns_are_not_called_slow(pattern):
+    assert slow_on(pattern) is None

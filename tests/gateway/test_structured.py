@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from dataclasses import replace
 
 import pytest
@@ -101,7 +103,7 @@ async def ask(provider, model="gpt-3.5-turbo", purse=None, served=None, route=No
     )
     gateway = Gateway(settings, deps())
     for name, one in (provider if isinstance(provider, dict) else {"p": provider}).items():
-        gateway._attempts._providers[name] = one
+        gateway.attempts._providers[name] = one
     spec = RouteSpec(**{"targets": [f"p/{model}"], "retries": 0, **(route or {})})
     asked = ChatRequest("p/x", (text_message("user", "who?"),), **request)
     stream = gateway.stream(caller(), asked, route=spec, served=served, meter=purse)
@@ -180,6 +182,24 @@ async def test_a_server_that_lacks_what_its_model_could_is_asked_otherwise():
     provider = Said("{}", lacks={"json_object"})
     assert (await ask(provider, model="gpt-4o", response_schema={})).message.text == "{}"
     assert "one JSON object" in provider.asked[0].messages[0].text
+
+
+@pytest.mark.parametrize(
+    ("lacks", "structured"),
+    [({"json_object"}, {}), (set(), {"mode": "prompt"}), (set(), {"mode": "tool"}), (set(), {"check": True})],
+)
+async def test_any_json_object_is_had_by_repair_where_the_provider_does_not_see_to_it(lacks, structured):
+    provider = Said("Sure: {'total': 'x',} or not", "[1]", '```json\n{"total": 1}\n```', lacks=lacks)
+    result = await ask(provider, model="gpt-4o", response_schema={}, route={"structured": structured})
+    assert json.loads(result.message.text) == {"total": 1} or json.loads(result.message.text) == {"total": "x"}
+    with pytest.raises(ProviderError) as caught:
+        await ask(
+            Said("no", "[1]", "still no", lacks=lacks),
+            model="gpt-4o",
+            response_schema={},
+            route={"structured": structured},
+        )
+    assert caught.value.code == "schema_unmet"
 
 
 async def test_a_refusal_passes_as_it_is():
@@ -395,3 +415,103 @@ def test_reading_back_keeps_the_usage_and_the_order():
     with pytest.raises(Unmet) as caught:
         shape.read([TextDelta("no"), replace(finish, reason="length")])
     assert caught.value.final
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"required": 5}, {"properties": [1]}, {"anyOf": 5}, {"allOf": []}, {"enum": 5}, {"minLength": "x"},
+        {"$defs": 5},
+        {"type": 5}, {"type": []}, {"type": [5]}, {"multipleOf": 0}, {"minimum": True}, {"maxItems": -1},
+        {"pattern": 5},
+        {"dependentRequired": {"a": 5}}, {"patternProperties": {"a": 5}}, {"items": 5}, {"not": []}, {"$ref": 5},
+        {"properties": {"a": {"prefixItems": {}}}},
+    ],
+)  # fmt: skip
+def test_a_malformed_schema_is_refused_with_its_place(schema):
+    with pytest.raises(InvalidInput) as caught:
+        check_schema(schema)
+    assert caught.value.code == "schema_unsupported"
+    assert "/" in caught.value.message
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_KEYWORDS = st.sampled_from(
+    ["type", "required", "properties", "anyOf", "enum", "minLength", "$defs", "multipleOf", "items", "pattern", "const",
+     "dependentRequired", "patternProperties", "contains", "minContains", "if", "then", "not", "prefixItems", "$ref"]
+)  # fmt: skip
+
+
+@given(st.dictionaries(_KEYWORDS, _JSON, max_size=4), _JSON)
+def test_any_schema_is_refused_or_can_check_any_value(schema, value):
+    try:
+        check_schema(schema)
+    except InvalidInput:
+        return
+    with contextlib.suppress(InvalidInput):
+        first_violation(schema, value)
+
+
+def test_numbers_past_all_floats_are_checked():
+    assert first_violation({"multipleOf": 3}, 10**400) is not None
+    assert first_violation({"multipleOf": 10}, 10**400) is None
+    assert first_violation({"multipleOf": 0.5, "minimum": 1e300}, 10**400) is not None
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["f(", "<tool_call>x\n", "```", "a-", '\\"', "{'a': \"\\\"", "<function=a ", '[{"a":', "f(x=1) ", "{//", "/* {"],
+)
+def test_recovery_work_grows_with_the_text_and_not_with_its_square(piece):
+    steps = []
+
+    def counted(size):
+        text = (piece * size)[:size]
+        begun = 0
+
+        def count(*_):
+            nonlocal begun
+            begun += 1
+
+        sys.setprofile(count)
+        try:
+            find_calls(text, ["f"])
+        finally:
+            sys.setprofile(None)
+        return begun
+
+    steps = [counted(size) for size in (5_000, 10_000, 20_000)]
+    assert steps[2] < 3 * steps[1] + 2_000
+    assert steps[1] < 3 * steps[0] + 2_000
+
+
+@pytest.mark.parametrize(
+    "text", ["I would call f(a=1) if asked.", "Use f(a=1) and then g.", "f(a=1) is what I would call"]
+)
+def test_a_call_that_is_talked_about_is_no_call(text):
+    assert find_calls(text, ["f"]) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(a=1)",
+        "Sure!\n\nf(a=1)\n",
+        "```python\nf(a=1)\n```",
+        "`f(a=1)`",
+        "[f(a=1)]",
+        "1. f(a=1)",
+        "print(f(a=1))",
+        "x = f(a=1)",
+    ],
+)
+def test_a_call_that_stands_alone_is_found(text):
+    assert find_calls(text, ["f"]) == [FoundCall("f", {"a": 1})]
+
+
+def test_a_number_that_json_cannot_say_is_none():
+    assert find_json('{"a": 1e999,}') == (False, None)

@@ -274,6 +274,29 @@ async def test_a_client_that_leaves_stops_the_upstream_and_pays_for_what_came(tm
 
 
 @BOTH
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_before_the_first_token_pays_for_what_was_sent(tmp_path, on, stream):
+    async with site(tmp_path, on=on) as s:
+        s.upstream.will(streamed("ok") if stream else whole())
+        await s.warm(stream=stream)
+        s.upstream.will(Reply([], then="fall silent"))
+        asking = asyncio.create_task(s.ask(stream=stream))
+        while not s.upstream.requests:
+            await asyncio.sleep(0.01)
+        asking.cancel()
+        await asyncio.wait([asking])
+        await asyncio.wait_for(s.upstream.until_idle(), 20)
+        for _ in range(100):
+            traces = (await s.http.get("/api/v1/traces?status=cancelled")).json()["data"]
+            if traces:
+                break
+            await asyncio.sleep(0.05)
+        (row,) = (await s.http.get(f"/api/v1/traces/{traces[0]['trace_id']}")).json()["ledger"]
+        assert (row["outcome"], row["usage"]["estimated"], row["usage"]["output_tokens"]) == ("cancelled", True, 0)
+        assert row["usage"]["input_tokens"] > 0
+
+
+@BOTH
 async def test_a_limit_holds_whatever_path_the_calls_take(tmp_path, on):
     limits = [{"name": "few", "period": "day", "requests": 10, "per": ["key"]}]
     async with site(tmp_path, on=on, limits=limits) as s:

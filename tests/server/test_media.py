@@ -175,3 +175,45 @@ async def test_what_must_stay_in_a_region_stays_there_whatever_is_asked(opened, 
         assert served.status_code == 200, served.text
         rows = await app.parts.cost.ledger(app.owner())
         assert {row.model for row in rows} <= {"here"}
+
+
+async def test_every_kind_of_answer_tells_which_target_served(opened):
+    approvals = {"toy/old": {"deprecated_on": "2020-01-01"}}
+    routes = {"r": {"targets": ["toy/old", "toy/m"], "cache": {"ttl_s": 60}}}
+    async with opened(approvals=approvals, routes=routes) as (_, http):
+        calls = {
+            "/v1/rerank": {"query": "q", "documents": ["a"]},
+            "/v1/moderations": {"input": "fine"},
+            "/v1/audio/speech": {"input": "hi"},
+            "/v1/images/generations": {"prompt": "hi"},
+            "/v1/embeddings": {"input": "hi"},
+        }
+        for path, body in calls.items():
+            answer = await http.post(path, json={**body, "model": "route/r"})
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["x-interlock-route"] == "toy/m; toy/old=deprecated", path
+        kept = []
+        for texts, mode in ((["hi", "you"], "use"), (["hi", "you"], "use"), ("hi", "refresh"), ("hi", "no-store")):
+            body = {"input": texts, "model": "route/r"}
+            answer = await http.post("/v1/embeddings", json=body, headers={"x-interlock-cache": mode})
+            kept.append(answer.headers["x-interlock-cache"])
+        assert kept == ["partial", "hit", "refresh", "bypass"]
+        first = await http.post("/v1/embeddings", json={"input": "first", "model": "route/r"})
+        assert first.headers["x-interlock-cache"] == "miss"
+        own = await http.post("/v1/moderations", json={"input": "fine"})
+        assert own.headers["x-interlock-route"] == "interlock/guardrails"
+
+
+async def test_a_failed_call_tells_that_none_served(opened):
+    down = {"kind": "scripted", "script": [{"reply": "half of it", "fail_status": 503, "fail_after_chunks": 1}]}
+    providers = {"toy": {"kind": "toy"}, "down": down}
+    routes = {"r": {"targets": ["down/x"], "retries": 0}}
+    async with opened(providers=providers, routes=routes) as (_, http):
+        for path, body in {
+            "/v1/audio/speech": {"input": "BUSY", "model": "toy/tts"},
+            "/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}], "model": "route/r"},
+        }.items():
+            answer = await http.post(path, json=body)
+            assert answer.status_code >= 400
+            target = "toy/tts" if path.endswith("speech") else "down/x"
+            assert answer.headers["x-interlock-route"] == f"none; {target}={answer.json()['error']['code']}", path

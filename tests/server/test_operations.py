@@ -468,7 +468,9 @@ def test_a_reload_changes_routes_limits_and_prices_and_says_what_waits_for_a_sta
         rewrite(own, change)
         done = operator.post("/api/v1/config/reload").json()
         assert done["generation"] == 1
-        assert "gateway.routes.more.targets" in done["changed"]
+        assert (done["added"], done["removed"]) == (["gateway.routes.more"], [])
+        assert not [name for name in done["changed"] if name.startswith("gateway.routes.more")]
+        assert "gateway.providers.good.script" in done["changed"]
         assert {"server.port", "gateway.batch_concurrency"} <= set(done["at_restart"])
         answer = ask(operator, "route/more")
         assert answer.json()["choices"][0]["message"]["content"] == "changed"

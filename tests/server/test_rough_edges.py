@@ -46,7 +46,10 @@ model_list:
 def test_a_wrong_setting_is_told_in_our_words(tmp_path):
     workspace = write_workspace(tmp_path / "w")
     for text, said in (
-        ("server: {prot: 1}", "there is no such field"),
+        ("server: {prot: 1}", "there is no such field; did you mean 'port'?"),
+        ("gateway: {routes: {r: {targets: [a/b], retrys: 1}}}", "there is no such field; did you mean 'retries'?"),
+        ("gateway: {routes: {r: {targets: [a/b], cache: {ttl: 1}}}}", "did you mean 'ttl_s'?"),
+        ("cost: {limits: [{name: a, windw: 1h}]}", "did you mean 'window'?"),
         ("gateway: {providers: {a: {kind: openai, key: sk-1}}}", "is wrong: a secret is named by reference"),
     ):
         with pytest.raises(Misconfigured) as caught:
@@ -79,6 +82,50 @@ async def test_the_console_s_name_leads_to_it(tmp_path):
             for path in ("/console", "/console/"):
                 answer = await http.get(path)
                 assert (answer.status_code, answer.headers["location"]) == (307, "/")
+
+
+@pytest.mark.parametrize("document", ["{}", '{"type": "service_account", "client_email": "a@b"}', "[]", "half"])
+async def test_doctor_says_that_a_cloud_s_credentials_are_of_no_use(tmp_path, document):
+    (tmp_path / "key.json").write_text(document)
+    provider = {"kind": "vertex", "project": "p", "credentials": f"file:{tmp_path / 'key.json'}", "models": ["gemini"]}
+    settings = {"gateway": {"providers": {"vx": provider}}}
+    async with open_app(write_workspace(tmp_path / "w", settings=settings)) as app:
+        found = {finding.what: finding async for finding in examine(app)}
+        assert found["provider vx"].state == "warn"
+        assert "Google credentials" in found["provider vx"].cause
+        assert "vx/gemini" not in await app.parts.gateway.models()
+
+
+async def test_a_secret_that_must_stand_in_the_settings_is_shown_nowhere(tmp_path):
+    provider = {
+        "kind": "openai",
+        "base_url": "http://user:PLAINPW@127.0.0.1:9/v1?api_key=QUERYLEAK",
+        "headers": {"X-Key": "HEADERLEAK"},
+        "models": ["m"],
+    }
+    settings = {"gateway": {"providers": {"up": provider}, "routes": {"r": {"targets": ["up/m"], "retries": 0}}}}
+    workspace = write_workspace(tmp_path / "w", settings=settings)
+    async with open_app(workspace) as app:
+        app.configuration.accept("test")
+        transport = httpx2.ASGITransport(app=build_asgi(app, build_routes(app)), client=("127.0.0.1", 1))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+            body = {"model": "up/m", "messages": [{"role": "user", "content": "hi"}]}
+            shown = [(await http.post("/v1/chat/completions", json=body)).text]
+            shown.append((await http.post("/api/v1/providers/up/test", json={})).text)
+            for path in ("providers", "routes", "config/history", "provider-register", "audit", "traces"):
+                answer = await http.get(f"/api/v1/{path}")
+                assert answer.status_code == 200, path
+                shown.append(answer.text)
+            for path in ("/gateway", "/settings", "/doctor", "/metrics"):
+                answer = await http.get(path)
+                assert answer.status_code == 200, path
+                shown.append(answer.text)
+        shown += [str(finding) async for finding in examine(app)]
+    for leak in ("PLAINPW", "QUERYLEAK", "HEADERLEAK"):
+        assert not [text for text in shown if leak in text]
+    # The copy that a rollback needs is its owner's alone.
+    (copy,) = (workspace / ".interlock" / "config").glob("*.json")
+    assert copy.stat().st_mode & 0o777 == 0o600
 
 
 async def test_doctor_goes_on_after_a_check_that_breaks_off(tmp_path, monkeypatch):

@@ -83,7 +83,8 @@ class Access:
                 "this call has no API key",
                 hint="send 'Authorization: Bearer il_…'; create a key with: interlock keys create NAME",
             )
-        if behalf:
+        if behalf is not None:
+            # An empty one is a client's mistake: the service itself must not be answered in its place.
             said = await self.tokens.verify(ctx.tenant, behalf)
             ctx = ctx.on_behalf_of(said.user, said.conversation)
         return ctx

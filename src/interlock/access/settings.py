@@ -17,5 +17,5 @@ class AccessSettings(BaseModel):
     )
     users: str | None = Field(default=None, description="directory file, relative to the workspace")
     token_max_age_s: int = Field(default=900, ge=30, le=86_400, description="longest life of an on-behalf-of token")
-    session_hours: float = Field(default=12.0, gt=0, le=24 * 30)
+    session_hours: float = Field(default=12.0, gt=0, le=24 * 30, description="how long a sign-in to the console lasts")
     sign_in_attempts: int = Field(default=8, ge=1, description="failed sign-ins per account and address in 15 minutes")

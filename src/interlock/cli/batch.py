@@ -33,6 +33,10 @@ def _caller(app: App, user: str | None) -> Context:
 _as_user = click.option("--as", "user", help="User of the directory whose batches these are.")
 
 
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"
+
+
 def _tell(found: Batch, as_json: bool) -> None:
     from interlock.flows.batch_views import batch_view
 
@@ -40,6 +44,11 @@ def _tell(found: Batch, as_json: bool) -> None:
         emit(batch_view(found))
         return
     click.echo(f"{found.id}: {found.state}, {found.completed} done, {found.failed} failed, {found.total} in all")
+    for part in (found.lanes or {}).get("parts", ()):
+        became = f", ordinary calls instead: {part['reason']}" if part["reason"] else ""
+        click.echo(f"  {_lines(part['lines'])} at {part['provider']}/{part['model']}, {part['state']}{became}")
+    for reason, count in (found.lanes or {}).get("ordinary", {}).items():
+        click.echo(f"  {_lines(count)} as ordinary calls: {reason}")
     for error in found.errors:
         where = "" if error.get("line") is None else f"line {error['line']}: "
         click.secho(f"  {where}{error['message']}", fg="red", err=True)
@@ -49,12 +58,27 @@ def _tell(found: Batch, as_json: bool) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--endpoint", default="/v1/chat/completions", show_default=True, help="What each line is sent to.")
 @click.option("--window", default="24h", show_default=True, help="Time after which lines are not begun any more.")
+@click.option(
+    "--lane",
+    default="auto",
+    show_default=True,
+    help="auto: a provider's batch API at its price, where there is one; ordinary: ordinary calls; "
+    "half-price: batch APIs alone, and no answer where there is none.",
+)
 @click.option("--wait/--no-wait", default=False, help="Run it here and wait, instead of leaving it to `interlock up`.")
 @_as_user
 @json_option
 @pass_session
 def submit(
-    session: Session, file: Path, *, endpoint: str, window: str, wait: bool, user: str | None, as_json: bool
+    session: Session,
+    file: Path,
+    *,
+    endpoint: str,
+    window: str,
+    lane: str,
+    wait: bool,
+    user: str | None,
+    as_json: bool,
 ) -> None:
     """Queue FILE, one JSON request a line: custom_id, method, url, body."""
 
@@ -66,7 +90,7 @@ def submit(
             ctx = _caller(app, user)
             kept = await app.parts.kept.keep_file(ctx, name=file.name, purpose="batch", data=file.read_bytes())
             made = await create_batch(
-                app.parts, ctx, limits_of(app), endpoint=endpoint, input_file=kept.id, window=window
+                app.parts, ctx, limits_of(app), endpoint=endpoint, input_file=kept.id, window=window, lane=lane
             )
             return await _followed(app, ctx, made, as_json) if wait else made
 

@@ -135,9 +135,8 @@ def calibrate(session: Session, pairs: Path, precision: float, dry_run: bool, as
 
     PAIRS has one JSON object a line: {"a": "…", "b": "…", "same": true}. Needs the embedding model.
     """
-    from interlock.app import SEMANTIC_CALIBRATION
+    from interlock.gateway.cache.calibration import SEMANTIC_CALIBRATION, read_pairs, save_calibration
     from interlock.gateway.cache.calibration import calibrate as find
-    from interlock.gateway.cache.calibration import read_pairs, save_calibration
     from interlock.knowledge.embedders import embedders
     from interlock.serving.service import default_models_dir
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import click
 
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from interlock.examination import Finding
 
 __all__ = ["doctor"]
+
+
+class _Store(NamedTuple):
+    setting: Literal["sql", "kv"]
+    name: str
+
+
+_STORES = {"stores.sql": _Store("sql", "database"), "stores.kv": _Store("kv", "shared state")}
 
 
 @click.command()
@@ -39,12 +47,19 @@ def doctor(session: Session, as_json: bool) -> None:
                     error.hint or "edit interlock.yaml; see all settings with: interlock config show",
                 ),
             ]
-        try:
-            async with session.open() as app:
-                findings += [finding async for finding in examine(app)]
-        except InterlockError as error:
-            findings.append(Finding("fail", "opening the workspace", error.message, error.hint or ""))
-        return findings
+        without: set[Literal["sql", "kv"]] = set()
+        while True:
+            try:
+                async with session.open(without=without) as app:
+                    return [*findings, *[finding async for finding in examine(app, without=without)]]
+            except InterlockError as error:
+                away = _STORES.get(error.param or "")
+                if away is None or away.setting in without:
+                    findings.append(Finding("fail", "opening the workspace", error.message, error.hint or ""))
+                    return findings
+                # The others still say what they know.
+                without.add(away.setting)
+                findings.append(Finding("fail", away.name, error.message, error.hint or ""))
 
     findings = run(work())
     if as_json:

@@ -243,6 +243,7 @@ def reconcile_limits(session: Session, repair: bool, as_json: bool) -> None:
     """
     from interlock.cost.reconcile import reconcile
     from interlock.flows.limit_views import reconciled_view
+    from interlock.gateway.kept_lanes import KeptLanes
 
     async def work() -> bool:
         async with session.open() as app:
@@ -254,6 +255,7 @@ def reconcile_limits(session: Session, repair: bool, as_json: bool) -> None:
                 app.owner(),
                 journals=app.workspace.data / "journal",
                 repair=repair,
+                held=await KeptLanes(app.parts.kept).held(app.owner().tenant),
             )
             shown = reconciled_view(found)
             if as_json:

@@ -93,7 +93,8 @@ def _show(answers: list[dict[str, Any]], as_json: bool) -> None:
             continue
         if answer["ok"]:
             click.echo(f"{answer['url']}: configuration {answer['generation']} holds")
-            click.echo(f"  changed: {', '.join(answer['changed']) or 'nothing'}")
+            for line in _news(answer) or ["changed: nothing"]:
+                click.echo(f"  {line}")
             if answer["at_restart"]:
                 click.secho(f"  after the next start: {', '.join(answer['at_restart'])}", fg="yellow")
         else:
@@ -102,6 +103,31 @@ def _show(answers: list[dict[str, Any]], as_json: bool) -> None:
                 click.secho(f"  hint: {answer['error']['hint']}", dim=True)
     if not is_good:
         raise click.exceptions.Exit(1)
+
+
+_GROUPS = {
+    "gateway.providers.": "providers",
+    "gateway.routes.": "routes",
+    "gateway.approvals.": "approvals",
+    "gateway.residency.": "residency of tenants",
+    "cost.prices.": "prices",
+    "cost.limits.": "limits",
+}
+_MOST_SETTINGS = 20
+
+
+def _news(answer: dict[str, Any]) -> list[str]:
+    """What a reload brought, a line for each kind of entry, then the settings that changed."""
+    lines = []
+    for verb in ("added", "removed"):
+        for prefix, what in _GROUPS.items():
+            names = [name.removeprefix(prefix) for name in answer[verb] if name.startswith(prefix)]
+            if names:
+                lines.append(f"{verb} {what}: {', '.join(names)}")
+    shown, rest = answer["changed"][:_MOST_SETTINGS], len(answer["changed"]) - _MOST_SETTINGS
+    if shown:
+        lines.append(f"changed: {', '.join(shown)}" + (f" and {rest} more (--json has all)" if rest > 0 else ""))
+    return lines
 
 
 @click.command()

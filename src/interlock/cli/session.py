@@ -6,10 +6,10 @@ import asyncio
 import json
 import sys
 import unicodedata
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 import yaml
@@ -30,11 +30,11 @@ class Session:
         self.root = None if workspace is None else Path(workspace)
         self.flags = _nested(overrides)
 
-    def open(self) -> AbstractAsyncContextManager[App]:
-        """Open the workspace's App."""
+    def open(self, *, without: Collection[Literal["sql", "kv"]] = ()) -> AbstractAsyncContextManager[App]:
+        """Open the workspace's App. `without`: see `open_app`."""
         from interlock.app import open_app
 
-        return open_app(self.root, flags=self.flags)
+        return open_app(self.root, flags=self.flags, without=without)
 
     def workspace(self) -> Workspace:
         """Only the settings, without opening a store."""

@@ -19,6 +19,7 @@ from interlock.flows.operations import (
     MAY_SEE_GATEWAY,
     MAY_TEST,
     ProviderProbe,
+    app_targets,
     probe_provider,
     provider_register,
     provider_rows,
@@ -120,7 +121,7 @@ async def _page(
 ) -> Response:
     caller.ctx.require(*MAY_SEE_GATEWAY)
     parts = app_of(request).parts
-    targets = states(parts.gateway)
+    targets, others = states(parts.gateway, app_targets(parts))
     registered = provider_register(parts, caller.ctx)
     limits = await _limits(request, caller)
     return render(
@@ -130,6 +131,8 @@ async def _page(
         status=status,
         headline=_headline(targets, limits),
         targets=[state for state in targets if state.calls],
+        others=others,
+        failed_share=failed_share,
         routes=route_rows(parts, caller.ctx),
         limits=limits,
         register=registered,
@@ -171,6 +174,12 @@ def _headline(targets: Sequence[TargetState], limits: Sequence[LimitRow]) -> str
     if failing:
         return f"{len(failing)} of {len(asked)} targets {'fails' if len(failing) == 1 else 'fail'} some calls"
     return "Every target that was asked answers" if asked else "No target was asked yet"
+
+
+def failed_share(state: TargetState) -> float:
+    """Share of the calls since the start that failed or were turned away by the provider's limits, 0 to 1."""
+    ended = state.calls - state.in_flight
+    return min(1.0, (state.failures + state.rejected) / ended) if ended > 0 else 0.0
 
 
 def figures_of(rule: LimitRule) -> str:

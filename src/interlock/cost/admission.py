@@ -25,6 +25,7 @@ __all__ = ["Admission", "Demand", "LimitUse", "Reservation", "quota_headers"]
 
 _MAX_COUNTERS = 50_000
 _IDLE_S = 2.0
+_UNBOUNDED = 1 << 62
 _RETIRED_S = 7200.0
 """How long the counter of a rule that was changed or removed is kept for calls that still hold it: longer than any."""
 
@@ -273,6 +274,14 @@ class Admission:
             else:
                 self._put_right(counter, slot, amount, actual)
         reservation.taken = []
+
+    async def put_right(self, held: Held, actual: int) -> None:
+        """Replace units that no worker leases any more by what was used of them."""
+        tenant = TenantId(held.tenant)
+        if held.amount > actual:
+            await self._kv.give_back(tenant, held.counter, held.amount - actual, slot=held.slot)
+        elif actual > held.amount:
+            await self._kv.grant(tenant, held.counter, actual - held.amount, limit=_UNBOUNDED, slot=held.slot)
 
     def release(self, taken: Sequence[tuple[Counter, int, int]], *, uncount: bool = False) -> None:
         """Give everything back, except that a request stays counted: the limit is on asking.

@@ -45,6 +45,7 @@ _HEAD = struct.Struct("<II")
 _HEAD_BYTES = _HEAD.size
 _write_head = _HEAD.pack_into
 _FILE_BYTES = 4 * 1024 * 1024
+_FREE = "free space in the data folder; calls are refused so that none goes unpaid"
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
@@ -193,9 +194,12 @@ class Journal:
     def _extend(self, least: int) -> None:
         """More room in the same file: it is only rotated between calls. Raises: StorageFull, Unavailable."""
         size = -(-least // _FILE_BYTES) * _FILE_BYTES
-        with self._path().open("r+b") as file:
-            _allocate(file.fileno(), size)
-            grown = mmap.mmap(file.fileno(), size)
+        try:
+            with self._path().open("r+b") as file:
+                _allocate(file.fileno(), size)
+                grown = mmap.mmap(file.fileno(), size)
+        except OSError as error:
+            raise Unavailable(f"the spending journal cannot grow: {error.strerror}", hint=_FREE) from error
         self._memory.close()
         self._memory = grown
 
@@ -264,10 +268,7 @@ def _allocate(handle: int, size: int) -> None:
         os.posix_fallocate(handle, 0, size)
     except OSError as error:
         kind = StorageFull if error.errno in {errno.ENOSPC, errno.EDQUOT} else Unavailable
-        raise kind(
-            f"the spending journal cannot be written: {error.strerror}",
-            hint="free space in the data folder; calls are refused so that none goes unpaid",
-        ) from error
+        raise kind(f"the spending journal cannot be written: {error.strerror}", hint=_FREE) from error
 
 
 def _frame(record: Record) -> bytes:

@@ -80,8 +80,8 @@ class Match(BaseModel):
     key: str | None = Field(default=None, description="id of an API key")
     user: str | None = Field(default=None, description="a proven end user")
     group: str | None = Field(default=None, description="a group of the proven end user")
-    app: str | None = None
-    provider: str | None = None
+    app: str | None = Field(default=None, description="only calls of this app")
+    provider: str | None = Field(default=None, description="only calls to this provider")
     model: str | None = Field(default=None, description="'provider/model'")
     tags: dict[str, str] = Field(default_factory=dict, description="labels that the caller sends as metadata")
 
@@ -121,14 +121,14 @@ class LimitRule(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", description="for people, errors and metrics")
     match: Match = Match()
     per: tuple[str, ...] = Field(
         default=(),
         description="a counter for each value of: tenant, key, user, app, provider, model, tag:NAME; empty pools all",
     )
-    requests: int | None = Field(default=None, ge=0)
-    tokens: int | None = Field(default=None, ge=0)
+    requests: int | None = Field(default=None, ge=0, description="calls at most")
+    tokens: int | None = Field(default=None, ge=0, description="input and output tokens at most")
     money: str | None = Field(default=None, pattern=r"^\d{1,9}(\.\d{1,9})?$", description="US dollars")
     window: str | None = Field(default=None, description="sliding: 60s, 10m, 1h, 1d")
     period: Period | None = Field(default=None, description="calendar: hour, day, week, month, or total for ever")

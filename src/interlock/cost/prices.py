@@ -33,18 +33,31 @@ class Prices:
     Args:
         overrides: ``provider/model`` or ``provider/*`` to a price.
         kinds: configured provider name to its plug-in kind, which is how public lists know it.
+        batch_discount: ``provider/model`` or ``provider/*`` to what its batch API takes off, 0 to 1.
     """
 
-    def __init__(self, overrides: Mapping[str, PriceOverride], kinds: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        overrides: Mapping[str, PriceOverride],
+        kinds: Mapping[str, str],
+        batch_discount: Mapping[str, str] | None = None,
+    ) -> None:
         self._overrides = overrides
         self._kinds = kinds
+        self._batch_discount = dict(batch_discount or {})
         self._rates: dict[tuple[str, str], Rates] = {}
         self.generation = 0
         """Another number after every change of prices."""
 
-    def use(self, overrides: Mapping[str, PriceOverride], kinds: Mapping[str, str]) -> None:
+    def use(
+        self,
+        overrides: Mapping[str, PriceOverride],
+        kinds: Mapping[str, str],
+        batch_discount: Mapping[str, str] | None = None,
+    ) -> None:
         """Price by these from now on."""
         self._overrides, self._kinds = overrides, kinds
+        self._batch_discount = dict(batch_discount or {})
         # Of a provider that is another kind now, the list may say something else.
         self._rates.clear()
         self.generation += 1
@@ -59,6 +72,13 @@ class Prices:
         if self._kinds.get(provider, provider) in _OWN_MACHINE:
             return Rates(0, 0, 0, 1, f"own-machine:{provider}")
         return None
+
+    def batch_discount(self, provider: str, model: str, announced: str) -> Decimal:
+        """What a provider's batch API takes off the price, 0 to 1: as set, else as it announces."""
+        for name in (f"{provider}/{model}", f"{provider}/*"):
+            if name in self._batch_discount:
+                return Decimal(self._batch_discount[name])
+        return Decimal(announced)
 
     def price(self, provider: str, model: str, usage: Usage) -> Money | None:
         """Cost of `usage`, None when unpriced."""

@@ -6,7 +6,7 @@ lowered when this is the only worker and nothing is open; one that stands below 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -52,8 +52,9 @@ class Reconciled(NamedTuple):
     differences: Sequence[Difference]
     """Every counter of rules that the ledger can tell about, those that are equal included."""
     unknown: Sequence[str]
-    """Names of rules that it cannot: rules on requests alone, of which the ledger has only the served ones, and rules
-    about groups of users, which it does not keep."""
+    """Names of rules that it cannot: rules on requests alone, of which the ledger has only the served ones, rules about
+    groups of users, which it does not keep, and rules about users whose rows no counter and no rule explains: the
+    ledger has no ids of people, only what stands for them."""
     orphans: Sequence[LedgerEntry]
     """Calls whose worker died before it was known how they ended: each is charged at its estimate, newest first."""
     busy: str
@@ -76,12 +77,14 @@ async def reconcile(
     *,
     journals: Path,
     repair: bool = False,
+    held: int = 0,
 ) -> Reconciled:
     """Compare the counters of the caller's tenant in their present window or period.
 
     Args:
         journals: folder where the workers of this machine keep their journals.
         repair: change the counters. Needs the role operator.
+        held: lines of batches that providers have, whose reservations no worker holds.
 
     Raises: Forbidden.
     """
@@ -91,8 +94,10 @@ async def reconcile(
     at = costs.admission.now()
     rules = list(costs.admission.rules(ctx.tenant))
     told = [rule for rule in rules if rule.match.group is None and set(rule.measures) != {"requests"}]
-    sums = await _sums(sql, ctx.tenant, told, at) if told else {}
-    busy = _busy(costs, journals)
+    users = await _users(costs, kv, ctx.tenant, told)
+    sums, strangers = await _sums(sql, ctx.tenant, told, at, users) if told else ({}, set())
+    told = [rule for rule in told if rule.name not in strangers]
+    busy = _busy(costs, journals, held)
     found = []
     for rule in told:
         for measure in rule.measures:
@@ -123,24 +128,65 @@ async def reconcile(
     return Reconciled(found, [rule.name for rule in rules if rule not in told], orphans, busy)
 
 
-def _busy(costs: Costs, journals: Path) -> str:
+def _busy(costs: Costs, journals: Path, held: int) -> str:
     if costs.open_calls:
         return f"{costs.open_calls} calls are under way here"
+    if held:
+        return f"providers' batch APIs have {held} lines"
     others = live_workers(journals) - 1
     return f"{others} other workers hold leases on this machine" if others > 0 else ""
 
 
-async def _sums(sql: Sql, tenant: TenantId, rules: Sequence[LimitRule], at: float) -> dict[_Sum, int]:
-    """What the ledger has for every counter, by slot of the present window or period."""
+async def _users(costs: Costs, kv: Kv, tenant: TenantId, rules: Sequence[LimitRule]) -> dict[str, str]:
+    """Ids of the users that counters and rules name, by what stands for them in the ledger."""
+    ids = {rule.match.user for rule in rules if rule.match.user is not None and not _is_pattern(rule.match.user)}
+    for rule in rules:
+        if "user" not in rule.per:
+            continue
+        place = rule.per.index("user")
+        for measure in rule.measures:
+            prefix = f"limit:{rule.name}:{measure}:"
+            for name in await kv.counters(tenant, prefix):
+                values = name.removeprefix(prefix).split("|")
+                if len(values) == len(rule.per):
+                    ids.add(values[place].replace("%7C", "|").replace("%25", "%"))
+    return {costs.keyed(tenant, one): one for one in ids}
+
+
+def _is_pattern(name: str) -> bool:
+    return any(sign in name for sign in "*?[")
+
+
+def _is_about(rule: LimitRule) -> bool:
+    """Whether the rule may be about a user whose id is not known. One that names a single user is not."""
+    if rule.match.user is not None and not _is_pattern(rule.match.user):
+        return False
+    return "user" in rule.per or rule.match.user not in {None, "*"}
+
+
+async def _sums(
+    sql: Sql, tenant: TenantId, rules: Sequence[LimitRule], at: float, users: Mapping[str, str]
+) -> tuple[dict[_Sum, int], set[str]]:
+    """What the ledger has for every counter, by slot of the present window or period, and the rules that are about
+    users whom nothing but the ledger knows.
+    """
     found: dict[_Sum, int] = {}
+    strangers: set[str] = set()
     first = {rule.name: rule.slot(at).number - rule.span + 1 for rule in rules}
 
     def read(conn: Connection) -> None:
         for entry in store.matching(conn, tenant, datetime.fromtimestamp(_since(rules, at), UTC)):
-            subject = _subject(entry)
+            # Rows of before ids were keyed hold the id itself.
+            user = users.get(entry.end_user, entry.end_user)
+            subject = _subject(entry, user)
+            is_stranger = entry.end_user not in users and user not in users.values() and bool(user)
             for rule in rules:
                 number = rule.slot(entry.at.timestamp()).number
-                if number < first[rule.name] or not rule.match.holds(subject):
+                if number < first[rule.name]:
+                    continue
+                if is_stranger and _is_about(rule):
+                    strangers.add(rule.name)
+                if not rule.match.holds(subject):
                     continue
                 units = {"tokens": entry.usage.total_tokens, "money": entry.cost.nano if entry.cost else 0}
                 for measure in rule.measures:
@@ -149,7 +195,7 @@ async def _sums(sql: Sql, tenant: TenantId, rules: Sequence[LimitRule], at: floa
                         found[key] = found.get(key, 0) + units[measure]
 
     await sql.read(read)
-    return found
+    return found, strangers
 
 
 def _since(rules: Sequence[LimitRule], at: float) -> float:
@@ -161,12 +207,12 @@ def _since(rules: Sequence[LimitRule], at: float) -> float:
     return at - max(lengths)
 
 
-def _subject(entry: LedgerEntry) -> Subject:
+def _subject(entry: LedgerEntry, user: str) -> Subject:
     # A service's principal is its key's id, so the ledger tells keys apart as admission does.
     return Subject(
         tenant=entry.tenant,
         key=entry.principal,
-        user=entry.end_user,
+        user=user,
         app=entry.app,
         tags=entry.tags,
         provider=entry.provider,

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from decimal import Decimal
+from typing import Literal
 
-import anyio
 import msgspec
 
 from interlock.core.clock import now
-from interlock.core.context import Context, Principal
-from interlock.core.errors import Blocked, Unavailable
+from interlock.core.context import Context, Notices, Principal
+from interlock.core.errors import Blocked, StorageFull, Unavailable
+from interlock.core.finishing import finished
 from interlock.core.ids import ReleaseId, TenantId, TraceId, new_id
 from interlock.core.messages import Usage
 from interlock.core.money import Money
@@ -24,6 +25,7 @@ from interlock.core.release import Release
 from interlock.cost import store
 from interlock.cost.admission import Admission, Demand, LimitUse, Reservation, quota_headers
 from interlock.cost.counters import Counter
+from interlock.cost.handed import Handed, HandedTry, cheaper
 from interlock.cost.journal import Dropped, Journal, Leased, Reserved, Settled
 from interlock.cost.limits import Subject
 from interlock.cost.prices import Prices
@@ -38,6 +40,7 @@ _COMMIT_EVERY_S = 0.1
 _RETRY_S = 0.5
 _MAX_WAITING = 100_000
 _TIDY_EVERY_S = 2.0
+_NOTHING_OFF = Decimal(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,8 +55,9 @@ class Try:
     def charge(self, usage: Usage) -> None:
         """See `Admitted.charge`."""
         assert self.is_open, "a try is charged or dropped once"
-        self.bill.entries.append(self.bill.costs._settle(self, usage))
+        # First: what was served and cannot be written down must not be dropped. It stands at its estimate.
         self.is_open = False
+        self.bill.entries.append(self.bill.costs._settle(self, usage))
 
     def drop(self, *, uncount: bool = False) -> None:
         """See `Admitted.drop`.
@@ -82,8 +86,14 @@ class Bill:
     _tries: list[Try] = field(default_factory=list, repr=False)
     _counted: set[str] = field(default_factory=set, repr=False)
 
+    handed: Handed | None = None
+    """What the first call was admitted by, hours ago, when a provider's batch API answers it."""
+
     async def admit(self, provider: str, model: str, estimate: Usage) -> Admitted:
         """See `Meter.admit`."""
+        if self.handed is not None and not self.handed.asked:
+            self.handed.asked = True
+            return HandedTry(self, self.handed)
         admitted = await self.costs._admit(self, provider, model, estimate)
         self._tries.append(admitted)
         return admitted
@@ -138,22 +148,6 @@ class Bill:
         return sum((cost for cost in costs if cost is not None), Money.zero())
 
 
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for the settlement however often the caller is cancelled meanwhile, then let the cancellation go on."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    # anyio cancels again at every await inside a cancelled scope, so its scopes must be kept out as well.
-    with anyio.CancelScope(shield=True):
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                cancelled = error
-    task.result()
-    if cancelled is not None:
-        raise cancelled
-
-
 class Costs:
     """Prices, limits and the ledger of all tenants.
 
@@ -188,7 +182,10 @@ class Costs:
         self._made = 0
         self.held: dict[str, Hold] = {}
         """Calls under way that were admitted by terms, by the id of their ledger row."""
+        self.handing: dict[str, Handed] = {}
+        """Reservations that are not yet written down where they will be kept, by the id of their ledger row."""
         self._commit: asyncio.Task[None] | None = None
+        self._storing = asyncio.Lock()
         self._tidier: asyncio.Task[None] | None = None
         self.prices = prices
         self.admission = admission
@@ -249,14 +246,16 @@ class Costs:
         app: str = "",
         tags: Mapping[str, str] | None = None,
         outcome: Outcome = "ok",
+        handed: Handed | None = None,
     ) -> AsyncIterator[Bill]:
         """Open a bill; on every exit its open try is released and its rows go to the ledger.
 
-        `outcome` is what its rows say when all goes well.
+        `outcome` is what its rows say when all goes well. `handed` admits its first call, whose row is left there.
 
         A client that leaves cancels the task, not the settlement.
         """
         bill = self.open(ctx, release, app=app, tags=tags)
+        bill.handed = handed
         try:
             yield bill
         except Blocked:
@@ -271,7 +270,7 @@ class Costs:
         finally:
             self.close_bill(bill, outcome)
             if bill.entries and self._wait:
-                await _finished(self.flush())
+                await finished(self.flush())
 
     def open(
         self, ctx: Context, release: Release | None, *, app: str = "", tags: Mapping[str, str] | None = None
@@ -285,7 +284,12 @@ class Costs:
         if bill.entries:
             if outcome != "ok":
                 bill.entries[:] = [msgspec.structs.replace(entry, outcome=outcome) for entry in bill.entries]
-            self._pending.extend(bill.entries)
+            rows = bill.entries
+            if bill.handed is not None:
+                own = bill.handed.record.id
+                bill.handed.entry = next((entry for entry in rows if entry.id == own), None)
+                rows = [entry for entry in rows if entry.id != own]
+            self._pending.extend(rows)
             self._commit_soon()
 
     @property
@@ -293,14 +297,43 @@ class Costs:
         """True when an answer's last byte waits for its row."""
         return self._wait
 
-    async def _admit(self, bill: Bill, provider: str, model: str, estimate: Usage) -> Try:
+    async def hand_over(self, bill: Bill, provider: str, model: str, estimate: Usage, discount: Decimal) -> Handed:
+        """Reserve for a call whose answer will be settled later, maybe by another worker, at the price less `discount`.
+
+        If this worker dies before `Handed.let_go`, the units are given back and nothing is charged.
+        Raises: LimitExceeded, BudgetExceeded.
+        """
+        opened = await self._admit(bill, provider, model, estimate, discount)
+        self.journal.append(Dropped(opened.record.id))
+        del self._open[opened.record.id]
+        opened.is_open = False
+        handed = self.handing[opened.record.id] = Handed(opened.record, discount, opened.reservation)
+        return handed
+
+    def charge_handed(
+        self, handed: Handed, usage: Usage, notices: Notices | None = None, *, outcome: Outcome = "ok"
+    ) -> LedgerEntry:
+        """The answer is there: make its ledger row, which whoever stores the answer stores with it."""
+        record = handed.record
+        price = self.prices.lookup(record.provider, record.model, usage)
+        cost = cheaper(price.cost, handed.discount)
+        if notices is not None:
+            nano = None if cost is None else cost.nano
+            notices.charge(f"{record.provider}/{record.model}", usage.input_tokens, usage.output_tokens, nano)
+        source = f"{price.source} batch -{(handed.discount * 100).normalize():f}%"
+        handed.entry = entry_of(record, usage, cost, source, outcome)
+        return handed.entry
+
+    async def _admit(
+        self, bill: Bill, provider: str, model: str, estimate: Usage, discount: Decimal = _NOTHING_OFF
+    ) -> Try:
         if self.is_behind:
             raise Unavailable(
                 "the ledger cannot be written, so no call that costs something is made",
                 hint="see the log of the database: interlock doctor",
                 code="ledger_unavailable",
             )
-        money = self.prices.price(provider, model, estimate)
+        money = cheaper(self.prices.price(provider, model, estimate), discount)
         subject = bill.subject(provider, model)
         met: list[Counter] = []
         self._tell_quota(bill, met)
@@ -324,7 +357,7 @@ class Costs:
             at_ns=int(self._clock().timestamp() * 1e9),
             tenant=ctx.tenant,
             principal=ctx.principal.id,
-            end_user=self._keyed(ctx.tenant, subject.user),
+            end_user=self.keyed(ctx.tenant, subject.user),
             app=bill.app,
             release=bill.release.id if bill.release else None,
             trace_id=ctx.trace_id,
@@ -367,11 +400,20 @@ class Costs:
         return entry_of(record, usage, price.cost, price.source, "ok")
 
     def _drop(self, opened: Try, *, uncount: bool) -> None:
-        if not self.journal.is_closed:
-            # What is open when a worker stops is settled at its estimate by the next one.
-            self.journal.append(Dropped(opened.record.id))
+        self.note_dropped(opened.record.id)
         del self._open[opened.record.id]
         self.admission.release(opened.reservation.taken, uncount=uncount)
+
+    def note_dropped(self, call: str) -> None:
+        """Write down that nothing is owed for a call."""
+        if self.journal.is_closed:
+            # What is open when a worker stops is settled at its estimate by the next one.
+            return
+        try:
+            self.journal.append(Dropped(call))
+        except (StorageFull, Unavailable) as error:
+            # The next file of the journal knows nothing of it; a crash before that settles it at its estimate.
+            _log.warning("a call that was not served cannot be struck out of the journal: %s", error.code)
 
     def _commit_soon(self) -> None:
         if self._commit is None or self._commit.done():
@@ -388,9 +430,12 @@ class Costs:
                 await asyncio.sleep(_RETRY_S)
 
     async def _store_pending(self) -> None:
-        rows = self._pending[:2000]
-        await self._sql.write(lambda conn: store.insert_all(conn, rows))
-        del self._pending[: len(rows)]
+        # One at a time: two that took the same rows would both remove as many, and with them rows that nobody wrote.
+        async with self._storing:
+            rows = self._pending[:2000]
+            if rows:
+                await self._sql.write(lambda conn: store.insert_all(conn, rows))
+                del self._pending[: len(rows)]
 
     async def flush(self) -> None:
         """Commit every settled call now. Raises: what the database raises."""
@@ -419,7 +464,9 @@ class Costs:
         """Begin a new journal file with what is open; the old one goes once its rows are in the ledger."""
         opened = [*(one.record for one in self._open.values()), *(one.record for one in self.held.values())]
         # What an open call holds was leased too, and a reader subtracts it again.
-        leased = [Leased(held.tenant, held.counter, held.slot, held.amount) for one in opened for held in one.held]
+        holding = [held for one in opened for held in one.held]
+        holding += [held for handed in self.handing.values() for held in handed.kept]
+        leased = [Leased(held.tenant, held.counter, held.slot, held.amount) for held in holding]
         old = self.journal.rotate([*self.admission.leases(), *leased, *opened])
         await self.flush()
         old.unlink(missing_ok=True)
@@ -458,12 +505,13 @@ class Costs:
         """
         await self.flush()
         # Rows of before ids were keyed hold the id itself.
-        users = None if user is None else (self._keyed(ctx.tenant, user), user)
+        users = None if user is None else (self.keyed(ctx.tenant, user), user)
         return await self._sql.read(
             lambda conn: store.spend(conn, ctx.tenant, by=by, since=since, until=until, users=users)
         )
 
-    def _keyed(self, tenant: TenantId, user: str) -> str:
+    def keyed(self, tenant: TenantId, user: str) -> str:
+        """An end user as the ledger names it."""
         return user if self._pseudonym is None or not user else self._pseudonym(tenant, user)
 
     async def limit_use(self, ctx: Context) -> Sequence[LimitUse]:

@@ -17,7 +17,7 @@ from interlock.core.messages import Usage
 from interlock.core.money import Money
 from interlock.cost.admission import Reservation
 from interlock.cost.counters import Counter
-from interlock.cost.journal import Agreed, Dropped, Held, Reserved, Settled, Taken
+from interlock.cost.journal import Agreed, Held, Reserved, Settled, Taken
 from interlock.cost.limits import Subject
 from interlock.cost.prices import Rates
 from interlock.cost.types import LedgerEntry, Outcome
@@ -293,9 +293,7 @@ class Terms:
         costs = self._costs
         if hold.usage is not None or costs.held.pop(hold.id, None) is None:
             return
-        if not costs.journal.is_closed:
-            # What is open when a worker stops is settled at its estimate by the next one.
-            costs.journal.append(Dropped(hold.id))
+        costs.note_dropped(hold.id)
         costs.admission.release(hold.reservation.taken, uncount=uncount)
 
     def close(self, hold: Hold, outcome: Outcome) -> None:

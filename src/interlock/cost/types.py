@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -28,7 +28,11 @@ class PriceOverride(BaseModel):
 
     input_per_million: str = Field(pattern=r"^\d+(\.\d+)?$", description="US dollars per million input tokens")
     output_per_million: str = Field(pattern=r"^\d+(\.\d+)?$", description="US dollars per million output tokens")
-    cached_per_million: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?$")
+    cached_per_million: str | None = Field(
+        default=None,
+        pattern=r"^\d+(\.\d+)?$",
+        description="US dollars; empty: cached input costs as much as other input",
+    )
 
 
 class CostSettings(BaseModel):
@@ -53,6 +57,11 @@ class CostSettings(BaseModel):
             raise ValueError(f"two rules are named {twice!r}")
         return limits
 
+    batch_discount: dict[str, Annotated[str, Field(pattern=r"^(0(\.\d+)?|1(\.0+)?)$")]] = Field(
+        default_factory=dict,
+        description="'provider/model' or 'provider/*' to the part of the price that its batch API takes off, 0 to 1; "
+        "without an entry what the provider announces, 0.5",
+    )
     prices: dict[str, PriceOverride] = Field(
         default_factory=dict, description="'provider/model' or 'provider/*' to its price"
     )
@@ -75,7 +84,8 @@ class LedgerEntry(msgspec.Struct, frozen=True):
     cost: Money | None
     """None when unpriced."""
     price: str
-    """Which price applied: ``genai-prices:openai/gpt-4o``, ``override:local/*``, or ``unpriced``."""
+    """Which price applied: ``genai-prices:openai/gpt-4o``, ``override:local/*``, or ``unpriced``; with `` batch -50%``
+    behind it when the provider's batch API answered, at that discount."""
     outcome: Outcome
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Labels that the caller sent."""

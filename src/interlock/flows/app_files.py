@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, TenantId
-from interlock.core.wording import plain
+from interlock.core.wording import first, told
 from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -153,6 +153,6 @@ def validate_yaml(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate(raw or {})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(step) for step in first["loc"])
-        raise InvalidInput(f"{name} is wrong at {field!r}: {plain(first['msg'])}", param=field) from error
+        fault = first(error)
+        field = ".".join(str(step) for step in fault["loc"])
+        raise InvalidInput(f"{name} is wrong at {field!r}: {told(model, fault)}", param=field) from error

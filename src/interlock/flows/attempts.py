@@ -13,6 +13,7 @@ from interlock.core.messages import Usage
 from interlock.core.trace import Span
 from interlock.cost.service import Bill
 from interlock.flows.parts import Parts
+from interlock.gateway.service import Served
 from interlock.gateway.types import Target
 from interlock.governance.service import Record
 
@@ -93,24 +94,32 @@ async def first_target(
     *,
     estimate: Usage,
     call: Callable[[Context, P, str], Awaitable[tuple[T, Usage]]],
+    served: Served | None = None,
 ) -> tuple[T, Target]:
     """What `call` gives for the first target of `model`'s route that serves, charged with the usage it gives.
 
+    Args:
+        served: filled in as the call proceeds.
+
     Raises: the last target's error.
     """
+    served = served or Served()
     route = parts.gateway.route(model)
     ctx = opened.ctx.with_deadline(Deadline.after(route.total_timeout_s))
     last: InterlockError | None = None
-    for target in parts.gateway.order(opened.ctx, route, pressure=opened.bill.pressure()):
+    for target in parts.gateway.order(opened.ctx, route, pressure=opened.bill.pressure(), served=served):
         provider = provider_for(parts, target, port, operation)
         try:
             async with parts.gateway.attempt(ctx, target, opened.bill, estimate, what=operation.name) as attempt:
                 result, usage = await call(attempt.ctx, provider, target.model)
                 attempt.charge(usage)
+            served.answered(target)
             return result, target
-        except InvalidInput:
+        except InvalidInput as error:
+            served.failed(target, error)
             raise
         except InterlockError as error:
+            served.failed(target, error)
             last = error
     assert last is not None, "a route has a target"
     raise last

@@ -21,16 +21,19 @@ from interlock.core.errors import (
 )
 from interlock.core.ids import TenantId
 from interlock.flows.batch_lines import ENDPOINTS
-from interlock.flows.batch_run import LEASE_S, BatchLimits, BatchRun
+from interlock.flows.batch_run import LEASE_S, BatchLimits, BatchRun, Waiting
+from interlock.flows.lane_cleaning import clean_up
 from interlock.flows.parts import Parts
 from interlock.gateway.kept import Batch
 from interlock.stores.jobs.base import Job
 
 __all__ = [
     "ENDPOINTS",
+    "LANES",
     "LEASE_S",
     "BatchLimits",
     "cancel_batch",
+    "clean_up",
     "create_batch",
     "kind_of",
     "requeue_lost",
@@ -38,6 +41,7 @@ __all__ = [
 ]
 
 _RETRY_S = 30.0
+LANES = ("auto", "ordinary", "half-price")
 
 
 def kind_of(home: TenantId) -> str:
@@ -55,14 +59,27 @@ async def create_batch(
     window: str = "24h",
     metadata: Mapping[str, str] | None = None,
     style: str = "openai",
+    lane: str = "auto",
 ) -> Batch:
     """Queue a batch over a stored file.
+
+    Args:
+        lane: `auto` takes providers' own batch APIs where they may be taken, `ordinary` none, `half-price` no other.
 
     Raises: InvalidInput: an endpoint without batches, a wrong window. NotFound: no such file of this caller.
     """
     if endpoint not in ENDPOINTS:
         raise InvalidInput(f"endpoint is one of {', '.join(ENDPOINTS)}", param="endpoint")
+    if lane not in LANES:
+        raise InvalidInput(f"lane is one of {', '.join(LANES)}", param="interlock.lane")
     window_s = _window_s(window)
+    if lane == "half-price" and (window_s < 86_400 or not ENDPOINTS[endpoint]):
+        what = "completion_window" if window_s < 86_400 else "endpoint"
+        raise InvalidInput(
+            f"no provider's batch API takes a batch with this {what}",
+            param=what,
+            hint="allow 24h or more, of an endpoint that is not embeddings, or take lane auto",
+        )
     await parts.kept.file(ctx, input_file, param="input_file_id")
     batch = await parts.kept.keep_batch(
         ctx,
@@ -73,6 +90,7 @@ async def create_batch(
         window_s=window_s,
         metadata=metadata or {},
         home=limits.home,
+        lane=lane,
     )
     queued = await _enqueue(parts, batch, limits.home)
     await _audit(parts, ctx, batch, "batch.create")
@@ -80,8 +98,10 @@ async def create_batch(
 
 
 async def _enqueue(parts: Parts, batch: Batch, home: TenantId) -> Batch:
-    # A worker that dies is replaced at once; only the window ends a batch.
-    job = await parts.jobs.enqueue(batch.tenant, kind_of(home), {"batch": batch.id}, key=batch.id, max_attempts=10_000)
+    # A worker that dies is replaced at once, and waiting for a provider is an attempt; only the window ends a batch.
+    job = await parts.jobs.enqueue(
+        batch.tenant, kind_of(home), {"batch": batch.id}, key=batch.id, max_attempts=1_000_000
+    )
     return await parts.kept.update_batch(batch, job=job.id)
 
 
@@ -125,6 +145,12 @@ async def _audit(parts: Parts, ctx: Context, batch: Batch, action: str, **detail
     await parts.governance.append(event)
 
 
+async def _failed(parts: Parts, run: BatchRun, error: InterlockError) -> Batch:
+    problem = {"code": error.code, "message": str(error), "param": error.param, "line": None}
+    failed = await parts.kept.update_batch(run.batch, errors=[problem])
+    return await parts.kept.mark_batch(failed, "failed")
+
+
 async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) -> None:
     """Run a claimed job to its end.
 
@@ -146,21 +172,25 @@ async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) 
     run = BatchRun(parts, ctx, job, batch, limits)
     try:
         ended = await run.to_end()
+    except Waiting as waiting:
+        told = "waiting for a provider's batch API"
+        await parts.jobs.fail(job, code="waiting_for_provider", message=told, retry_in_s=waiting.seconds)
+        return
     except Conflict:
         raise
     except NotFound as error:
         if error.code != "batch_not_found":
-            raise
-        # Its owner was forgotten while it ran.
-        await parts.jobs.cancelled(job)
-        return
+            # Its input was deleted.
+            ended = await _failed(parts, run, error)
+        else:
+            # Its owner was forgotten while it ran.
+            await parts.jobs.cancelled(job)
+            return
     except Unavailable as error:
         # The database or the disk, not the batch: what has no result yet is run when it is back.
         await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=_RETRY_S)
         return
     except InterlockError as error:
-        problem = {"code": error.code, "message": str(error), "param": error.param, "line": None}
-        failed = await parts.kept.update_batch(run.batch, errors=[problem])
-        ended = await parts.kept.mark_batch(failed, "failed")
+        ended = await _failed(parts, run, error)
     await parts.jobs.succeed(job, {"state": ended.state, "completed": ended.completed, "failed": ended.failed})
     await _audit(parts, ctx, ended, "batch.end", state=ended.state, completed=ended.completed, failed=ended.failed)

@@ -7,7 +7,7 @@ from typing import Any
 
 from interlock.gateway.kept import Batch, KeptFile
 
-__all__ = ["batch_view", "file_view", "message_batch_view"]
+__all__ = ["batch_view", "file_view", "lane_view", "message_batch_view"]
 
 # Any in this module: JSON objects on their way out.
 
@@ -47,7 +47,14 @@ def batch_view(batch: Batch) -> dict[str, Any]:
         **{f"{state}_at": batch.times.get(f"{state}_at") for state in _TIMES},
         "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
         "metadata": dict(batch.metadata) or None,
+        "interlock": lane_view(batch),
     }
+
+
+def lane_view(batch: Batch) -> dict[str, Any]:
+    """Which lane was asked for, and which were taken."""
+    found = batch.lanes or {}
+    return {"lane": batch.lane, "lanes": found.get("parts", []), "ordinary": found.get("ordinary", {})}
 
 
 def message_batch_view(batch: Batch, base_url: str) -> dict[str, Any]:
@@ -77,6 +84,7 @@ def message_batch_view(batch: Batch, base_url: str) -> dict[str, Any]:
         "cancel_initiated_at": _iso(batch.times.get("cancelling_at")),
         "archived_at": None,
         "results_url": f"{base_url}v1/messages/batches/{batch.id}/results" if batch.output_file else None,
+        "interlock": lane_view(batch),
     }
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from interlock.core.answers import Answer, AnswerEvent, AnswerSentence, Quote
@@ -21,20 +22,21 @@ from interlock.core.money import Money
 from interlock.core.passages import Citation
 from interlock.core.release import Release
 from interlock.core.trace import Span
+from interlock.cost.handed import Handed
 from interlock.cost.service import Bill
 from interlock.flows.answer import answer
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
 from interlock.gateway.cache.types import CacheScope, CacheStatus
-from interlock.gateway.profiles import profile
-from interlock.gateway.service import Served
+from interlock.gateway.handing import Replay
+from interlock.gateway.service import Gateway, Served
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.service import Record
 from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.release import RetrievalSpec
 from interlock.prompts.service import render
 
-__all__ = ["Receipt", "ask", "chat", "has_knowledge"]
+__all__ = ["Answered", "Receipt", "ask", "chat", "for_app", "has_knowledge"]
 
 
 class Receipt(NamedTuple):
@@ -49,6 +51,13 @@ class Receipt(NamedTuple):
     """What the cache did, empty when it was not asked."""
     degraded: str = ""
     """The step of the route's `degrade` that answered."""
+
+
+class Answered(NamedTuple):
+    """An answer that a provider's batch API gave before, and what its call was admitted by."""
+
+    replay: Replay
+    handed: Handed
 
 
 class _Line(NamedTuple):
@@ -67,14 +76,21 @@ def has_knowledge(release: Release) -> bool:
 
 @asynccontextmanager
 async def _open(
-    parts: Parts, ctx: Context, release: Release | None, action: str, tags: Mapping[str, str]
+    parts: Parts,
+    ctx: Context,
+    release: Release | None,
+    action: str,
+    tags: Mapping[str, str],
+    *,
+    answered: Answered | None = None,
 ) -> AsyncIterator[_Line]:
     """Span, audit line and bill around one request. The bill is settled first, so the other two can state the cost."""
     with parts.observe.span(ctx, "chat", release) as (span, inner):
         async with parts.governance.record(inner, release, action=action) as record:
             bill: Bill | None = None
             try:
-                async with parts.cost.reserve(inner, release, tags=tags) as bill:
+                handed = answered.handed if answered is not None else None
+                async with parts.cost.reserve(inner, release, tags=tags, handed=handed) as bill:
                     yield _Line(inner, span, record, bill)
             finally:
                 if bill is not None:
@@ -136,7 +152,7 @@ async def ask(
             fusion=retrieval.fusion,
         )
         trusted = await parts.guardrails.check_passages(line.ctx, release, found)
-        tier = profile(Target.parse(route.targets[0]).model).tier
+        tier = parts.gateway.profile_of(route).tier
         passages = trusted
         if tier == "capable":
             # One prompt holds all of it, so it must fit; claim by claim, each sentence is a prompt of its own.
@@ -155,7 +171,7 @@ async def ask(
             passages=passages,
             spec=spec,
             tier=tier,
-            model=metered(parts.gateway, line.bill, _generating(route), served, knowledge=scope),
+            model=metered(parts.gateway, line.bill, _generating(parts.gateway, route), served, knowledge=scope),
             system=system,
             grounding=parts.grounding,
             on_usage=lambda _: None,  # `metered` puts usage on the bill, broken-off calls included
@@ -163,7 +179,9 @@ async def ask(
         )
         async with aclosing(events):
             async for event in events:
-                checked = _checked(event, lambda text: parts.guardrails.check_output(release, text))
+                checked = await parts.guardrails.watch_output(
+                    release, partial(_checked, event, partial(parts.guardrails.check_output, release))
+                )
                 if isinstance(checked, Answer):
                     checked = replace(checked, passages=tuple(trusted))
                     _describe(line, checked)
@@ -195,9 +213,9 @@ def _checked(event: AnswerEvent, check: Callable[[str], str]) -> AnswerEvent:
             )
 
 
-def _generating(route: RouteSpec) -> RouteSpec:
+def _generating(gateway: Gateway, route: RouteSpec) -> RouteSpec:
     """The route without targets that only quote: quoting is the answer flow's own floor."""
-    targets = [name for name in route.targets if profile(Target.parse(name).model).tier != "none"]
+    targets = [name for name in route.targets if gateway.profile(Target.parse(name)).tier != "none"]
     return route.model_copy(update={"targets": targets or route.targets})
 
 
@@ -234,10 +252,25 @@ def _describe(line: _Line, finished: Answer) -> None:
     )
 
 
+def for_app(ctx: Context, request: ChatRequest, release: Release) -> ChatRequest:
+    """The request as an app without documents sends it: under the app's own prompt."""
+    turns = tuple(message for message in request.messages if message.role != "system")
+    return replace(request, messages=(text_message("system", render(ctx, release)), *turns))
+
+
 async def chat(
-    parts: Parts, ctx: Context, request: ChatRequest, release: Release | None, *, served: Served | None = None
+    parts: Parts,
+    ctx: Context,
+    request: ChatRequest,
+    release: Release | None,
+    *,
+    served: Served | None = None,
+    answered: Answered | None = None,
 ) -> AsyncGenerator[ChatEvent | Receipt, None]:
     """A model's answer, passed on as it comes; an app without documents adds its prompt and its guardrails.
+
+    Args:
+        answered: the model's answer is there already.
 
     Yields deltas, one Finish, and last a Receipt.
     """
@@ -246,15 +279,15 @@ async def chat(
     else:
         route = RouteSpec.model_validate(release.components["route"], extra="ignore")
     served = served or Served()
-    async with _open(parts, ctx, release, "chat.model", request.tags) as line:
+    async with _open(parts, ctx, release, "chat.model", request.tags, answered=answered) as line:
         if release is None:
             line.span.set({"gen_ai.request.model": request.model})
             line.record.subject = request.model
         else:
             await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
-            turns = tuple(message for message in request.messages if message.role != "system")
-            request = replace(request, messages=(text_message("system", render(line.ctx, release)), *turns))
-        model = metered(parts.gateway, line.bill, route, served, whole=not request.stream)
+            request = for_app(line.ctx, request, release)
+        replay = answered.replay if answered is not None else None
+        model = metered(parts.gateway, line.bill, route, served, whole=not request.stream, replay=replay)
         events = model(line.ctx, request)
         if release is not None:
             events = _watched(parts, release, events)
@@ -273,6 +306,10 @@ async def _watched(
 ) -> AsyncGenerator[ChatEvent, None]:
     """Hold text back until a sentence is whole and checked, when the policy looks at answers at all."""
     looks = any("output" in rule.at for rule in parts.guardrails.rules(release))
+
+    async def checked(text: str) -> str:
+        return await parts.guardrails.watch_output(release, partial(parts.guardrails.check_output, release, text))
+
     pending = ""
     async with aclosing(events):
         async for event in events:
@@ -283,10 +320,10 @@ async def _watched(
                 pending += event.text
                 ends = [match.end() for match in _SENTENCE_END.finditer(pending)]
                 if ends and ends[-1] < len(pending):
-                    yield TextDelta(parts.guardrails.check_output(release, pending[: ends[-1]]))
+                    yield TextDelta(await checked(pending[: ends[-1]]))
                     pending = pending[ends[-1] :]
                 continue
             if pending:
-                yield TextDelta(parts.guardrails.check_output(release, pending))
+                yield TextDelta(await checked(pending))
                 pending = ""
             yield event

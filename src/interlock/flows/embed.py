@@ -9,6 +9,7 @@ from interlock.core.errors import InvalidInput
 from interlock.flows.parts import Parts
 from interlock.gateway.embedding import Embeddings
 from interlock.gateway.ports import EmbedInput
+from interlock.gateway.service import Served
 
 __all__ = ["embed", "inputs_of"]
 
@@ -47,7 +48,9 @@ def _is_tokens(given: list[object]) -> bool:
     return all(type(token) is int and 0 <= token <= _LARGEST_TOKEN for token in given)
 
 
-async def embed(parts: Parts, ctx: Context, model: str, texts: Sequence[EmbedInput]) -> Embeddings:
+async def embed(
+    parts: Parts, ctx: Context, model: str, texts: Sequence[EmbedInput], *, served: Served | None = None
+) -> Embeddings:
     """Vectors in input order. Raises: NotFound, TooLarge, ModelMissing, ProviderError."""
     with parts.observe.span(ctx, "embeddings") as (span, inner):
         async with (
@@ -55,7 +58,7 @@ async def embed(parts: Parts, ctx: Context, model: str, texts: Sequence[EmbedInp
             parts.cost.reserve(inner, None) as bill,
         ):
             record.subject = model
-            result = await parts.gateway.embed(inner, model, texts, meter=bill)
+            result = await parts.gateway.embed(inner, model, texts, meter=bill, served=served)
             record.set(texts=len(texts), input_tokens=result.usage.input_tokens)
             cost = parts.cost.quote(bill)
             span.set(

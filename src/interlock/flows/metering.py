@@ -9,6 +9,7 @@ from interlock.core.context import Context
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.cost.service import Bill
 from interlock.gateway.cache.types import CacheScope
+from interlock.gateway.handing import Replay
 from interlock.gateway.service import Gateway, Served
 from interlock.gateway.types import RouteSpec
 
@@ -28,17 +29,21 @@ def metered(
     *,
     knowledge: CacheScope = _NO_KNOWLEDGE,
     whole: bool = False,
+    replay: Replay | None = None,
 ) -> StreamModel:
     """`gateway.stream` under the limits of `bill`, charged to it.
 
     Args:
         served: filled in by the call; of several calls, by the last.
         whole: nobody reads before the end.
+        replay: see :meth:`interlock.gateway.service.Gateway.stream`.
         knowledge: snapshot, collection and documents that prompts are written from; app and release are the bill's.
     """
     scope = replace(knowledge, app=bill.app, release=bill.release.id if bill.release else None)
 
     def stream(ctx: Context, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-        return gateway.stream(ctx, request, route=route, served=served, meter=bill, scope=scope, whole=whole)
+        return gateway.stream(
+            ctx, request, route=route, served=served, meter=bill, scope=scope, whole=whole, replay=replay
+        )
 
     return stream

@@ -11,6 +11,8 @@ from interlock.core.messages import Usage
 from interlock.flows.attempts import Operation, first_target, line
 from interlock.flows.parts import Parts
 from interlock.gateway.ports import Moderated, Moderates
+from interlock.gateway.service import Served
+from interlock.gateway.types import Target
 from interlock.guardrails.types import Rule
 
 __all__ = ["OWN_MODEL", "moderate"]
@@ -20,7 +22,9 @@ _MODERATE = Operation("moderation", "moderation.create")
 _DETECTORS = ("injection", "pii", "secrets")
 
 
-async def moderate(parts: Parts, ctx: Context, model: str, texts: Sequence[str]) -> Sequence[Moderated]:
+async def moderate(
+    parts: Parts, ctx: Context, model: str, texts: Sequence[str], *, served: Served | None = None
+) -> Sequence[Moderated]:
     """One verdict a text, in order. Raises: NotFound, InvalidInput, the provider's errors."""
     estimate = Usage(-(-sum(len(text.encode()) for text in texts) // 3), estimated=True)
 
@@ -31,6 +35,8 @@ async def moderate(parts: Parts, ctx: Context, model: str, texts: Sequence[str])
     async with line(parts, ctx, _MODERATE, model) as opened:
         opened.record.set(texts=len(texts))
         if model == OWN_MODEL:
+            if served is not None:
+                served.answered(Target.parse(OWN_MODEL))
             return await anyio.to_thread.run_sync(lambda: [_own(parts, text) for text in texts])
         # mypy cannot see that a Protocol stands for the type of its implementations.
         result, _ = await first_target(
@@ -41,6 +47,7 @@ async def moderate(parts: Parts, ctx: Context, model: str, texts: Sequence[str])
             _MODERATE,
             estimate=estimate,
             call=call,
+            served=served,
         )
     return result
 

@@ -20,7 +20,8 @@ from interlock.cost.admission import Demand
 from interlock.cost.limits import Subject
 from interlock.flows.chat import chat
 from interlock.flows.parts import Parts
-from interlock.gateway.explain import Explained, TargetState, Why, explain
+from interlock.gateway.checking import targets_of
+from interlock.gateway.explain import Explained, TargetState, Why, explain, told_by_name
 from interlock.gateway.register import Registered, register
 from interlock.gateway.routing import USUAL_OUTPUT_TOKENS, Need
 from interlock.gateway.types import Approval, RouteSpec, Target
@@ -31,6 +32,7 @@ __all__ = [
     "Asking",
     "ProviderProbe",
     "RouteAnswer",
+    "app_targets",
     "explain_route",
     "probe_provider",
     "provider_register",
@@ -209,6 +211,11 @@ def app_routes(parts: Parts) -> list[tuple[str, RouteSpec]]:
     return found
 
 
+def app_targets(parts: Parts) -> list[str]:
+    """What the routes of apps may send a request to."""
+    return [target for _, route in app_routes(parts) for _, target in targets_of(route)]
+
+
 # ── providers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -237,6 +244,7 @@ def provider_rows(parts: Parts, ctx: Context) -> list[dict[str, Any]]:
     """Configured providers with what is going on at each; never an address's password or a key. Raises: Forbidden."""
     ctx.require(*MAY_SEE_GATEWAY)
     gateway = parts.gateway
+    named = told_by_name(gateway, app_targets(parts))
     rows = []
     for name, entry in gateway.settings.providers.items():
         queue = gateway.attempts.queues.get(name)
@@ -250,7 +258,10 @@ def provider_rows(parts: Parts, ctx: Context) -> list[dict[str, Any]]:
                 "queued": queue.waiting if queue else 0,
                 "shed": queue.shed if queue else 0,
                 "max_concurrency": entry.max_concurrency or None,
-                "targets": sorted(known for known in gateway.health.targets if Target.parse(known).provider == name),
+                "targets": sorted(known for known in named if Target.parse(known).provider == name),
+                "other_names": sum(
+                    Target.parse(known).provider == name for known in set(gateway.health.targets) - named
+                ),
             }
         )
     return rows

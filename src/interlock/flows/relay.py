@@ -14,6 +14,7 @@ from interlock.core.messages import Usage
 from interlock.flows.attempts import Operation, line, provider_for
 from interlock.flows.parts import Parts
 from interlock.gateway.ports import RelayCall, Relays
+from interlock.gateway.service import Served
 
 __all__ = ["RelayHead", "relay", "used_of"]
 
@@ -29,12 +30,15 @@ class RelayHead(NamedTuple):
     content_type: str
 
 
-async def relay(parts: Parts, ctx: Context, call: RelayCall, model: str) -> AsyncGenerator[RelayHead | bytes, None]:
+async def relay(
+    parts: Parts, ctx: Context, call: RelayCall, model: str, *, served: Served | None = None
+) -> AsyncGenerator[RelayHead | bytes, None]:
     """The head, then the body as it arrives. Closing it stops the provider's work.
 
     Falls back along a route until a body begins. What the provider says it used is charged; where it says nothing the
     call is in the ledger as unpriced. Raises: NotFound, InvalidInput, the provider's errors.
     """
+    served = served or Served()
     operation = Operation(call.operation, f"{call.operation}.create")
     route = parts.gateway.route(model)
     estimate = Usage(len(call.body) // 1000 + 1, estimated=True, unmetered=True)
@@ -42,7 +46,7 @@ async def relay(parts: Parts, ctx: Context, call: RelayCall, model: str) -> Asyn
         opened.record.set(request_bytes=len(call.body))
         inner = opened.ctx.with_deadline(Deadline.after(route.total_timeout_s))
         last: InterlockError | None = None
-        for target in parts.gateway.order(inner, route, pressure=opened.bill.pressure()):
+        for target in parts.gateway.order(inner, route, pressure=opened.bill.pressure(), served=served):
             # mypy cannot see that a Protocol stands for the type of its implementations.
             provider = provider_for(parts, target, Relays, operation)  # type: ignore[type-abstract]
             began = False
@@ -54,6 +58,7 @@ async def relay(parts: Parts, ctx: Context, call: RelayCall, model: str) -> Asyn
                     try:
                         attempt.first_token()
                         began = True
+                        served.answered(target)
                         yield RelayHead(answer.status, answer.content_type)
                         async for piece in body:
                             size += len(piece)
@@ -67,9 +72,11 @@ async def relay(parts: Parts, ctx: Context, call: RelayCall, model: str) -> Asyn
                         opened.record.set(answer_bytes=size)
                         await _close(body)
                 return
-            except InvalidInput:
+            except InvalidInput as error:
+                served.failed(target, error)
                 raise
             except InterlockError as error:
+                served.failed(target, error)
                 if began:
                     raise
                 last = error

@@ -9,6 +9,7 @@ from interlock.core.messages import Usage
 from interlock.flows.attempts import Operation, first_target, line
 from interlock.flows.parts import Parts
 from interlock.gateway.ports import Reranked, Reranks
+from interlock.gateway.service import Served
 
 __all__ = ["rerank"]
 
@@ -16,7 +17,14 @@ _RERANK = Operation("rerank", "rerank.create")
 
 
 async def rerank(
-    parts: Parts, ctx: Context, model: str, query: str, documents: Sequence[str], *, limit: int | None
+    parts: Parts,
+    ctx: Context,
+    model: str,
+    query: str,
+    documents: Sequence[str],
+    *,
+    limit: int | None,
+    served: Served | None = None,
 ) -> Reranked:
     """The best `limit` documents, best first. Raises: NotFound, InvalidInput, the provider's errors."""
     size = len(query.encode()) * len(documents) + sum(len(text.encode()) for text in documents)
@@ -40,5 +48,6 @@ async def rerank(
             _RERANK,
             estimate=estimate,
             call=call,
+            served=served,
         )
     return result

@@ -24,7 +24,7 @@ from interlock.core.messages import (
 )
 from interlock.core.plugins import Registry
 from interlock.core.release import Release
-from interlock.flows.chat import Receipt, ask, chat, has_knowledge
+from interlock.flows.chat import Answered, Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.flows.views import answer_view, citation_view, receipt_view
 from interlock.gateway.ports import Asked, Frame, Inbound
@@ -52,7 +52,13 @@ class _Step(NamedTuple):
 
 
 async def _steps(
-    parts: Parts, ctx: Context, request: ChatRequest, release: Release | None, served: Served
+    parts: Parts,
+    ctx: Context,
+    request: ChatRequest,
+    release: Release | None,
+    served: Served,
+    *,
+    answered: Answered | None,
 ) -> AsyncGenerator[_Step, None]:
     """Events of the canonical answer, with what each says beyond it; the last is a Finish with the whole receipt."""
     if release is not None and request.only:
@@ -64,7 +70,7 @@ async def _steps(
     if release is not None and knowledge:
         events: AsyncGenerator[Any, None] = ask(parts, ctx, request, release, served=served)
     else:
-        events = chat(parts, ctx, request, release, served=served)
+        events = chat(parts, ctx, request, release, served=served, answered=answered)
     sentences = 0
     finish: Finish | None = None
     facts: dict[str, Any] = {}
@@ -96,6 +102,7 @@ class Responding:
 
     Args:
         keep: called once with the finished answer, before the caller can know that it is finished.
+        answered: the model's answer, when it is there already.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Responding:
         release: Release | None,
         *,
         keep: Keep | None = None,
+        answered: Answered | None = None,
     ) -> None:
         self._parts = parts
         self._ctx = ctx
@@ -114,14 +122,18 @@ class Responding:
         self._release = release
         self._reply = wire.reply(asked)
         self._keep = keep
+        self._answered = answered
         self.served = Served()
         """Which targets were tried and why, once an answer began."""
+
+    def _run(self) -> AsyncGenerator[_Step, None]:
+        return _steps(self._parts, self._ctx, self._request, self._release, self.served, answered=self._answered)
 
     async def whole(self) -> dict[str, Any]:
         """The answer as one object. Raises: what the flows raise."""
         events: list[ChatEvent] = []
         extension: Mapping[str, object] = {}
-        async with aclosing(_steps(self._parts, self._ctx, self._request, self._release, self.served)) as steps:
+        async with aclosing(self._run()) as steps:
             async for step in steps:
                 if step.text is not None:
                     events = [TextDelta(step.text)]
@@ -136,7 +148,7 @@ class Responding:
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """The answer as server-sent events. An error before the first one is raised, a later one is told."""
         begun = False
-        async with aclosing(_steps(self._parts, self._ctx, self._request, self._release, self.served)) as steps:
+        async with aclosing(self._run()) as steps:
             try:
                 async for step in steps:
                     frames = self._reply.frames(step.event, step.extension)

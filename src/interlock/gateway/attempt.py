@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 from interlock.core.context import Context
@@ -13,10 +14,11 @@ from interlock.core.ports import Admitted, Meter
 from interlock.core.trace import Span
 from interlock.gateway.health import Health, TargetHealth
 from interlock.gateway.ports import Provider
+from interlock.gateway.profiles import profile
 from interlock.gateway.retry import RetryBudget
 from interlock.gateway.settings import GatewaySettings
 from interlock.gateway.turns import Priority, Turns
-from interlock.gateway.types import Target
+from interlock.gateway.types import ModelProfile, Target
 
 __all__ = ["Attempt", "Attempts", "FreeMeter"]
 
@@ -122,6 +124,11 @@ class Attempts:
             self._providers[name] = self._open(name)
         return self._providers[name]
 
+    def profile(self, target: Target) -> ModelProfile:
+        """What is known of a target's model."""
+        settings = self._settings.providers.get(target.provider)
+        return profile(target.model, settings.profiles if settings is not None else {})
+
     def turns(self, provider: str) -> Turns:
         """The queue of a provider."""
         if provider not in self._turns:
@@ -139,18 +146,28 @@ class Attempts:
 
     @asynccontextmanager
     async def attempt(
-        self, ctx: Context, target: Target, meter: Meter, estimate: Usage, *, what: str, priority: Priority
+        self,
+        ctx: Context,
+        target: Target,
+        meter: Meter,
+        estimate: Usage,
+        *,
+        what: str,
+        priority: Priority,
+        replayed: bool = False,
     ) -> AsyncIterator[Attempt]:
         """Admission, a turn, health and a span around one call; what was not charged is released.
 
         Args:
             what: OpenTelemetry's operation name: ``chat``, ``embeddings``, ``rerank`` …
+            replayed: nothing is sent, the answer is there: no turn is waited for, and it says nothing about health.
 
         Raises: LimitExceeded, BudgetExceeded before anything is sent.
         """
         admitted = await meter.admit(target.provider, target.model, estimate)
         try:
-            async with self.turns(target.provider).turn(priority, ctx.deadline.remaining_s()):
+            turn = self.turns(target.provider).turn(priority, ctx.deadline.remaining_s())
+            async with nullcontext() if replayed else turn:
                 with ctx.span(f"{what} {target.model}") as (span, inner):
                     span.set(
                         {
@@ -159,10 +176,18 @@ class Attempts:
                             "gen_ai.request.model": target.model,
                         }
                     )
-                    health, clock = self.health.of(str(target)), self.health.clock
+                    clock = self.health.clock
+                    health = Health(**self._settings.breaker.model_dump()).of(str(target)) if replayed else None
+                    health = health or self.health.of(str(target))
                     attempt = Attempt(inner, span, admitted, health, clock(), clock, estimate)
                     with _watched(health, clock):
-                        yield attempt
+                        try:
+                            yield attempt
+                        except (asyncio.CancelledError, GeneratorExit):
+                            # The caller left a provider that is at work: it will have read all that was sent.
+                            if not attempt.charged and not replayed:
+                                attempt.charge(Usage(estimate.input_tokens, 0, estimated=True))
+                            raise
         finally:
             admitted.drop()
 

@@ -7,6 +7,8 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
 from interlock.core.context import Context
 from interlock.core.errors import (
@@ -18,7 +20,7 @@ from interlock.core.errors import (
     Unavailable,
 )
 from interlock.core.messages import ChatEvent, ChatRequest, Finish, ReasoningDelta, TextDelta, ToolCallDelta, Usage
-from interlock.core.patterns import found_in
+from interlock.core.patterns import aside, found_in
 from interlock.core.ports import Meter
 from interlock.core.trace import Span
 from interlock.gateway.attempt import Attempt, Attempts
@@ -26,13 +28,16 @@ from interlock.gateway.cache.types import CacheStatus
 from interlock.gateway.estimate import estimate_usage
 from interlock.gateway.marks import marked
 from interlock.gateway.ports import Lacking, Provider, TakesNative
-from interlock.gateway.profiles import profile
 from interlock.gateway.retry import backoff_s, worth_retrying
 from interlock.gateway.routing import Plan, no_target
 from interlock.gateway.structured.recover import find_json
 from interlock.gateway.structured.schema import first_violation
 from interlock.gateway.structured.shape import Shape, Unmet, shape_for
+from interlock.gateway.texts import Texts
 from interlock.gateway.types import Cascade, Considered, Decision, RouteSpec, Target
+
+if TYPE_CHECKING:
+    from interlock.gateway.handing import Replay
 
 __all__ = ["Call", "Served", "refuse_foreign"]
 
@@ -76,12 +81,22 @@ class Served:
         """Say what became of a target."""
         self.decision.considered.append(row)
 
+    def answered(self, target: Target) -> None:
+        """A call that is no chat was served by `target`."""
+        self.target = target
+        self.note(Considered(str(target), "served"))
+
+    def failed(self, target: Target, error: InterlockError) -> None:
+        """`target` did not serve it."""
+        self.note(Considered(str(target), "failed", error.code))
+
 
 class Call:
     """One request.
 
     Args:
         whole: the caller takes the answer whole, so that one that breaks off half way can still be asked for again.
+        replay: the answer to the first try, which a provider's batch API gave before.
     """
 
     def __init__(
@@ -94,8 +109,10 @@ class Call:
         meter: Meter,
         sleep: Callable[[float], Awaitable[object]],
         whole: bool = False,
+        replay: Replay | None = None,
     ) -> None:
         self._whole_only = whole
+        self.replay = replay
         self._attempts = attempts
         self._request = request
         self._route = route
@@ -160,7 +177,7 @@ class Call:
         """How the target has to be asked for the form that the caller wants."""
         provider = self._attempts.provider(target.provider)
         lacks = provider.lacks if isinstance(provider, Lacking) else frozenset[str]()
-        return shape_for(self._request, profile(target.model), lacks, self._route.structured)
+        return shape_for(self._request, self._attempts.profile(target), lacks, self._route.structured)
 
     async def _formed(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
         """Events of one target, in the form that was asked for.
@@ -187,7 +204,7 @@ class Call:
             assert isinstance(finish, Finish), "`_events` sees to it"
             spent += finish.usage
             try:
-                read = shape.read([*gathered[:-1], replace(finish, usage=spent)])
+                read = await aside(partial(shape.read, [*gathered[:-1], replace(finish, usage=spent)]))
             except Unmet as unmet:
                 if unmet.final or number == self._route.structured.repairs or ctx.deadline.remaining_s() <= 0:
                     self.served.target = None
@@ -203,7 +220,7 @@ class Call:
     async def _target(self, ctx: Context, target: Target, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """Events of one target, tried again while that may help and nothing was sent."""
         if self._route.prompt_cache:
-            request = marked(request, profile(target.model))
+            request = marked(request, self._attempts.profile(target))
         retries = self._attempts.retries(target.provider)
         retries.call()
         for number in range(1, self._route.retries + 2):
@@ -242,10 +259,14 @@ class Call:
             with ctx.span(f"chat {target.model}") as (span, _):
                 _describe(span, request, self.served)
                 raise failed
-        estimate = estimate_usage(request, profile(target.model).max_output_tokens)
-        opened = self._attempts.attempt(ctx, target, self._meter, estimate, what="chat", priority=self._route.priority)
+        estimate = estimate_usage(request, self._attempts.profile(target).max_output_tokens)
+        replayed = self.replay is not None and not self.replay.played
+        opened = self._attempts.attempt(
+            ctx, target, self._meter, estimate, what="chat", priority=self._route.priority, replayed=replayed
+        )
         async with opened as attempt:
             _describe(attempt.span, request, self.served)
+            attempt.span.set({"interlock.batch_api": replayed or None})
             characters = 0
             replaced = False
             try:
@@ -274,8 +295,12 @@ class Call:
         route, deadline = self._route, attempt.ctx.deadline
         began = asyncio.get_running_loop().time()
         ends = began + (route.try_timeout_s or float("inf"))
-        events = self._attempts.provider(target.provider).stream(attempt.ctx, request, target.model)
+        if self.replay is not None and not self.replay.played:
+            events = self.replay.play()
+        else:
+            events = self._attempts.provider(target.provider).stream(attempt.ctx, request, target.model)
         first, finished = True, False
+        texts = Texts()
         async with aclosing(events):
             while True:
                 limit = min(deadline.remaining_s(), ends - asyncio.get_running_loop().time())
@@ -314,7 +339,8 @@ class Call:
                     self.served.target = target
                     first = False
                 finished = isinstance(event, Finish)
-                yield event
+                for whole in texts.take(event):
+                    yield whole
 
     async def _judged(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
         """A target's whole answer at once, when it is good enough. Raises: _NotGoodEnough."""
@@ -322,7 +348,7 @@ class Call:
         async with aclosing(self._formed(ctx, target)) as events:
             async for event in events:
                 gathered.append(event)
-        why = shortcoming(self._route.cascade, self._request, gathered)
+        why = await aside(partial(shortcoming, self._route.cascade, self._request, gathered))
         if why:
             self.served.target = None
             raise _NotGoodEnough(why)

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from typing import NamedTuple
 
 from interlock.core.errors import InterlockError
+from interlock.core.patterns import slow_on
 from interlock.gateway.ports import Provider
 from interlock.gateway.secrets import Keys
 from interlock.gateway.settings import GatewaySettings, ProviderSettings
 from interlock.gateway.types import RouteSpec, Target
 
-__all__ = ["Problem", "check", "targets_of"]
+__all__ = ["Problem", "check", "patterns_of", "targets_of"]
 
 
 class Problem(NamedTuple):
@@ -89,8 +90,25 @@ def targets_of(route: RouteSpec) -> Iterator[tuple[str, str]]:
         yield "shadow.target", route.shadow.target
 
 
+def patterns_of(route: RouteSpec) -> Iterator[tuple[str, str]]:
+    """(field, pattern) of every regular expression that a route tries on answers."""
+    for position, pattern in enumerate(route.cascade.reject):
+        yield f"cascade.reject[{position}]", pattern
+    for position, step in enumerate(route.post):
+        options = step.get("regex_replace") if isinstance(step, dict) else None
+        if isinstance(options, dict) and "pattern" in options:
+            yield f"post[{position}].regex_replace.pattern", str(options["pattern"])
+
+
+_SLOW = "write it without a repeat inside a repeat, or with upper bounds: {1,50} instead of +"
+
+
 def _route(field: str, route: RouteSpec, providers: Collection[str]) -> list[Problem]:
     found = []
+    for place, pattern in patterns_of(route):
+        slow = slow_on(pattern)
+        if slow is not None:
+            found.append(Problem(f"{field}.{place}", f"this pattern takes too long, as on {slow}", _SLOW))
     for place, name in targets_of(route):
         provider = Target.parse(name).provider
         if provider not in providers:

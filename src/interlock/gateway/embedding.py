@@ -13,6 +13,8 @@ from interlock.gateway.attempt import Attempts
 from interlock.gateway.cache.service import PROVIDER as CACHE
 from interlock.gateway.cache.service import AnswerCache
 from interlock.gateway.cache.settings import CacheSpec
+from interlock.gateway.cache.types import CacheStatus
+from interlock.gateway.call import Served
 from interlock.gateway.ports import EmbedInput, EmbedsTokens, only_texts
 from interlock.gateway.types import RouteSpec, Target
 
@@ -42,7 +44,14 @@ class Embedding:
         self._cache = cache
 
     async def vectors(
-        self, ctx: Context, texts: Sequence[EmbedInput], targets: Sequence[Target], route: RouteSpec, meter: Meter
+        self,
+        ctx: Context,
+        texts: Sequence[EmbedInput],
+        targets: Sequence[Target],
+        route: RouteSpec,
+        meter: Meter,
+        *,
+        served: Served,
     ) -> Embeddings:
         """Vectors of `texts` in their order. Raises: the last target's error; InvalidInput of the first."""
         spec = route.cache if self._cache is not None and ctx.cache != "no-store" else None
@@ -54,10 +63,14 @@ class Embedding:
             try:
                 made, usage = await self._made(ctx, target, missing, meter, route)
             except InterlockError as error:
+                served.failed(target, error)
                 if isinstance(error, InvalidInput):
                     raise
                 last = error
                 continue
+            served.answered(target)
+            if route.cache is not None and self._cache is not None:
+                served.caches.append(_status(ctx, sum(text in known for text in texts), len(texts)))
             if spec is None or self._cache is None:
                 return Embeddings(made, target, usage)
             fresh = dict(zip(missing, made, strict=True))
@@ -102,3 +115,10 @@ class Embedding:
             attempt.span.set({"gen_ai.usage.input_tokens": usage.input_tokens})
             attempt.charge(usage)
         return vectors, usage
+
+
+def _status(ctx: Context, kept: int, texts: int) -> CacheStatus:
+    """What the cache did for texts, `kept` of which it had."""
+    if ctx.cache != "use":
+        return "bypass" if ctx.cache == "no-store" else "refresh"
+    return "hit" if kept == texts else "partial" if kept else "miss"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from interlock.core.context import Context
 from interlock.core.messages import Usage
+from interlock.gateway.checking import targets_of
 from interlock.gateway.health import BreakerState
-from interlock.gateway.profiles import profile
 from interlock.gateway.register import SOON_DAYS
 from interlock.gateway.routing import Need, approval_of
 from interlock.gateway.service import Gateway
 from interlock.gateway.types import Approval, ModelProfile, RouteSpec, Strategy, Target
 
-__all__ = ["Explained", "TargetState", "Why", "explain", "states"]
+__all__ = ["Explained", "TargetState", "Told", "Why", "explain", "states", "told_by_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,16 +143,46 @@ def _why(gateway: Gateway, target: Target, position: int | None, code: str, reas
         code=code,
         reason=reason,
         warnings=tuple(warnings),
-        profile=profile(target.model),
+        profile=facts.profile(target),
         approval=approval,
         price_per_million=None if price is None else price.decimal(),
         state=_state(gateway, str(target)),
     )
 
 
-def states(gateway: Gateway) -> list[TargetState]:
-    """Every target that was called since start, by name."""
-    return [_state(gateway, name) for name in sorted(gateway.health.targets)]
+MOST_TOLD = 300
+"""Targets that are told of by name because they served."""
+
+
+def told_by_name(gateway: Gateway, more: Collection[str] = ()) -> set[str]:
+    """Targets that were called and that are shown each for itself: those of routes and of providers' `models`, and up
+    to `MOST_TOLD` others that have served. Callers name models, so the rest are counted together.
+
+    Args:
+        more: targets that are configured elsewhere, such as those of apps.
+    """
+    settings = gateway.settings
+    configured = {str(Target.parse(name)) for route in gateway.routes.values() for _, name in targets_of(route)}
+    configured |= {str(Target(name, model)) for name, entry in settings.providers.items() for model in entry.models}
+    configured |= {str(Target.parse(name)) for name in more}
+    known = gateway.health.targets
+    served = [name for name, state in list(known.items()) if state.served and name not in configured]
+    return {name for name in configured if name in known} | set(served[:MOST_TOLD])
+
+
+class Told(NamedTuple):
+    """How the targets are doing that were called since start."""
+
+    states: Sequence[TargetState]
+    """By name."""
+    others: int
+    """How many more names callers made up, none of which has served."""
+
+
+def states(gateway: Gateway, more: Collection[str] = ()) -> Told:
+    """Targets that were called since start. `more`: see `told_by_name`."""
+    names = told_by_name(gateway, more)
+    return Told([_state(gateway, name) for name in sorted(names)], len(gateway.health.targets) - len(names))
 
 
 def _state(gateway: Gateway, name: str) -> TargetState:

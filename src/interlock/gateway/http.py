@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from interlock.core.context import Context
-from interlock.core.errors import InvalidInput, ProviderError
+from interlock.core.errors import InvalidInput, NotFound, ProviderError
 from interlock.gateway.failures import machine_code, status_error
 from interlock.gateway.ports import RelayAnswer
 from interlock.gateway.secrets import SecretReader
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from interlock.gateway.clouds.eventstream import Frame
 
-__all__ = ["HttpApi", "Outgoing", "Signer", "machine_code"]
+__all__ = ["HttpApi", "Outgoing", "Signer", "encoded", "machine_code"]
 
 _MAX_EVENT_BYTES = 8_000_000
 _MAX_ANSWER_BYTES = 128_000_000
 _MAX_ERROR_BYTES = 64_000
+_MAX_FILE_BYTES = 1_000_000_000
 
 
 class Outgoing(NamedTuple):
@@ -99,8 +100,32 @@ class HttpApi:
         self, path: str, headers: Mapping[str, str] | None, body: Mapping[str, Any], *, ctx: Context | None = None
     ) -> Any:
         """Decoded JSON of a POST."""
-        async with self._request("POST", path, headers, _encoded(body), ctx=ctx) as response:
+        async with self._request("POST", path, headers, encoded(body), ctx=ctx) as response:
             return _decoded(await _whole(response, self._name), self._name)
+
+    async def post_bytes(self, ctx: Context, path: str, content_type: str, body: bytes) -> Any:
+        """Decoded JSON of a POST of something else than JSON: a form with a file."""
+        async with self._request("POST", path, {"content-type": content_type}, body, ctx=ctx) as response:
+            return _decoded(await _whole(response, self._name), self._name)
+
+    async def delete(self, ctx: Context, path: str, headers: Mapping[str, str] | None = None) -> None:
+        """Remove something there; what is gone already is no error."""
+        try:
+            async with self._request("DELETE", path, headers, None, ctx=ctx) as response:
+                await _whole(response, self._name)
+        except NotFound:
+            return
+
+    async def get_lines(
+        self, ctx: Context, path: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[str, None]:
+        """Lines of a file as they arrive. Raises: ProviderError: one is over 8 MB, or all are over 1 GB."""
+        async with (
+            self._request("GET", path, headers, None, ctx=ctx) as response,
+            aclosing(_lines(_bounded(response.aiter_bytes(), self._name), self._name)) as lines,
+        ):
+            async for line in lines:
+                yield line
 
     async def post_events(
         self, ctx: Context, path: str, headers: Mapping[str, str] | None, body: Mapping[str, Any]
@@ -109,7 +134,7 @@ class HttpApi:
 
         The caller's task is cancelled at its deadline, which closes the stream.
         """
-        async with self._request("POST", path, headers, _encoded(body), ctx=ctx) as response:
+        async with self._request("POST", path, headers, encoded(body), ctx=ctx) as response:
             if response.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
                 # A server that does not stream gave its answer whole, which every decoder takes for one event.
                 yield (await _whole(response, self._name)).decode("utf-8", "replace")
@@ -125,7 +150,7 @@ class HttpApi:
         from interlock.gateway.clouds.eventstream import EventStreamError, FrameReader
 
         reader = FrameReader(_MAX_EVENT_BYTES)
-        async with self._request("POST", path, headers, _encoded(body), ctx=ctx) as response:
+        async with self._request("POST", path, headers, encoded(body), ctx=ctx) as response:
             async for piece in response.aiter_bytes():
                 try:
                     for frame in reader.feed(piece):
@@ -264,6 +289,15 @@ async def _lines(pieces: AsyncIterator[bytes], provider: str) -> AsyncGenerator[
         yield b"".join(begun).decode("utf-8", "replace")
 
 
+async def _bounded(pieces: AsyncIterator[bytes], provider: str) -> AsyncGenerator[bytes, None]:
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > _MAX_FILE_BYTES:
+            raise ProviderError(f"provider {provider!r} sent a file over 1 GB", provider=provider)
+        yield piece
+
+
 async def _events(pieces: AsyncIterator[bytes], provider: str) -> AsyncGenerator[str, None]:
     data: list[str] = []
     size = 0
@@ -331,7 +365,8 @@ class _Body:
         await self._owned.aclose()
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """JSON as it is sent. Raises: InvalidInput: a number is not finite."""
     try:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except UnicodeEncodeError:

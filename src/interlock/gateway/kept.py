@@ -9,7 +9,7 @@ another, can be told from one that does not exist.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -84,6 +84,10 @@ class Batch:
     errors: Sequence[Mapping[str, Any]]
     created_at: datetime
     ends_at: datetime
+    lane: str
+    """What was asked for: `auto`, `ordinary`, `half-price`."""
+    lanes: Mapping[str, Any] | None
+    """Which lines were handed to providers' batch APIs and why the others were not; None until that is decided."""
     identity: str = field(repr=False)
 
     @property
@@ -268,6 +272,7 @@ class Kept:
         window_s: float,
         metadata: Mapping[str, str],
         home: TenantId,
+        lane: str = "auto",
     ) -> Batch:
         """Store a new batch, not yet given to a worker of the workspace `home`."""
         identity = new_id("batch") if style == "openai" else f"msgbatch_{ulid()}"
@@ -295,6 +300,8 @@ class Kept:
             "created_at": at,
             "ends_at": at + timedelta(seconds=window_s),
             "expires_at": at + self._file_life,
+            "lane": lane,
+            "lanes": None,
         }
         await self.sql.write(lambda conn: run(conn, sa.insert(batches).values(row)))
         return _batch(row)
@@ -347,8 +354,13 @@ class Kept:
         times = {**batch.times, f"{state}_at": int(now().timestamp())}
         return await self.update_batch(batch, only_in=only_in, state=state, times=times)
 
-    async def keep_line(self, batch: Batch, line: Line) -> None:
+    async def keep_line(
+        self, batch: Batch, line: Line, *, also: Callable[[sa.Connection], object] | None = None
+    ) -> None:
         """Store a line's result and count it. A line that has one already stays as it is.
+
+        Args:
+            also: done in the same transaction, whether there was a result already or not.
 
         Raises: NotFound: the batch was removed meanwhile.
         """
@@ -362,6 +374,8 @@ class Kept:
         counter = batches.c.completed if line.ok else batches.c.failed
 
         def write(conn: sa.Connection) -> None:
+            if also is not None:
+                also(conn)
             if conn.execute(sa.select(batch_lines.c.number).where(*mine)).first() is not None:
                 return
             conn.execute(sa.insert(batch_lines).values(row))

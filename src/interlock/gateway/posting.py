@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from interlock.core.errors import InterlockError, Misconfigured
 from interlock.core.messages import ChatEvent, Finish, TextDelta, ToolCallDelta
+from interlock.core.patterns import aside
 from interlock.core.plugins import Registry
 from interlock.gateway.ports import PostFactory, Rewrite
 
@@ -38,6 +40,12 @@ def _step(position: int, step: PostStep) -> Rewrite:
         raise Misconfigured(error.message, param=f"post.{position}", hint=error.hint) from error
 
 
+def _rewritten(text: str, hooks: Sequence[Rewrite]) -> str:
+    for rewrite in hooks:
+        text = rewrite(text)
+    return text
+
+
 async def posted(events: AsyncGenerator[ChatEvent, None], hooks: Sequence[Rewrite]) -> AsyncGenerator[ChatEvent, None]:
     """Events with the text of the whole answer rewritten; text is held back until the end, other events before it.
 
@@ -54,8 +62,7 @@ async def posted(events: AsyncGenerator[ChatEvent, None], hooks: Sequence[Rewrit
             elif isinstance(event, Finish):
                 if texts and not any(delta.refusal for delta in texts):
                     text = "".join(delta.text for delta in texts)
-                    for rewrite in hooks:
-                        text = rewrite(text)
+                    text = await aside(partial(_rewritten, text, hooks))
                     # Pieces of a rewritten text have no probabilities of their own any more.
                     yield replace(texts[0], text=text, logprobs=None)
                 else:

@@ -54,6 +54,8 @@ class Quirks:
     images: bool = False
     responses: bool = False
     """True when it has OpenAI's Responses API too."""
+    batches: bool = False
+    """True when it has OpenAI's batch API, whose lines cost less."""
 
 
 @dataclass(frozen=True, slots=True)

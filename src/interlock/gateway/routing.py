@@ -21,7 +21,15 @@ from interlock.core.ports import PriceBook
 from interlock.gateway.estimate import estimate_input
 from interlock.gateway.health import Health
 from interlock.gateway.profiles import profile
-from interlock.gateway.types import Approval, Considered, Requirements, RouteSpec, Target
+from interlock.gateway.types import (
+    Approval,
+    Considered,
+    ModelFacts,
+    ModelProfile,
+    Requirements,
+    RouteSpec,
+    Target,
+)
 
 __all__ = [
     "USUAL_OUTPUT_TOKENS",
@@ -84,6 +92,12 @@ class Facts:
     prices: PriceBook | None = None
     today: Callable[[], date] = date.today
     draw: Callable[[], float] = random.random
+    profiles: Mapping[str, Mapping[str, ModelFacts]] = field(default_factory=dict)
+    """By provider, what the settings say of its models."""
+
+    def profile(self, target: Target) -> ModelProfile:
+        """What is known of a target's model."""
+        return profile(target.model, self.profiles.get(target.provider, {}))
 
 
 def need_of(request: ChatRequest, route: RouteSpec) -> Need:
@@ -192,16 +206,18 @@ def _unfit(
     why = _unapproved(approval, require, conditions)
     if why is not None:
         return why
-    known = profile(target.model)
+    known = facts.profile(target)
     if require.tools and not known.tools:
         return "tools", "it cannot call tools"
     if (need.images or require.images) and not known.images and known.tier != "none":
         return "images", "it cannot read images or files"
     if require.json_schema and not known.json_schema:
         return "json_schema", "it cannot be held to a JSON Schema"
+    if not known.context_tokens and require.min_context_tokens:
+        return "context", f"its context is not known (gateway.providers.{target.provider}.profiles may say it)"
     if known.context_tokens < require.min_context_tokens:
         return "context", f"its context of {known.context_tokens:,} tokens is too small for the route"
-    if need.input_tokens // 2 > known.context_tokens:
+    if 0 < known.context_tokens < need.input_tokens // 2:
         # Half the generous estimate: a request is turned away only when it certainly does not fit.
         return "context", f"the request does not fit its context of {known.context_tokens:,} tokens"
     if require.max_price_per_million is not None:

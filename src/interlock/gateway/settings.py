@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from interlock.gateway.types import Approval, RouteSpec
+from interlock.gateway.types import Approval, ModelFacts, RouteSpec
 
 __all__ = ["SECRET_STORES", "BreakerSettings", "GatewaySettings", "ProviderSettings", "ScriptRule"]
 
@@ -22,14 +22,14 @@ class ScriptRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     match: str = Field(default="", description="regular expression; empty matches everything")
-    reply: str = "ok"
+    reply: str = Field(default="ok", description="the answer; {question} stands for the caller's last words")
     chunk_chars: int = Field(default=8, ge=1, description="characters per streamed chunk")
-    first_delay_s: float = Field(default=0.0, ge=0)
-    chunk_delay_s: float = Field(default=0.0, ge=0)
+    first_delay_s: float = Field(default=0.0, ge=0, description="seconds before the first chunk")
+    chunk_delay_s: float = Field(default=0.0, ge=0, description="seconds before each further chunk")
     fail_status: int | None = Field(default=None, description="HTTP status to fail with")
     fail_after_chunks: int = Field(default=0, ge=0, description="fail after this many chunks were sent")
     fail_times: int | None = Field(default=None, ge=1, description="fail only the first N calls, then answer")
-    retry_after_s: float | None = None
+    retry_after_s: float | None = Field(default=None, description="Retry-After of the failure, in seconds")
 
 
 class ProviderSettings(BaseModel):
@@ -42,7 +42,9 @@ class ProviderSettings(BaseModel):
         description="plug-in (openai, anthropic, google, vertex, azure, bedrock, cohere, mistral, local, scripted, "
         "extractive) or preset (openrouter, groq, vllm, ollama …)"
     )
-    base_url: str | None = None
+    base_url: str | None = Field(
+        default=None, description="address up to the version, as https://host/v1; empty takes the kind's own"
+    )
     api: Literal["chat", "responses"] = Field(default="chat", description="which of OpenAI's two APIs answers a chat")
     key: str | None = Field(
         default=None,
@@ -68,21 +70,32 @@ class ProviderSettings(BaseModel):
     )
     deployments: dict[str, str] = Field(default_factory=dict, description="Azure: model -> name of its deployment")
     entra_tenant: str | None = Field(default=None, description="Azure: sign in by Entra instead of a key")
-    entra_client: str | None = None
+    entra_client: str | None = Field(default=None, description="Azure: id of the Entra client")
     entra_secret: str | None = Field(default=None, description="reference of the Entra client's secret")
     models: list[str] = Field(default_factory=list, description="models to list; empty asks the provider")
+    profiles: dict[str, ModelFacts] = Field(
+        default_factory=dict,
+        description="model, or pattern with *, -> its facts, over those that Interlock knows; the longest one counts",
+    )
     headers: dict[str, str] = Field(
         default_factory=dict,
         description="sent with every call; a value may be a reference as `key` is: X-Api-Key: env:NAME",
     )
-    connect_timeout_s: float = Field(default=5.0, gt=0)
-    idle_timeout_s: float = Field(default=60.0, gt=0, description="longest silence inside an answer")
+    connect_timeout_s: float = Field(default=5.0, gt=0, description="longest time to connect, TLS included, in seconds")
+    idle_timeout_s: float = Field(default=60.0, gt=0, description="longest silence inside an answer, in seconds")
     threads: int = Field(default=1, ge=1, le=64, description="CPU threads of a local model")
     context_tokens: int = Field(default=4096, ge=512, description="context window of a local model")
     max_concurrency: int = Field(default=0, ge=0, description="calls at once; further ones queue; 0 sets no limit")
     queue: int = Field(default=64, ge=0, description="calls that may wait for a turn; further ones are shed")
-    queue_timeout_s: float = Field(default=10.0, gt=0, description="longest wait for a turn")
-    script: list[ScriptRule] = Field(default_factory=list)
+    queue_timeout_s: float = Field(
+        default=10.0, gt=0, description="longest wait for a turn, in seconds; the route's next target is asked after it"
+    )
+    script: list[ScriptRule] = Field(
+        default_factory=list, description="what a `scripted` provider answers; the first rule that matches counts"
+    )
+    batch: Literal["auto", "never"] = Field(
+        default="auto", description="whether lines of a batch may go to the provider's own batch API, at its price"
+    )
 
     @field_validator("key", "credentials", "entra_secret")
     @classmethod
@@ -116,9 +129,9 @@ class BreakerSettings(BaseModel):
 
     failures: int = Field(default=5, ge=1, description="failures in a row that open it")
     failure_rate: float = Field(default=0.5, gt=0, le=1, description="or this share of at least twice as many calls")
-    window_s: float = Field(default=30.0, gt=0)
-    pause_s: float = Field(default=5.0, gt=0, description="first rest; doubles while probes fail")
-    max_pause_s: float = Field(default=60.0, gt=0)
+    window_s: float = Field(default=30.0, gt=0, description="how far back `failure_rate` looks, in seconds")
+    pause_s: float = Field(default=5.0, gt=0, description="first rest, in seconds; doubles while probes fail")
+    max_pause_s: float = Field(default=60.0, gt=0, description="longest rest, in seconds")
 
 
 class GatewaySettings(BaseModel):
@@ -126,7 +139,11 @@ class GatewaySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    providers: dict[str, ProviderSettings] = Field(default_factory=dict, validate_default=True)
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict,
+        validate_default=True,
+        description="by the name that targets call them by; `local` and `extractive` are always there",
+    )
 
     @field_validator("providers")
     @classmethod
@@ -137,7 +154,9 @@ class GatewaySettings(BaseModel):
         built_in = {name: ProviderSettings(kind=name) for name in ("local", "extractive") if name not in providers}
         return {**providers, **built_in}
 
-    routes: dict[str, RouteSpec] = Field(default_factory=dict)
+    routes: dict[str, RouteSpec] = Field(
+        default_factory=dict, description="asked for as route/NAME; an app's `route` has the same fields"
+    )
     store_responses: bool = Field(
         default=True, description="keep answers of /v1/responses when the caller does not say store: false"
     )
@@ -148,7 +167,13 @@ class GatewaySettings(BaseModel):
     batch_concurrency: int = Field(
         default=4, ge=1, le=256, description="lines of a batch that run at a time, and responses in the background"
     )
-    batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000)
+    batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000, description="lines that one batch may have")
+    batch_poll_s: float = Field(
+        default=30.0,
+        ge=0.05,
+        le=3600,
+        description="first wait before a provider's batch is asked after; each is half as long again, to 20 times this",
+    )
     breaker: BreakerSettings = BreakerSettings()
     retry_ratio: float = Field(
         default=0.2, ge=0, le=10, description="retries may be this share of a provider's calls, besides a few a second"

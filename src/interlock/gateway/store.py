@@ -8,6 +8,8 @@ from interlock.stores.sql.base import Json, UtcDateTime, metadata
 
 __all__ = [
     "batch_asks",
+    "batch_holds",
+    "batch_lanes",
     "batch_lines",
     "batches",
     "conversation_items",
@@ -123,6 +125,10 @@ batches = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("ends_at", UtcDateTime, nullable=False),
     sa.Column("expires_at", UtcDateTime, nullable=False),
+    # What was asked for: `auto`, `ordinary`, `half-price`.
+    sa.Column("lane", sa.String(16), nullable=False, server_default="auto"),
+    # What was taken: parts of the batch at providers, why the other lines are ordinary.
+    sa.Column("lanes", Json),
     sa.Index("ix_batches_tenant_owner_created_at", "tenant", "owner", "created_at"),
     sa.Index("ix_batches_expires_at", "expires_at"),
 )
@@ -148,3 +154,41 @@ batch_asks = sa.Table(
     sa.Column("trace_id", sa.String(32), primary_key=True),
 )
 """One row a time that a line was sent to a model, written before it is: what a dead worker had under way."""
+
+batch_lanes = sa.Table(
+    "batch_lanes",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    # Our label at the provider.
+    sa.Column("id", sa.String(40), primary_key=True),
+    sa.Column("batch", sa.String(64), nullable=False),
+    sa.Column("home", sa.String(64), nullable=False),
+    sa.Column("provider", sa.String(64), nullable=False),
+    sa.Column("model", sa.String(256), nullable=False),
+    sa.Column("lines", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(80), nullable=False),
+    sa.Column("remote", Json, nullable=False),
+    # Failed steps in a row, and how often it was looked at: what the next wait depends on.
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("looks", sa.Integer, nullable=False),
+    sa.Column("next_at", UtcDateTime, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index("ix_batch_lanes_tenant_batch", "tenant", "batch"),
+    sa.Index("ix_batch_lanes_home_state", "home", "state"),
+)
+"""One row a batch at a provider, written before anything is sent there, kept until nothing of it is left there."""
+
+batch_holds = sa.Table(
+    "batch_holds",
+    metadata,
+    sa.Column("tenant", sa.String(64), primary_key=True),
+    sa.Column("batch", sa.String(64), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("lane", sa.String(40), nullable=False),
+    sa.Column("trace_id", sa.String(32), nullable=False),
+    # The reservation, as the journal would hold it.
+    sa.Column("held", Json, nullable=False),
+    sa.Index("ix_batch_holds_tenant_lane", "tenant", "lane"),
+)
+"""One row a line that a provider's batch API has: what is reserved for it, until its result and charge replace it."""

@@ -59,14 +59,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class ModelProfile:
-    """Facts about a model family, from `profiles.json`."""
+    """Facts about a model family, from `profiles.json` and ``gateway.providers.NAME.profiles``. What is not known of a
+    model is left to its provider: it is taken for able, and its context for long enough.
+    """
 
     tier: Tier = "capable"
-    context_tokens: int = 32_768
+    context_tokens: int = 0
+    """0 when it is not known: no request is turned away for its length then."""
     max_output_tokens: int = 4_096
     tools: bool = True
     json_schema: bool = True
-    images: bool = False
+    images: bool = True
     system_role: bool = True
     output_token_field: str = "max_tokens"
     """Name of the limit on the OpenAI wire: newer models refuse `max_tokens`."""
@@ -78,6 +81,28 @@ class ModelProfile:
     """Shortest prompt prefix that its provider keeps when it is marked; 0 when there are no marks."""
     prompt_cache_tools: bool = True
     """False when tools cannot carry a mark."""
+
+
+class ModelFacts(BaseModel):
+    """What an operator says of models whose facts Interlock does not know, or knows otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tier: Tier | None = Field(
+        default=None, description="'small' models write claim by claim from documents; 'none' only quotes"
+    )
+    context_tokens: int | None = Field(default=None, ge=0, description="longest prompt and answer; 0 sets no limit")
+    max_output_tokens: int | None = Field(
+        default=None, ge=1, description="longest answer: reserved when a request names no limit"
+    )
+    tools: bool | None = Field(default=None, description="whether it calls tools")
+    json_schema: bool | None = Field(default=None, description="whether its provider holds answers to a JSON Schema")
+    images: bool | None = Field(default=None, description="whether it reads images and files")
+    system_role: bool | None = Field(default=None, description="whether it takes a system message")
+    output_token_field: Literal["max_tokens", "max_completion_tokens"] | None = Field(
+        default=None, description="name of the limit on OpenAI's wire"
+    )
+    fixed_sampling: bool | None = Field(default=None, description="whether it refuses temperature and top_p")
 
 
 class Approval(BaseModel):
@@ -93,7 +118,7 @@ class Approval(BaseModel):
     retention_days: int | None = Field(default=None, ge=0, description="how long the provider keeps content")
     trains_on_data: bool | None = Field(default=None, description="whether the provider may train on content")
     deprecated_on: date | None = Field(default=None, description="from this day on it is not used any more")
-    note: str = ""
+    note: str = Field(default="", description="for people: the contract, who approved it")
 
 
 class Requirements(BaseModel):
@@ -103,12 +128,14 @@ class Requirements(BaseModel):
 
     regions: list[str] = Field(default_factory=list, description="the target must process in one of these, only")
     use: str | None = Field(default=None, description="risk class of the app: the target must be approved for it")
-    max_retention_days: int | None = Field(default=None, ge=0)
+    max_retention_days: int | None = Field(
+        default=None, ge=0, description="the provider may keep content for at most so many days"
+    )
     no_training: bool = Field(default=False, description="the provider must not train on content")
-    tools: bool = False
-    images: bool = False
-    json_schema: bool = False
-    min_context_tokens: int = Field(default=0, ge=0)
+    tools: bool = Field(default=False, description="the model must be able to call tools")
+    images: bool = Field(default=False, description="the model must read images and files")
+    json_schema: bool = Field(default=False, description="the provider must hold the model to a JSON Schema")
+    min_context_tokens: int = Field(default=0, ge=0, description="smallest context window, in tokens")
     max_price_per_million: str | None = Field(
         default=None, pattern=r"^\d+(\.\d+)?$", description="US dollars for a million input and a million output tokens"
     )
@@ -119,11 +146,11 @@ class Shadow(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    target: str
-    share: float = Field(default=1.0, gt=0, le=1)
+    target: str = Field(description="'provider/model' that gets the copies")
+    share: float = Field(default=1.0, gt=0, le=1, description="share of the requests that is copied")
     concurrency: int = Field(default=2, ge=1, le=64, description="copies at once; further ones are not sent")
     max_per_hour: int = Field(default=600, ge=1, description="copies an hour and worker; further ones are not sent")
-    timeout_s: float = Field(default=60.0, gt=0, le=600)
+    timeout_s: float = Field(default=60.0, gt=0, le=600, description="longest time of a copy, in seconds")
     charge: bool = Field(
         default=False, description="admit copies under the tenant's limits and write them to its ledger as `shadow`"
     )
@@ -140,7 +167,7 @@ class Cascade(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_chars: int = Field(default=1, ge=0)
+    min_chars: int = Field(default=1, ge=0, description="a shorter answer, in characters, is escalated")
     finished: bool = Field(default=True, description="the answer must not have been cut off or filtered")
     satisfies_schema: bool = Field(default=True, description="a requested JSON Schema must hold")
     reject: list[str] = Field(default_factory=list, description="regular expressions that must not be found in it")
@@ -166,10 +193,12 @@ class RouteSpec(BaseModel):
     weights: dict[str, float] = Field(default_factory=dict, description="share of each target for `weighted`")
     require: Requirements = Requirements()
     sticky: Literal["none", "conversation", "user"] = Field(
-        default="none", description="what keeps its target under `weighted` and `latency`"
+        default="none",
+        description="what keeps its target under `weighted` and `latency`; a call without a"
+        " conversation's id is drawn anew, one without a user keeps its key's target",
     )
     cascade: Cascade = Cascade()
-    shadow: Shadow | None = None
+    shadow: Shadow | None = Field(default=None, description="send copies of requests to another target")
     downgrade_at: float | None = Field(
         default=None, gt=0, le=1, description="share of a money budget from which the cheapest target goes first"
     )
@@ -190,17 +219,32 @@ class RouteSpec(BaseModel):
         description="rewriting of every answer's text, in order: trim, strip_code_fence, json_only, max_chars,"
         " regex_replace; the answer is held back until it is whole",
     )
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2, description="where the caller sets none")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="where the caller sets none")
+    seed: int | None = Field(default=None, description="where the caller sets none")
     max_output_tokens: int | None = Field(
         default=None, ge=1, le=1_000_000, description="a caller that asks for more gets this; empty: what it asks for"
     )
-    total_timeout_s: float = Field(default=60.0, gt=0, le=3600)
-    try_timeout_s: float | None = Field(default=None, gt=0, le=3600, description="longest time of one try")
-    first_token_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    total_timeout_s: float = Field(
+        default=60.0, gt=0, le=3600, description="longest time of a request with all its tries and waits, in seconds"
+    )
+    try_timeout_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=3600,
+        description="longest time of one try to its last token, in seconds; empty: the total",
+    )
+    first_token_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="longest wait of one try for its first token, in seconds; targets that follow keep their share of"
+        " the total",
+    )
     retries: int = Field(default=2, ge=0, le=10, description="tries after the first, per target, before a first token")
-    priority: Literal["low", "normal", "high"] = "normal"
+    priority: Literal["low", "normal", "high"] = Field(
+        default="normal", description="who goes first where calls wait for a turn at a provider"
+    )
 
     def limit(self, asked: int | None) -> int | None:
         """Output tokens to ask a target for; None leaves it to the target."""
@@ -251,8 +295,12 @@ class Decision:
     considered: list[Considered] = field(default_factory=list)
     """In the order in which it was decided."""
 
-    def header(self) -> str:
-        """For ``X-Interlock-Route``: the target that serves, then why each of the others does not."""
-        served = [row.target for row in self.considered if row.verdict == "served"]
+    def header(self, *, failed: bool = False) -> str:
+        """For ``X-Interlock-Route``: the target that serves, then why each of the others does not.
+
+        Args:
+            failed: the call failed in the end, so that whoever began to serve it did not.
+        """
+        served = [row.target for row in self.considered if row.verdict == "served" and not failed]
         others = [f"{row.target}={row.code}" for row in self.considered if row.verdict in {"failed", "refused"}]
         return "; ".join([*(served[-1:] or ["none"]), *others])

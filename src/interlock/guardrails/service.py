@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from interlock.core.context import Context
 from interlock.core.errors import Blocked, TooLarge
 from interlock.core.passages import Passage
+from interlock.core.patterns import aside
 from interlock.core.plugins import Registry
 from interlock.core.release import Release
 from interlock.guardrails.ports import Detector
@@ -16,6 +18,7 @@ from interlock.guardrails.types import Finding, GuardrailSpec, Point, Rule, Verd
 __all__ = ["Guardrails"]
 
 DETECTORS: Registry[Detector] = Registry("detector", "interlock.guardrails.detectors")
+T = TypeVar("T")
 _SEVERITY = ("allow", "flag", "redact", "block")
 
 
@@ -38,6 +41,12 @@ class Guardrails:
                     worst = Verdict(rule.action, rule.id, rule.message, found)
         return worst
 
+    async def _checked(self, spec: GuardrailSpec, point: Point, text: str) -> Verdict:
+        """As `check`, with the policy's own patterns tried beside the event loop."""
+        if any(rule.patterns for rule in spec.rules):
+            return await aside(lambda: self.check(spec, point, text))
+        return self.check(spec, point, text)
+
     @staticmethod
     def findings(rule: Rule, text: str) -> Sequence[Finding]:
         """What one rule's detector sees in a text."""
@@ -51,7 +60,7 @@ class Guardrails:
                 f"the question has {len(text)} characters; this app takes {spec.max_input_chars}", param="messages"
             )
         with ctx.span("guardrails.input") as (span, _):
-            verdict = self.check(spec, "input", text)
+            verdict = await self._checked(spec, "input", text)
             span.set({"interlock.verdict": verdict.action, "interlock.rule": verdict.rule})
             if verdict.action == "block":
                 raise _blocked(verdict, "the question")
@@ -65,13 +74,19 @@ class Guardrails:
         with ctx.span("guardrails.passages") as (span, _):
             kept = []
             for passage in passages:
-                verdict = self.check(spec, "passages", passage.text)
+                verdict = await self._checked(spec, "passages", passage.text)
                 if verdict.action == "redact":
                     kept.append(replace(passage, text=blank(passage.text, verdict)))
                 elif verdict.action != "block":
                     kept.append(passage)
             span.set({"interlock.passages.in": len(passages), "interlock.passages.out": len(kept)})
         return kept
+
+    async def watch_output(self, release: Release, work: Callable[[], T]) -> T:
+        """Run `work`, which calls `check_output`, beside the event loop when the policy has patterns of its own."""
+        if any(rule.patterns and "output" in rule.at for rule in self.rules(release)):
+            return await aside(work)
+        return work()
 
     def check_output(self, release: Release, text: str) -> str:
         """Check a finished sentence before it is shown; gives it back, redacted where the policy says so.

@@ -6,14 +6,14 @@ import logging
 import math
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from interlock.core.errors import InterlockError, NotFound
 from interlock.flows.respond import codec
 from interlock.gateway.ports import Fault
 from interlock.http.callers import identity_of
 
-__all__ = ["body_of", "fault_of", "on_bad_method", "on_error", "on_not_found", "on_unexpected", "wire_of"]
+__all__ = ["body_of", "fault_of", "on_bad_method", "on_error", "on_left", "on_not_found", "on_unexpected", "wire_of"]
 
 _log = logging.getLogger("interlock.server")
 
@@ -75,6 +75,11 @@ async def on_not_found(request: Request, error: Exception) -> JSONResponse:
 async def on_bad_method(request: Request, error: Exception) -> JSONResponse:
     """Handler of methods that an address does not know."""
     return _answer(request, _BadMethod(f"{request.method} is not possible at {request.url.path[:200]}"))
+
+
+async def on_left(request: Request, error: Exception) -> Response:
+    """Handler of clients that left, or were too slow, before their body was whole: nobody reads it but the log."""
+    return Response(status_code=408 if request.scope.get("interlock.timed_out") else 499)
 
 
 async def on_unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -18,6 +18,7 @@ class FusionSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     method: Literal["rrf", "convex"] = "rrf"
+    """`rrf`: by reciprocal ranks; `convex`: by weighted scores."""
     dense_weight: float = Field(default=0.5, ge=0.0, le=1.0)
     """Weight of the dense leg in convex fusion."""
     k: int = Field(default=60, ge=1)
@@ -32,10 +33,13 @@ class KnowledgeSettings(BaseModel):
     models: Path = Path(".interlock/models")
     """Folder of model weights, one folder a model."""
     embedder: str = "minilm"
+    """Plug-in that makes vectors of passages and questions."""
     embedder_threads: int = Field(default=1, ge=1)
+    """CPU threads of the embedder."""
     reader: str = "auto"
     """Judges whether sentences answer a question: a reader's name, ``none``, or ``auto`` for the embedder's own one."""
     chunker: str = "structural"
+    """Plug-in that cuts documents into passages."""
     fusion: FusionSettings = FusionSettings()
     candidates: int = Field(default=50, ge=1, le=4096)
     """Rows each leg hands to fusion."""

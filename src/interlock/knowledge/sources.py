@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from interlock.core.errors import InterlockError, InvalidInput, TooLarge
-from interlock.core.wording import plain
+from interlock.core.wording import first, told
 from interlock.knowledge.languages import KNOWN
 
 __all__ = [
@@ -122,10 +122,10 @@ def parse_spec(values: object, *, base: Path, name: str) -> SourceSpec:
     try:
         spec = SourceSpec.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        fault = first(error)
+        field = ".".join(str(part) for part in fault["loc"]) or "(top level)"
         raise InvalidInput(
-            f"{name}: {field}: {plain(first['msg'])}",
+            f"{name}: {field}: {told(SourceSpec, fault)}",
             param=field,
             hint="see docs/how-to/document-permissions.md for the fields",
         ) from error

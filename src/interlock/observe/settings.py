@@ -16,4 +16,4 @@ class ObserveSettings(BaseModel):
     otlp_headers_env: str | None = Field(
         default=None, description="environment variable with 'name=value,name=value' headers for the collector"
     )
-    retention_days: int = Field(default=30, ge=1, le=3650)
+    retention_days: int = Field(default=30, ge=1, le=3650, description="how long spans are kept")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from interlock.app import App
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError, InvalidInput
+from interlock.core.errors import InterlockError, InvalidInput, NotFound
 from interlock.core.release import Release
 from interlock.flows.respond import Keep, Responding, codec
 from interlock.gateway.ports import Asked
@@ -25,6 +26,7 @@ __all__ = [
     "headers_of",
     "known_models",
     "require_model",
+    "telling",
 ]
 
 CLIENT_LEFT = 499
@@ -62,30 +64,41 @@ async def answer(request: Request, ctx: Context, wire: str, asked: Asked, *, kee
     call.served.first = request.scope.get("interlock.first")
     headers_of(request, release)
     try:
-        if not asked.request.stream:
-            body = await while_connected(request.receive, call.whole())
-            return JSONResponse(body, headers=headers_of(request, served=call.served))
-        # The first event decides the status: an error before it is an HTTP error, one after it is an event.
-        frames = await after_first(request.receive, call.frames())
+        with telling(request, call.served):
+            if not asked.request.stream:
+                body = await while_connected(request.receive, call.whole())
+                return JSONResponse(body, headers=headers_of(request, served=call.served))
+            # The first event decides the status: an error before it is an HTTP error, one after it is an event.
+            frames = await after_first(request.receive, call.frames())
     except ClientLeft:
         return Response(status_code=CLIENT_LEFT)
-    except InterlockError:
-        headers_of(request, served=call.served)
-        raise
     headers = headers_of(request, served=call.served)
     if wire == "google.generate" and request.query_params.get("alt") != "sse":
         return ArrayStream(frames, headers)
     return FrameStream(frames, headers)
 
 
-def headers_of(request: Request, release: Release | None = None, served: Served | None = None) -> dict[str, str]:
+@contextmanager
+def telling(request: Request, served: Served) -> Iterator[Served]:
+    """Where a call fails, its error says in its head which targets were asked and that none served."""
+    try:
+        yield served
+    except InterlockError:
+        headers_of(request, served=served, failed=True)
+        raise
+
+
+def headers_of(
+    request: Request, release: Release | None = None, served: Served | None = None, *, failed: bool = False
+) -> dict[str, str]:
     """What every answer of the gateway says in its head; errors repeat it."""
     if served is not None and served.decision.considered:
         # While a stream runs, the target that serves it is not among the considered ones yet.
-        route = served.decision.header()
-        known = route.removeprefix("none") if served.target is not None and route.startswith("none") else None
+        route = served.decision.header(failed=failed)
+        serves = served.target is not None and not failed
+        known = route.removeprefix("none") if serves and route.startswith("none") else None
         request.state.identity["x-interlock-route"] = (route if known is None else f"{served.target}{known}")[:2000]
-    elif served is not None and served.target is not None:
+    elif served is not None and served.target is not None and not failed:
         request.state.identity["x-interlock-route"] = str(served.target)
     if served is not None and served.cache:
         request.state.identity["x-interlock-cache"] = served.cache
@@ -97,8 +110,12 @@ def headers_of(request: Request, release: Release | None = None, served: Served 
 
 
 async def known_models(app: App, ctx: Context) -> list[str]:
-    """Apps, then routes, then what the providers have."""
-    return [f"app/{source.name}" for source in app.parts.releases.apps(ctx)] + await app.parts.gateway.models()
+    """What the caller may ask for: its tenant's apps, then routes, then what the providers have. A model that the
+    register, residency or a route's own conditions keep from this caller is left out.
+    """
+    gateway = app.parts.gateway
+    apps = [f"app/{source.name}" for source in app.parts.releases.apps(ctx)]
+    return apps + [name for name in await gateway.models() if gateway.may_ask(ctx, name)]
 
 
 async def require_model(app: App, ctx: Context, name: str) -> None:
@@ -107,6 +124,13 @@ async def require_model(app: App, ctx: Context, name: str) -> None:
         await app.resolve(ctx, name)
     else:
         app.parts.gateway.route(name)
+        if not app.parts.gateway.may_ask(ctx, name):
+            raise NotFound(
+                f"the model {name!r} may not be asked by you",
+                param="model",
+                code="model_not_found",
+                hint="an operator sees why with: interlock route explain",
+            )
         if not name.startswith("route/"):
             await app.parts.gateway.require_listed(name)
 

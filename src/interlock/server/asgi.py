@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from interlock.app import App
 from interlock.core.errors import InterlockError
-from interlock.http.errors import on_bad_method, on_error, on_not_found, on_unexpected
+from interlock.http.errors import on_bad_method, on_error, on_left, on_not_found, on_unexpected
 from interlock.server import admin, batches, cache, conversations, gateway, google, health, media, operations, responses
 from interlock.server.access_log import AccessLine, AccessLog
 from interlock.server.tally import Tally
@@ -57,7 +58,13 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *extra,
         ],
         lifespan=lifespan,
-        exception_handlers={InterlockError: on_error, 404: on_not_found, 405: on_bad_method, Exception: on_unexpected},
+        exception_handlers={
+            InterlockError: on_error,
+            ClientDisconnect: on_left,
+            404: on_not_found,
+            405: on_bad_method,
+            Exception: on_unexpected,
+        },
     )
     asgi.state.interlock = app
     asgi.state.stopping = False

@@ -30,7 +30,13 @@ _JSONL = "application/x-jsonlines"
 def _limits(request: Request) -> BatchLimits:
     settings = app_of(request).workspace.settings
     gateway = settings.gateway
-    return BatchLimits(gateway.batch_concurrency, gateway.batch_max_lines, gateway.store_responses, settings.tenant)
+    return BatchLimits(
+        gateway.batch_concurrency,
+        gateway.batch_max_lines,
+        gateway.store_responses,
+        settings.tenant,
+        gateway.batch_poll_s,
+    )
 
 
 def _page(request: Request, most: int, default: int = 20) -> int:
@@ -131,11 +137,16 @@ def _download(request: Request, data: bytes) -> Response:
     return Response(data, headers=headers, media_type=_JSONL)
 
 
+class _Extension(Loose):
+    lane: str = Field(default="auto", max_length=16)
+
+
 class _BatchRequest(Loose):
     input_file_id: str = Field(min_length=1, max_length=64)
     endpoint: str = Field(max_length=64)
     completion_window: str = Field(default="24h", max_length=16)
     metadata: dict[str, str] | None = None
+    interlock: _Extension = _Extension()
 
 
 async def create(request: Request) -> Response:
@@ -150,6 +161,7 @@ async def create(request: Request) -> Response:
         input_file=body.input_file_id,
         window=body.completion_window,
         metadata=tags_of(body.metadata),
+        lane=body.interlock.lane,
     )
     return JSONResponse(batch_view(batch), headers=headers_of(request))
 
@@ -192,6 +204,7 @@ class _MessageLine(Loose):
 
 class _MessageBatch(Loose):
     requests: list[_MessageLine] = Field(min_length=1, max_length=100_000)
+    interlock: _Extension = _Extension()
 
 
 async def create_messages(request: Request) -> Response:
@@ -206,7 +219,13 @@ async def create_messages(request: Request) -> Response:
     data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
     file = await app.parts.kept.keep_file(ctx, name="requests.jsonl", purpose="batch", data=data)
     batch = await create_batch(
-        app.parts, ctx, _limits(request), endpoint="/v1/messages", input_file=file.id, style="anthropic"
+        app.parts,
+        ctx,
+        _limits(request),
+        endpoint="/v1/messages",
+        input_file=file.id,
+        style="anthropic",
+        lane=body.interlock.lane,
     )
     return _message_batch(request, batch)
 

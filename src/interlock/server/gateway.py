@@ -15,11 +15,12 @@ from interlock.core.errors import InvalidInput
 from interlock.flows.count import count_tokens
 from interlock.flows.embed import embed, inputs_of
 from interlock.gateway.fields import Loose, parsed
+from interlock.gateway.service import Served
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.http.errors import wire_of
 from interlock.http.streaming import ClientLeft, while_connected
 from interlock.server import google
-from interlock.server.answering import CLIENT_LEFT, chat_endpoint, headers_of, known_models, require_model
+from interlock.server.answering import CLIENT_LEFT, chat_endpoint, headers_of, known_models, require_model, telling
 
 __all__ = ["routes"]
 
@@ -120,15 +121,16 @@ async def embeddings(request: Request) -> Response:
     ctx = await context_of(request)
     body = parsed(_EmbeddingRequest, await read_json(request))
     texts = inputs_of(body.input)
+    served = Served()
     try:
-        result = await while_connected(request.receive, embed(app_of(request).parts, ctx, body.model, texts))
+        with telling(request, served):
+            work = embed(app_of(request).parts, ctx, body.model, texts, served=served)
+            result = await while_connected(request.receive, work)
     except ClientLeft:
         return Response(status_code=CLIENT_LEFT)
     if body.dimensions is not None and body.dimensions != len(result.vectors[0]):
         raise InvalidInput(f"this model has {len(result.vectors[0])} dimensions", param="dimensions")
     tokens = result.usage.input_tokens
-    if result.kept:
-        request.state.identity["x-interlock-cache"] = "hit" if result.kept == len(texts) else "partial"
     return JSONResponse(
         {
             "object": "list",
@@ -139,7 +141,7 @@ async def embeddings(request: Request) -> Response:
             "model": body.model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         },
-        headers=headers_of(request),
+        headers=headers_of(request, served=served),
     )
 
 

@@ -17,6 +17,7 @@ from interlock.flows.count import count_tokens
 from interlock.flows.embed import embed
 from interlock.flows.respond import codec
 from interlock.gateway.fields import Loose, parsed
+from interlock.gateway.service import Served
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.http.streaming import ClientLeft, while_connected
 from interlock.server.answering import (
@@ -26,6 +27,7 @@ from interlock.server.answering import (
     headers_of,
     known_models,
     require_model,
+    telling,
 )
 
 __all__ = ["call", "get_model", "list_models", "routes"]
@@ -90,8 +92,11 @@ async def _embed(request: Request, model: str, *, batch: bool) -> Response:
     body = await read_json(request)
     asked = parsed(_EmbedMany, body).requests if batch else [parsed(_EmbedOne, body)]
     texts = check_texts([_text(one, index) for index, one in enumerate(asked)], "content")
+    served = Served()
     try:
-        result = await while_connected(request.receive, embed(app_of(request).parts, ctx, model, texts))
+        with telling(request, served):
+            work = embed(app_of(request).parts, ctx, model, texts, served=served)
+            result = await while_connected(request.receive, work)
     except ClientLeft:
         return Response(status_code=CLIENT_LEFT)
     wanted = {one.output_dimensionality for one in asked} - {None, len(result.vectors[0])}
@@ -100,7 +105,7 @@ async def _embed(request: Request, model: str, *, batch: bool) -> Response:
     vectors: list[dict[str, Any]] = [{"values": vector} for vector in result.vectors]
     usage = {"usageMetadata": {"promptTokenCount": result.usage.input_tokens}}
     shown = {"embeddings": vectors} if batch else {"embedding": vectors[0]}
-    return JSONResponse({**shown, **usage}, headers=headers_of(request))
+    return JSONResponse({**shown, **usage}, headers=headers_of(request, served=served))
 
 
 def _text(one: _EmbedOne, index: int) -> str:

@@ -20,9 +20,10 @@ from interlock.flows.relay import RelayHead, relay
 from interlock.flows.rerank import rerank
 from interlock.gateway.fields import Loose, parsed
 from interlock.gateway.ports import Moderated, RelayCall
+from interlock.gateway.service import Served
 from interlock.http.callers import app_of, context_of, read_bytes, read_json
 from interlock.http.streaming import ByteStream, ClientLeft, after_first, while_connected
-from interlock.server.answering import CLIENT_LEFT, check_texts, headers_of
+from interlock.server.answering import CLIENT_LEFT, check_texts, headers_of, telling
 
 __all__ = ["field_of_form", "routes"]
 
@@ -47,9 +48,11 @@ async def rerank_documents(request: Request) -> Response:
     ctx = await context_of(request)
     body = parsed(_RerankRequest, await read_json(request))
     texts = [item if isinstance(item, str) else item.text for item in body.documents]
-    work = rerank(app_of(request).parts, ctx, body.model, body.query, texts, limit=body.top_n)
+    served = Served()
+    work = rerank(app_of(request).parts, ctx, body.model, body.query, texts, limit=body.top_n, served=served)
     try:
-        ranked = await while_connected(request.receive, work)
+        with telling(request, served):
+            ranked = await while_connected(request.receive, work)
     except ClientLeft:
         return Response(status_code=CLIENT_LEFT)
     rows = [row for row in ranked.rows if 0 <= row.index < len(texts)][: body.top_n]
@@ -66,7 +69,7 @@ async def rerank_documents(request: Request) -> Response:
             "usage": {"total_tokens": tokens, "prompt_tokens": ranked.usage.input_tokens},
             "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": ranked.searches or None}},
         },
-        headers=headers_of(request),
+        headers=headers_of(request, served=served),
     )
 
 
@@ -86,14 +89,16 @@ async def moderations(request: Request) -> Response:
     body = parsed(_ModerationRequest, await read_json(request))
     given = [body.input] if isinstance(body.input, str) else body.input
     texts = [item if isinstance(item, str) else item.text or "" for item in given]
-    work = moderate(app_of(request).parts, ctx, body.model, check_texts(texts, "input"))
+    served = Served()
+    work = moderate(app_of(request).parts, ctx, body.model, check_texts(texts, "input"), served=served)
     try:
-        verdicts = await while_connected(request.receive, work)
+        with telling(request, served):
+            verdicts = await while_connected(request.receive, work)
     except ClientLeft:
         return Response(status_code=CLIENT_LEFT)
     results = [_verdict(verdict) for verdict in verdicts]
     answer = {"id": f"modr-{ulid()}", "model": body.model, "results": results}
-    return JSONResponse(answer, headers=headers_of(request))
+    return JSONResponse(answer, headers=headers_of(request, served=served))
 
 
 _CATEGORIES = (
@@ -133,14 +138,17 @@ def _passing(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
         body = await read_bytes(request)
         model = _model_of(kind, body)
         accept = request.headers.get("accept", "*/*")[:256]
-        pieces = relay(app_of(request).parts, ctx, RelayCall(operation, kind, body, accept), model)
+        served = Served()
+        call = RelayCall(operation, kind, body, accept)
+        pieces = relay(app_of(request).parts, ctx, call, model, served=served)
         try:
-            answered = await after_first(request.receive, pieces)
-            head = await anext(answered)
+            with telling(request, served):
+                answered = await after_first(request.receive, pieces)
+                head = await anext(answered)
         except ClientLeft:
             return Response(status_code=CLIENT_LEFT)
         assert isinstance(head, RelayHead), "the head comes first"
-        response = ByteStream(_bytes(answered), headers_of(request), head.content_type)
+        response = ByteStream(_bytes(answered), headers_of(request, served=served), head.content_type)
         response.status_code = head.status
         return response
 

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from interlock.app import App
-from interlock.gateway.checking import targets_of
+from interlock.gateway.explain import told_by_name
 from interlock.gateway.health import FIRST_TOKEN_S, TargetHealth
 from interlock.gateway.types import Target
 from interlock.server.access_log import AccessLog
@@ -20,7 +20,6 @@ from interlock.server.tally import BOUNDS, Tally
 
 __all__ = ["registry"]
 
-_MOST_TARGETS = 300
 _LABELS = ("provider", "model")
 _STATES = ("closed", "half-open", "open")
 
@@ -90,7 +89,9 @@ class _Server(Collector):
 
 
 class _Gateway(Collector):
-    """Metrics of a running App. Callers name models, so only those that served, or that a route names, are series."""
+    """Metrics of a running App. Callers name models, so only those that are configured or have served are series;
+    the others of a provider share one, `other`.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
@@ -141,12 +142,11 @@ class _Gateway(Collector):
 
     def _known(self) -> dict[Target, list[TargetHealth]]:
         gateway = self._app.parts.gateway
-        routed = {str(Target.parse(name)) for route in gateway.routes.values() for _, name in targets_of(route)}
+        named = told_by_name(gateway)
         found: dict[Target, list[TargetHealth]] = {}
         for name, state in list(gateway.health.targets.items()):
             target = Target.parse(name)
-            is_known = name in routed or (state.served and len(found) < _MOST_TARGETS)
-            found.setdefault(target if is_known else Target(target.provider, "other"), []).append(state)
+            found.setdefault(target if name in named else Target(target.provider, "other"), []).append(state)
         return found
 
     def _providers(self) -> Iterator[Metric]:

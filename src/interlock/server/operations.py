@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -27,10 +28,11 @@ from interlock.flows.operations import (
     route_rows,
 )
 from interlock.gateway.fields import field_error
+from interlock.gateway.kept_lanes import KeptLanes
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.server.running import ask_to_reload, running
 
-__all__ = ["routes"]
+__all__ = ["at_home", "routes"]
 
 # Any in this module: JSON objects on their way in and out.
 
@@ -94,13 +96,14 @@ async def reconcile_limits(request: Request) -> Response:
         ctx,
         journals=app.workspace.data / "journal",
         repair=body.repair,
+        held=await KeptLanes(app.parts.kept).held(ctx.tenant),
     )
     return JSONResponse(reconciled_view(found))
 
 
 async def list_routes(request: Request) -> Response:
     """``GET /api/v1/routes``: named routes and those of apps, with the state of their targets."""
-    ctx = _at_home(request, await context_of(request))
+    ctx = at_home(request, await context_of(request))
     return JSONResponse({"data": route_rows(app_of(request).parts, ctx)})
 
 
@@ -142,7 +145,7 @@ async def explain(request: Request) -> Response:
 
 async def providers(request: Request) -> Response:
     """``GET /api/v1/providers``."""
-    ctx = _at_home(request, await context_of(request))
+    ctx = at_home(request, await context_of(request))
     return JSONResponse({"data": provider_rows(app_of(request).parts, ctx)})
 
 
@@ -154,7 +157,7 @@ class _TestRequest(BaseModel):
 
 async def check_provider(request: Request) -> Response:
     """``POST /api/v1/providers/{name}/test``: ask it for its models, or `model` for a word."""
-    ctx = _at_home(request, await context_of(request))
+    ctx = at_home(request, await context_of(request))
     body = _parsed(_TestRequest, await _body(request))
     found = await probe_provider(app_of(request).parts, ctx, request.path_params["name"], model=body.model)
     return JSONResponse(found._asdict())
@@ -162,7 +165,7 @@ async def check_provider(request: Request) -> Response:
 
 async def register(request: Request) -> Response:
     """``GET /api/v1/provider-register``."""
-    ctx = _at_home(request, await context_of(request))
+    ctx = at_home(request, await context_of(request))
     return JSONResponse({"data": [registered_view(row) for row in provider_register(app_of(request).parts, ctx)]})
 
 
@@ -204,14 +207,14 @@ def _tell_others(request: Request) -> None:
 
 
 def _reloaded(done: Reloaded) -> dict[str, Any]:
-    return {"generation": done.generation, "changed": list(done.changed), "at_restart": list(done.at_restart)}
+    return asdict(done)
 
 
 def _accepted(entry: Accepted) -> dict[str, Any]:
     return {"number": entry.number, "at": entry.at.isoformat(), "by": entry.by, "sha256": entry.digest}
 
 
-def _at_home(request: Request, ctx: Context) -> Context:
+def at_home(request: Request, ctx: Context) -> Context:
     """Providers are the installation's: another tenant of it is not told of them."""
     if ctx.tenant != app_of(request).workspace.settings.tenant:
         raise NotFound("your tenant has no providers of its own in this workspace")

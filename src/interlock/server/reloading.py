@@ -10,6 +10,7 @@ import sys
 import termios
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from typing import Protocol
 
 from interlock.app import App
@@ -84,8 +85,7 @@ class Reloader:
             said = {"code": "internal_error", "message": "see the server's log", "param": None, "hint": None}
             announcement.tell({"token": token, "ok": False, "error": said})
         else:
-            facts = {"generation": done.generation, "changed": done.changed, "at_restart": done.at_restart}
-            announcement.tell({"token": token, "ok": True, **facts})
+            announcement.tell({"token": token, "ok": True, **asdict(done)})
 
     async def _watch(self) -> None:
         """Reload once the file has changed and then stayed as it is for a moment, so that half a file is not read."""

@@ -25,7 +25,7 @@ class Running:
     pid: int
     url: str
     answer: Mapping[str, Any] | None
-    """How its last reload went: `token`, `ok`, and `generation`, `changed`, `at_restart` or `error`."""
+    """How its last reload went: `token`, `ok`, and the fields of `Reloaded`, or `error`."""
 
 
 class Announcement:

@@ -32,6 +32,8 @@ class Reply:
     """Promise this many bytes, rightly or wrongly, instead of sending chunks."""
     after_s: float = 0.0
     """Wait before anything is sent."""
+    gate: asyncio.Event | None = None
+    """Wait for it before the last piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,9 @@ class FakeUpstream:
             writer.write(b"".join(reply.pieces))
             await writer.drain()
             return False
-        for piece in reply.pieces:
+        for position, piece in enumerate(reply.pieces, 1):
+            if reply.gate is not None and position == len(reply.pieces):
+                await reply.gate.wait()
             await _send(writer, piece)
         if reply.then == "end":
             writer.write(b"0\r\n\r\n")

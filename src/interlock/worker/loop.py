@@ -72,6 +72,7 @@ def limits_of(app: App) -> BatchLimits:
         settings.gateway.batch_max_lines,
         settings.gateway.store_responses,
         settings.tenant,
+        settings.gateway.batch_poll_s,
     )
 
 
@@ -139,6 +140,7 @@ async def _tidy(app: App) -> None:
     while True:
         try:
             await batch.requeue_lost(app.parts, limits_of(app))
+            await batch.clean_up(app.parts, app.owner(), limits_of(app).home)
             await background.requeue_lost(app.parts, limits_of(app).home)
             await _tidy_spans(app)
             if time.monotonic() - last > _TIDY_EVERY_S or not last:

@@ -16,8 +16,18 @@ from interlock.core.ports import Embedder
 from interlock.gateway.cache.guards import difference
 from interlock.stats.intervals import clopper_pearson, wilson
 
-__all__ = ["Calibration", "LabelledPair", "calibrate", "read_calibration", "read_pairs", "save_calibration"]
+__all__ = [
+    "SEMANTIC_CALIBRATION",
+    "Calibration",
+    "LabelledPair",
+    "calibrate",
+    "read_calibration",
+    "read_pairs",
+    "save_calibration",
+]
 
+SEMANTIC_CALIBRATION = "semantic-cache.json"
+"""Name of the record in the data folder."""
 _MOST_PAIRS = 100_000
 
 

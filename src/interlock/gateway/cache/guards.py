@@ -1,6 +1,7 @@
 """Differences between two questions that vectors hardly see and that change the answer.
 
-Two questions are taken for the same only when nothing of the kind differs: numbers, negations, opposites, names, the
+Two questions are taken for the same only when nothing of the kind differs: numbers, signs, negations, opposites, names,
+what is asked for (when, where, who), whose matter it is (my, your, their), whether it is past, allowed or required, the
 direction of a relation, and any word that is neither glue, nor an inflection, nor a listed synonym of one in the other.
 That refuses many true paraphrases, on purpose: a missed hit costs one call, a wrong one tells a user something false.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from importlib import resources
 
@@ -28,10 +30,22 @@ _NEGATIONS = frozenset(_LISTS["negations"])
 _OPPOSITES = [tuple(pair.split("/")) for pair in _LISTS["opposites"]]
 _GLUE = frozenset(_LISTS["glue"])
 _SYNONYMS = [frozenset(group.split("/")) for group in _LISTS["synonyms"]]
+_PERSONS = {word: group for group in _LISTS["persons"] for word in group.split("/")}
+_ASKED = {word: group for group in _LISTS["asked"] for word in group.split("/")}
+_MODES = {word: group for group in _LISTS["modes"] for word in group.split("/")}
+_POLITE = re.compile(
+    r"\b(?:(?:can|could|would|will|do) you (?:please |kindly )?(?:tell|help|explain|show|let|give|know)"
+    r"(?: me| us)?(?: know)?|(?:tell|help|show|give|let) (?:me|us)(?: know)?"
+    r"|(?:i|we) (?:want|need|wonder|would like|'d like)(?: to know)?|i am wondering|thank you|thanks)\b",
+    re.IGNORECASE,
+)
+"""Asking to be told: the persons in it are nobody the question is about."""
+_SIGNS = frozenset("*/%&#@\\")
 
 
 def difference(one: str, other: str) -> str:
-    """Why two questions may not share an answer: `numbers`, `negation`, `opposite`, `names`, `direction`, `words`.
+    """Why two questions may not share an answer: `numbers`, `signs`, `negation`, `names`, `asked`, `persons`, `mode`,
+    `opposite`, `words`, `direction`.
 
     Empty when nothing speaks against it; symmetric.
 
@@ -43,10 +57,14 @@ def difference(one: str, other: str) -> str:
     a, b = _words(one), _words(other)
     if _numbers(one, a) != _numbers(other, b):
         return "numbers"
+    if _signs(one) != _signs(other):
+        return "signs"
     if _negations(a) != _negations(b):
         return "negation"
     if _names(one) != _names(other):
         return "names"
+    if reason := _grammar(one, other):
+        return reason
     only_a, only_b = Counter(a) - Counter(b), Counter(b) - Counter(a)
     for left, right in _OPPOSITES:
         if (left in only_a and right in only_b) or (right in only_a and left in only_b):
@@ -69,6 +87,29 @@ def _numbers(text: str, words: list[str]) -> Counter[str]:
     # A currency or a unit is as much of the number as its digits.
     found.update(char for char in text if char in "$€£¥₹%°")
     return found
+
+
+def _signs(text: str) -> Counter[str]:
+    """Signs that say something: arithmetic, comparison, emoji. Punctuation does not, nor a hyphen within a word."""
+    found = Counter(char for char in text if char in _SIGNS or unicodedata.category(char) in {"Sm", "So", "Sk"})
+    found.update("-" for _ in re.findall(r"(?<!\S)[-\u2212\u2013](?!\S)", text))
+    return found
+
+
+def _grammar(one: str, other: str) -> str:
+    """What little words say: `asked` (when or where), `persons` (my or your, who to whom), `mode` (past, must, may)."""
+    a, b = _words(_POLITE.sub(" ", one)), _words(_POLITE.sub(" ", other))
+    for name, groups in (("asked", _ASKED), ("persons", _PERSONS)):
+        left, right = _kinds(a, groups), _kinds(b, groups)
+        # "How do I reset my password" and "how to reset the password" ask the same.
+        if left != right and ((left and right) or len(left) + len(right) > 1):
+            return name
+    return "mode" if set(_kinds(a, _MODES)) != set(_kinds(b, _MODES)) else ""
+
+
+def _kinds(words: list[str], groups: dict[str, str]) -> list[str]:
+    """The groups of the words in order, each once."""
+    return list(dict.fromkeys(groups[word] for word in words if word in groups))
 
 
 def _negations(words: list[str]) -> int:

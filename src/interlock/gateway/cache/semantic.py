@@ -56,6 +56,10 @@ class Semantic:
         self._calibration = calibration
         self._clock = clock
 
+    def use(self, calibration: Calibration | None) -> None:
+        """Take over another record: one was made, or made anew, while this process ran."""
+        self._calibration = calibration
+
     def require(self, route: str) -> None:
         """Raise Misconfigured unless there is a calibration for the embedder in use."""
         setting = f"gateway.routes.{route or '*'}.cache.semantic"
@@ -65,7 +69,7 @@ class Semantic:
             raise Misconfigured(
                 f"the semantic cache has no calibration for the embedder {self._embedder.id!r}",
                 param=setting,
-                hint="interlock cache calibrate PAIRS.jsonl --precision 0.99, or leave it off",
+                hint="interlock cache calibrate PAIRS.jsonl --precision 0.99, then interlock reload; or leave it off",
                 code="semantic_cache_uncalibrated",
             )
 

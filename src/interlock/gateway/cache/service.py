@@ -17,6 +17,7 @@ from interlock.core.context import Context
 from interlock.core.ids import TenantId
 from interlock.core.messages import ChatEvent, ChatRequest, Finish, NativeDelta, ToolCallDelta, Usage
 from interlock.core.ports import Meter
+from interlock.gateway.cache.calibration import Calibration
 from interlock.gateway.cache.embeddings import EmbeddingCache
 from interlock.gateway.cache.entries import joined, replayed
 from interlock.gateway.cache.flights import Flight, Flights
@@ -89,6 +90,10 @@ class AnswerCache:
         self.embeddings = EmbeddingCache(store)
         self.counts: dict[TenantId, Counter[str]] = {}
         """Tenant to what the cache did for its calls, and tokens that were not bought, in this worker."""
+
+    def use(self, calibration: Calibration | None) -> None:
+        """Take over what was recorded of the semantic cache's precision."""
+        self._semantic.use(calibration)
 
     def check(self, route: str, spec: CacheSpec) -> None:
         """Raise Misconfigured when `spec` asks for what is not there."""

@@ -39,6 +39,9 @@ def default_file(environ: Mapping[str, str]) -> Path | None:
     return file if file.exists() else None
 
 
+_USER_FIELDS = ("client_id", "client_secret", "refresh_token")
+
+
 class GoogleTokens:
     """Tokens of one identity, each used until five minutes before it expires.
 
@@ -67,6 +70,19 @@ class GoogleTokens:
         self._token = None
         return had
 
+    def check(self) -> None:
+        """Look whether the credentials can be read and are whole. Calls nobody. Raises: Misconfigured."""
+        found = self._credentials()
+        if found is None:
+            # The machine's own account, which only its metadata server knows.
+            return
+        if found.get("type") == "service_account":
+            self._assertion(found)
+        elif found.get("type") != "authorized_user":
+            raise self._strange()
+        elif not all(found.get(name) for name in _USER_FIELDS):
+            raise self._incomplete()
+
     async def _exchange(self) -> _Token:
         found = self._credentials()
         if found is None:
@@ -82,13 +98,16 @@ class GoogleTokens:
             )
         if kind == "authorized_user":
             try:
-                form = {name: str(found[name]) for name in ("client_id", "client_secret", "refresh_token")}
+                form = {name: str(found[name]) for name in _USER_FIELDS}
             except KeyError as error:
                 raise self._incomplete() from error
             return await self._from_form(
                 str(found.get("token_uri") or _TOKEN_URI), {"grant_type": "refresh_token", **form}
             )
-        raise Misconfigured(
+        raise self._strange()
+
+    def _strange(self) -> Misconfigured:
+        return Misconfigured(
             "these Google credentials are of a kind that is not read here",
             param=self._param,
             hint="use a service account's key, `gcloud auth application-default login`, or a machine's own account",

@@ -38,6 +38,7 @@ from interlock.core.messages import (
 )
 from interlock.gateway.fields import Loose, decode_base64, file_from, image_at, parsed
 from interlock.gateway.inbound._answers import gather
+from interlock.gateway.inbound._free_text import arguments_of, free_text_tool, input_of
 from interlock.gateway.inbound._openai import error_object, fault, tags_of
 from interlock.gateway.ports import Asked, Fault, Frame, Inbound, Replier
 
@@ -56,15 +57,24 @@ class _Function(Loose):
     arguments: str = ""
 
 
+class _Custom(Loose):
+    name: str = Field(min_length=1, max_length=128)
+    description: str | None = None
+    format: dict[str, Any] | None = None
+    input: str = ""
+
+
 class _Tool(Loose):
-    type: Literal["function"]
-    function: _Function
+    type: Literal["function", "custom"]
+    function: _Function | None = None
+    custom: _Custom | None = None
 
 
 class _Call(Loose):
     id: str = Field(min_length=1, max_length=256)
-    type: Literal["function"] = "function"
-    function: _Function
+    type: Literal["function", "custom"] = "function"
+    function: _Function | None = None
+    custom: _Custom | None = None
 
 
 class _Url(Loose):
@@ -162,7 +172,7 @@ class _Chat:
             top_p=given.top_p,
             stop=(given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ()),
             seed=given.seed,
-            tools=tuple(_tool(tool.function) for tool in given.tools or ()),
+            tools=tuple(_tool(index, tool) for index, tool in enumerate(given.tools or ())),
             tool_choice=_choice(given.tool_choice),
             response_schema=_schema(given.response_format),
             user_hint=given.safety_identifier or given.user,
@@ -177,7 +187,8 @@ class _Chat:
         if given.response_format is not None and given.response_format.json_schema is not None:
             request = _named(request, given.response_format.json_schema)
         usage = given.stream_options is not None and bool(given.stream_options.include_usage)
-        return Asked(request, {"include_usage": usage, "logprobs": bool(given.logprobs)})
+        custom = frozenset(tool.custom.name for tool in given.tools or () if tool.custom is not None)
+        return Asked(request, {"include_usage": usage, "logprobs": bool(given.logprobs), "custom": custom})
 
     def reply(self, asked: Asked) -> Replier:
         """See `Inbound`."""
@@ -192,8 +203,22 @@ def _named(request: ChatRequest, schema: _Schema) -> ChatRequest:
     return replace(request, schema_name=schema.name, schema_strict=bool(schema.strict))
 
 
-def _tool(function: _Function) -> ToolSpec:
+def _tool(index: int, tool: _Tool) -> ToolSpec:
+    where = f"tools[{index}]"
+    if tool.custom is not None and tool.type == "custom":
+        return free_text_tool(tool.custom.name, tool.custom.description, tool.custom.format, f"{where}.custom")
+    function = tool.function
+    if function is None or tool.type != "function":
+        raise InvalidInput(f"{where} lacks its {tool.type!r} object", param=f"{where}.{tool.type}")
     return ToolSpec(function.name, function.description or "", function.parameters or {}, bool(function.strict))
+
+
+def _call(call: _Call, where: str) -> ToolCallPart:
+    if call.custom is not None and call.type == "custom":
+        return ToolCallPart(call.id, call.custom.name, arguments_of(call.custom.input))
+    if call.function is None:
+        raise InvalidInput(f"{where} lacks its {call.type!r} object", param=f"{where}.{call.type}")
+    return ToolCallPart(call.id, call.function.name, call.function.arguments)
 
 
 def _message(index: int, message: _Message) -> Message:
@@ -208,7 +233,8 @@ def _message(index: int, message: _Message) -> Message:
     content: list[Part] = list(_parts(message.content, where))
     if message.refusal and not content:
         content.append(TextPart(message.refusal))
-    content += [ToolCallPart(call.id, call.function.name, call.function.arguments) for call in message.tool_calls or ()]
+    calls = message.tool_calls or ()
+    content += [_call(call, f"{where}.tool_calls[{number}]") for number, call in enumerate(calls)]
     if not content and role != "assistant":
         raise InvalidInput(f"{where} has no content", param=f"{where}.content")
     return Message(role, tuple(content), message.name)
@@ -244,7 +270,7 @@ def _choice(choice: str | dict[str, Any] | None) -> ToolChoice:
             return ToolChoice("none")
         case "required":
             return ToolChoice("required")
-        case {"function": {"name": str(name)}}:
+        case {"function": {"name": str(name)}} | {"custom": {"name": str(name)}}:
             return ToolChoice("named", name)
     raise InvalidInput(
         "tool_choice is 'auto', 'none', 'required' or {'type': 'function', 'function': {'name': …}}",
@@ -268,6 +294,9 @@ class _Reply:
     def __init__(self, asked: Asked) -> None:
         self._model = asked.request.model
         self._options = asked.options
+        self._custom: frozenset[str] = asked.options.get("custom", frozenset())
+        self._written: dict[int, str] = {}
+        """Arguments so far of calls of custom tools."""
         self._id = f"chatcmpl-{ulid()}"
         self._created = int(time.time())
         self._started = False
@@ -290,7 +319,9 @@ class _Reply:
             message["reasoning_content"] = thought
         if calls:
             message["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": input_of(call.arguments)}}
+                if call.name in self._custom
+                else {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
                 for call in calls
             ]
         logprobs = {"content": answer.logprobs, "refusal": None} if answer.logprobs else None
@@ -316,13 +347,30 @@ class _Reply:
                 # A block of another API: its text comes beside it.
                 return []
             case ToolCallDelta():
+                if event.index in self._written or event.name in self._custom:
+                    return self._custom_call(event, extension)
                 return [self._chunk(self._first({"tool_calls": [_call_chunk(event)]}), None, extension)]
             case Finish():
-                frames = [self._chunk({} if self._started else self._first({}), _reason(event), extension, end=event)]
+                frames = [
+                    self._chunk(
+                        {"tool_calls": [{"index": index, "custom": {"input": input_of(arguments)}}]}, None, None
+                    )
+                    for index, arguments in self._written.items()
+                ]
+                frames += [self._chunk({} if self._started else self._first({}), _reason(event), extension, end=event)]
                 if self._options.get("include_usage"):
                     usage = {"choices": [], "usage": encode_usage(event.usage)}
                     frames.append(Frame({**self._head("chat.completion.chunk"), **usage}))
                 return [*frames, Frame("[DONE]")]
+
+    def _custom_call(self, event: ToolCallDelta, extension: Mapping[str, object] | None) -> list[Frame]:
+        """A call of a custom tool begins; its text follows at the end, as it stands within JSON not whole yet."""
+        began = event.index in self._written
+        self._written[event.index] = self._written.get(event.index, "") + event.arguments
+        if began:
+            return []
+        call = {"index": event.index, "id": event.id, "type": "custom", "custom": {"name": event.name, "input": ""}}
+        return [self._chunk(self._first({"tool_calls": [call]}), None, extension)]
 
     def failed(self, error: InterlockError) -> list[Frame]:
         """See `Replier`."""

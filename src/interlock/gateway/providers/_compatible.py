@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -10,6 +10,8 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, Misconfigured, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi, Signer
+from interlock.gateway.lanes.openai import OpenAiLane, WireCodec
+from interlock.gateway.lanes.ports import BatchLane, LaneTerms
 from interlock.gateway.marks import least_bytes
 from interlock.gateway.ports import (
     EmbedInput,
@@ -86,31 +88,41 @@ class CompatibleProvider:
 
     # Any: JSON on its way out.
     def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
-        return openai.encode_request(request, model, profile(model), self._quirks)
+        return openai.encode_request(request, model, profile(model, self._settings.profiles), self._quirks)
 
     def _path(self, path: str, model: str) -> str:
         """Where `path` is for `model`: Azure puts the deployment into it."""
         return path
 
+    def lane(self) -> BatchLane | None:
+        """See :class:`interlock.gateway.lanes.ports.HasLane`."""
+        if not self._quirks.batches or self._settings.api != "chat":
+            return None
+        codec = WireCodec(self._encode, self._decode)
+        return OpenAiLane(self._name, self._api, codec, endpoint="/v1/chat/completions", terms=LaneTerms())
+
+    def _decode(self, data: AsyncIterator[str], request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
+        characters = sum(len(message.text) for message in request.messages)
+        return openai.decode_stream(data, provider=self._name, model=model, input_characters=characters)
+
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
         if self._settings.api == "responses":
-            body = responses.encode_request(request, model, profile(model))
+            body = responses.encode_request(request, model, profile(model, self._settings.profiles))
             data = self._api.post_events(ctx, self._path("/responses", model), None, body)
             events = responses.decode_stream(data, provider=self._name, model=model)
         else:
             data = self._api.post_events(
                 ctx, self._path("/chat/completions", model), None, self._encode(request, model)
             )
-            characters = sum(len(message.text) for message in request.messages)
-            events = openai.decode_stream(data, provider=self._name, model=model, input_characters=characters)
+            events = self._decode(data, request, model)
         async with aclosing(data), aclosing(events):
             async for event in events:
                 yield event
 
     async def forwarding(self, ctx: Context, wire: str, model: str) -> Forwarding | None:
         """See :class:`interlock.gateway.ports.Forwards`."""
-        known, quirks = profile(model), self._quirks
+        known, quirks = profile(model, self._settings.profiles), self._quirks
         paths = {"openai.chat": "/chat/completions", "openai.embeddings": "/embeddings"}
         if wire not in paths or self._settings.api != "chat" or not known.system_role or not self.plain:
             return None

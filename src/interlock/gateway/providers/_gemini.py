@@ -37,7 +37,7 @@ class GeminiProvider:
 
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
-        body = wire.encode_request(request, model, profile(model), vertex=self._vertex)
+        body = wire.encode_request(request, model, profile(model, self._settings.profiles), vertex=self._vertex)
         path = f"{self._model(model)}:streamGenerateContent?alt=sse"
         async with (
             aclosing(self._api.post_events(ctx, path, None, body)) as data,
@@ -48,7 +48,7 @@ class GeminiProvider:
 
     async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
         """See :class:`interlock.gateway.ports.CountsTokens`."""
-        body = wire.encode_count(request, model, profile(model), vertex=self._vertex)
+        body = wire.encode_count(request, model, profile(model, self._settings.profiles), vertex=self._vertex)
         answer = await self._api.post_json(f"{self._model(model)}:countTokens", None, body, ctx=ctx)
         try:
             return int(answer["totalTokens"])

@@ -70,12 +70,19 @@ class GoogleSigner:
 
     async def headers(self, ctx: Context | None, call: Outgoing) -> Mapping[str, str]:
         """See :class:`interlock.gateway.http.Signer`."""
+        return {"authorization": f"Bearer {await (await self._of(ctx)).token()}"}
+
+    async def check(self) -> None:
+        """Look whether the gateway's own credentials are there and whole. Raises: Misconfigured."""
+        (await self._of(None)).check()
+
+    async def _of(self, ctx: Context | None) -> GoogleTokens:
         document = await self._keys.key(ctx)
         if document is None and self._reference:
             document = await self._keys.read(self._reference, param=self._param)
         if document not in self._tokens:
             self._tokens[document] = GoogleTokens(self._environ, document=document, param=self._param)
-        return {"authorization": f"Bearer {await self._tokens[document].token()}"}
+        return self._tokens[document]
 
     def forget(self, status: int) -> bool:
         """See :class:`interlock.gateway.http.Signer`."""

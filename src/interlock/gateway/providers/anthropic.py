@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, ProviderError
 from interlock.core.messages import ChatEvent, ChatRequest
 from interlock.gateway.http import HttpApi
+from interlock.gateway.lanes.anthropic import AnthropicLane, MessageCodec
+from interlock.gateway.lanes.ports import BatchLane
 from interlock.gateway.marks import least_bytes
 from interlock.gateway.ports import Forwarding, Provider, ProviderDeps
 from interlock.gateway.profiles import profile
@@ -47,9 +50,23 @@ class AnthropicProvider:
         """See :class:`interlock.gateway.ports.Lacking`: this API wants a schema, not just any JSON object."""
         return frozenset({"json_object"})
 
+    def lane(self) -> BatchLane | None:
+        """See :class:`interlock.gateway.lanes.ports.HasLane`."""
+        return AnthropicLane(self._name, self._api, MessageCodec(self._batch_body, self._decode), self._headers())
+
+    # Any: JSON on its way out.
+    def _batch_body(self, request: ChatRequest, model: str) -> dict[str, Any]:
+        if "anthropic-beta" in self._headers(request):
+            raise InvalidInput("what is still in beta is asked for by an ordinary call", param="model", code="beta")
+        return wire.encode_request(request, model, profile(model))
+
+    def _decode(self, data: AsyncIterator[str], request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
+        answer_tool = wire.answer_tool(request, profile(model))
+        return wire.decode_stream(data, provider=self._name, model=model, answer_tool=answer_tool)
+
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
-        facts = profile(model)
+        facts = profile(model, self._settings.profiles)
         body = wire.encode_request(request, model, facts)
         answer_tool = wire.answer_tool(request, facts)
         async with (
@@ -63,7 +80,7 @@ class AnthropicProvider:
         """See :class:`interlock.gateway.ports.Forwards`."""
         if wire != "anthropic.messages":
             return None
-        known = profile(model)
+        known = profile(model, self._settings.profiles)
         url, headers = await self._api.head_of(ctx, "/messages", self._headers())
         return Forwarding(
             url,
@@ -77,7 +94,7 @@ class AnthropicProvider:
 
     async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
         """See :class:`interlock.gateway.ports.CountsTokens`."""
-        whole = wire.encode_request(request, model, profile(model))
+        whole = wire.encode_request(request, model, profile(model, self._settings.profiles))
         body = {name: whole[name] for name in _COUNTED if name in whole}
         answer = await self._api.post_json("/messages/count_tokens", self._headers(request), body, ctx=ctx)
         try:

@@ -48,7 +48,8 @@ class AzureProvider(CompatibleProvider):
     # Any: JSON on its way out.
     def _encode(self, request: ChatRequest, model: str) -> dict[str, Any]:
         # The profile is the model's, whatever its deployment is called.
-        return {**wire.encode_request(request, model, profile(model), self._quirks), "model": self._deployment(model)}
+        known = profile(model, self._settings.profiles)
+        return {**wire.encode_request(request, model, known, self._quirks), "model": self._deployment(model)}
 
     async def models(self) -> Sequence[str]:
         """Configured models and deployments, else what ``GET /models`` lists."""

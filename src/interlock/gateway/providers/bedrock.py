@@ -54,7 +54,7 @@ class BedrockProvider:
 
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
-        body = wire.encode_request(request, model, profile(model))
+        body = wire.encode_request(request, model, profile(model, self._settings.profiles))
         path = f"/model/{quote(model, safe='')}/converse-stream"
         headers = {"accept": "application/vnd.amazon.eventstream"}
         async with (
@@ -115,7 +115,7 @@ class BedrockProvider:
 
     async def count_tokens(self, ctx: Context, request: ChatRequest, model: str) -> int:
         """See :class:`interlock.gateway.ports.CountsTokens`."""
-        whole = wire.encode_request(request, model, profile(model))
+        whole = wire.encode_request(request, model, profile(model, self._settings.profiles))
         converse = {name: whole[name] for name in ("messages", "system", "toolConfig") if name in whole}
         path = f"/model/{quote(model, safe='')}/count-tokens"
         answer = await self._api.post_json(path, None, {"input": {"converse": converse}}, ctx=ctx)

@@ -33,7 +33,7 @@ class CohereProvider:
 
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`."""
-        body = wire.encode_request(request, model, profile(model))
+        body = wire.encode_request(request, model, profile(model, self._settings.profiles))
         async with (
             aclosing(self._api.post_events(ctx, "/v2/chat", None, body)) as data,
             aclosing(wire.decode_stream(data, provider=self._name, model=model)) as events,

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from interlock.core.context import Context
 from interlock.core.errors import ProviderError
+from interlock.gateway.lanes.google import ContentCodec, GoogleLane
+from interlock.gateway.lanes.ports import BatchLane
 from interlock.gateway.ports import Provider, ProviderDeps
+from interlock.gateway.profiles import profile
 from interlock.gateway.providers._gemini import GeminiProvider
 from interlock.gateway.providers._signers import KeySigner
 from interlock.gateway.secrets import Keys
 from interlock.gateway.settings import ProviderSettings
+from interlock.gateway.wires import google as wire
 
 __all__ = ["plugin"]
 
@@ -24,6 +28,14 @@ class GoogleProvider(GeminiProvider):
         signer = KeySigner(Keys(name, settings, deps.environ), "x-goog-api-key", "")
         address = settings.base_url or "https://generativelanguage.googleapis.com/v1beta"
         super().__init__(name, settings, address, signer, vertex=False)
+
+    def lane(self) -> BatchLane | None:
+        """See :class:`interlock.gateway.lanes.ports.HasLane`."""
+        codec = ContentCodec(
+            lambda request, model: wire.encode_request(request, model, profile(model), vertex=False),
+            lambda data, model: wire.decode_stream(data, provider=self._name, model=model),
+        )
+        return GoogleLane(self._name, self._api, codec)
 
     async def embed(self, ctx: Context, texts: Sequence[str], model: str) -> tuple[list[list[float]], int]:
         """See :class:`interlock.gateway.ports.Provider`. This endpoint may give no figures: zero tokens then."""

@@ -58,9 +58,9 @@ class LocalProvider:
         self._check(request, model)
         if request.max_output_tokens is None:
             # The engine knows no end of its own, and one answer at a time is all it gives.
-            request = replace(request, max_output_tokens=profile(model).max_output_tokens)
+            request = replace(request, max_output_tokens=profile(model, self._settings.profiles).max_output_tokens)
         engine = await self._engine(model)
-        body = wire.encode_request(request, model, profile(model))
+        body = wire.encode_request(request, model, profile(model, self._settings.profiles))
         async with (
             aclosing(engine.chat(body, provider=self._name)) as data,
             aclosing(wire.decode_stream(data, provider=self._name, model=model)) as events,
@@ -71,7 +71,7 @@ class LocalProvider:
 
     def _check(self, request: ChatRequest, model: str) -> None:
         """Refuse what the model cannot do, before it is loaded or anything is tokenised. Raises: InvalidInput."""
-        facts = profile(model)
+        facts = profile(model, self._settings.profiles)
         characters = sum(len(message.text) for message in request.messages)
         # No tokeniser packs more than a dozen characters into a token on the average.
         if characters > 12 * self._settings.context_tokens:

@@ -13,7 +13,7 @@ _OPENAI = Preset(
     "OpenAI",
     "https://api.openai.com/v1",
     None,
-    Quirks(moderations=True, audio=True, images=True, responses=True, rerank="/rerank"),
+    Quirks(moderations=True, audio=True, images=True, responses=True, batches=True, rerank="/rerank"),
 )
 """No key is demanded, because the address may be that of a local server."""
 

@@ -41,6 +41,7 @@ class VertexProvider(GeminiProvider):
             reference=settings.credentials,
             param=f"{setting}.credentials",
         )
+        self._signer = signer
         super().__init__(name, settings, settings.base_url or f"https://{host}/v1", signer, vertex=True)
 
     def _model(self, model: str) -> str:
@@ -62,7 +63,7 @@ class VertexProvider(GeminiProvider):
                 async for event in events:
                     yield event
             return
-        facts = profile(model)
+        facts = profile(model, self._settings.profiles)
         body = anthropic.encode_request(request, model, facts)
         del body["model"]
         body["anthropic_version"] = _CLAUDE_VERSION
@@ -98,7 +99,11 @@ class VertexProvider(GeminiProvider):
         return vectors, tokens
 
     async def models(self) -> Sequence[str]:
-        """Configured models: Vertex lists a project's own models only, not those that can be asked for."""
+        """Configured models: Vertex lists a project's own models only, not those that can be asked for.
+
+        Raises: Misconfigured: the credentials are not there or not whole, so that none can be asked for.
+        """
+        await self._signer.check()
         return self._settings.models
 
 

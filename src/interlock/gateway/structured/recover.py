@@ -8,21 +8,30 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 __all__ = ["FoundCall", "find_calls", "find_json"]
 
-_MOST_CHARS = 400_000
+_MOST_CHARS = 100_000
 _MOST_CANDIDATES = 40
-_FENCE = re.compile(r"```[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:\n[ \t]*```|```|\Z)", re.DOTALL)
+_MOST_OPEN = 8
+"""Brackets without an end that are looked at: each is looked for to the end of the text."""
+_MOST_NEARLY = 50_000
+"""Longest text that is read as something only nearly JSON."""
+_FENCE = re.compile(r"```[ \t]{0,20}([\w+-]{0,40})[^\n]{0,100}\n(.*?)(?:\n[ \t]{0,20}```|```|\Z)", re.DOTALL)
 _FENCE_LANGUAGES = frozenset(
     ("", "json", "json5", "jsonc", "javascript", "js", "python", "py", "tool_call", "tool", "tool_code")
 )
-_TAGGED = re.compile(r"<(tool_call|function_call|tool)>\s*(.*?)\s*(?:</\1>|\Z)", re.DOTALL)
-_FUNCTION_TAG = re.compile(r"<function[=\s](?:name=)?\"?([\w.-]+)\"?\s*>\s*(.*?)\s*(?:</function>|\Z)", re.DOTALL)
-_CALL = re.compile(r"(?<![\w.])([A-Za-z_][\w.-]*)\s*\(")
+_TAG = re.compile(r"<(tool_call|function_call|tool)>")
+_FUNCTION_TAG = re.compile(r"<function[=\s](?:name=)?\"?([\w.-]{1,128})\"?\s{0,20}>")
+_CALL = re.compile(r"(?<![\w.-])([A-Za-z_][\w.-]*)\s{0,20}\(")
+_BEFORE = re.compile(
+    r"[\s>*`\[(-]*(?:\d+[.)]\s*)?(?:\w{1,20}:\s*|\w{1,40}\s*=\s*|await\s+|print\(|return\s+|[\w.]{1,40}\.)?[`\[\s]*"
+)
+_BEHIND = re.compile(r"[\s`\]);,]*(?:#.*)?", re.DOTALL)
 _NAME_KEYS = ("name", "tool", "function", "tool_name", "function_name", "action")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "params", "action_input")
 
@@ -62,14 +71,24 @@ def find_calls(text: str, offered: Collection[str]) -> list[FoundCall]:
 
 
 def _tagged_calls(text: str, offered: Collection[str]) -> Iterator[FoundCall]:
-    for _, body in _TAGGED.findall(text):
+    for _, body in _tagged(_TAG, text):
         _, value = find_json(body)
         found = list(_calls_in(value))
         yield from found or _written_calls(body, offered)
 
 
+def _tagged(opening: re.Pattern[str], text: str, closing: str = "") -> Iterator[tuple[str, str]]:
+    """The group of an opening tag, and what stands up to its closing one, or to the end of the text."""
+    at = 0
+    while (match := opening.search(text, at)) is not None:
+        end = text.find(f"</{closing or match.group(1)}>", match.end())
+        end = len(text) if end < 0 else end
+        yield match.group(1), text[match.end() : end].strip()
+        at = end
+
+
 def _function_tags(text: str, offered: Collection[str]) -> Iterator[FoundCall]:
-    for name, body in _FUNCTION_TAG.findall(text):
+    for name, body in _tagged(_FUNCTION_TAG, text, "function"):
         found, value = find_json(body) if body else (True, {})
         if found and isinstance(value, dict):
             yield FoundCall(name, value)
@@ -111,21 +130,39 @@ def _calls_in(value: Any) -> Iterator[FoundCall]:
 
 def _written_calls(text: str, offered: Collection[str]) -> Iterator[FoundCall]:
     """``name(key="value")``, ``name({"key": "value"})``."""
+    after, left_open = 0, 0
     for match in _CALL.finditer(text):
-        if match.group(1) not in offered:
+        if match.group(1) not in offered or match.start() < after:
             continue
         end = _closing(text, match.end() - 1)
         if end is None:
+            left_open += 1
+            if left_open >= _MOST_OPEN:
+                return
+            continue
+        after = end
+        if text[match.end() : match.end() + 20].lstrip()[:1] != "{" and not _stands_alone(text, match.start(), end + 1):
+            # In the midst of a sentence it is talked about; an object of arguments nobody writes for that.
             continue
         arguments = _call_arguments(text[match.end() : end])
         if arguments is not None:
             yield FoundCall(match.group(1), arguments)
 
 
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """True for a call that has its lines to itself, as code has."""
+    before = text[max(0, text.rfind("\n", 0, start) + 1, start - 80) : start]
+    line_end = text.find("\n", end, end + 80)
+    behind = text[end : line_end if line_end >= 0 else end + 80]
+    return _BEFORE.fullmatch(before) is not None and _BEHIND.fullmatch(behind) is not None
+
+
 def _call_arguments(inner: str) -> dict[str, Any] | None:
     inner = inner.strip()
     if not inner:
         return {}
+    if len(inner) > _MOST_NEARLY and not inner.startswith("{"):
+        return None
     if inner.startswith("{"):
         value = _read(inner)
         return value if isinstance(value, dict) else None
@@ -153,11 +190,12 @@ def _fenced(text: str) -> Iterator[str]:
 
 
 def _bracketed(text: str) -> Iterator[str]:
-    at, count = 0, 0
-    while count < _MOST_CANDIDATES and (start := _opening(text, at)) is not None:
+    at, count, left_open = 0, 0, 0
+    while count < _MOST_CANDIDATES and left_open < _MOST_OPEN and (start := _opening(text, at)) is not None:
         end = _closing(text, start)
         count += 1
         if end is None:
+            left_open += 1
             at = start + 1
             continue
         yield text[start : end + 1]
@@ -202,14 +240,14 @@ def _read(text: str) -> Any:
     if not text:
         return _NOTHING
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         pass
-    if text[0] not in "{[":
+    if text[0] not in "{[" or len(text) > _MOST_NEARLY:
         return _NOTHING
     repaired = _repaired(text)
     try:
-        return json.loads(repaired, parse_constant=_refuse, strict=False)
+        return json.loads(repaired, parse_constant=_refuse, parse_float=_finite, strict=False)
     except (ValueError, RecursionError):
         pass
     try:
@@ -220,6 +258,13 @@ def _read(text: str) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(constant)
+
+
+def _finite(written: str) -> float:
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError("a number that JSON cannot say")
+    return number
 
 
 def _repaired(text: str) -> str:
@@ -256,7 +301,8 @@ def _repaired(text: str) -> str:
 
 def _pythonic(text: str) -> str:
     """JSON's words as Python's, outside of strings."""
-    pieces = re.split(r"(\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')", text)
+    # An escaped sign opens no string: each would be looked for to the end of the text.
+    pieces = re.split(r"(\\.|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*')", text, flags=re.DOTALL)
     words = {"true": "True", "false": "False", "null": "None"}
     for position in range(0, len(pieces), 2):
         pieces[position] = re.sub(r"\b(true|false|null)\b", lambda match: words[match.group(1)], pieces[position])
@@ -270,6 +316,6 @@ def _jsonable(value: Any) -> Any:
         return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
-    if value is None or isinstance(value, (str, bool, int, float)):
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise ValueError("no JSON value")

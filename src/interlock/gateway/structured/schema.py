@@ -95,10 +95,7 @@ def _walk(root: object, schema: object, path: str, depth: int, seen: set[int]) -
     for name in _UNKNOWN:
         if name in schema:
             raise _unsupported(f"{path}/{name}", "this keyword is not supported")
-    kinds = schema.get("type", [])
-    for kind in [kinds] if isinstance(kinds, str) else kinds:
-        if kind not in _TYPES:
-            raise _unsupported(f"{path}/type", "this is no JSON type")
+    _check_shapes(schema, path)
     for pattern, where in _patterns(schema, path):
         if _is_risky(pattern):
             raise _unsupported(where, "this pattern is no regular expression, or could take for ever")
@@ -106,6 +103,51 @@ def _walk(root: object, schema: object, path: str, depth: int, seen: set[int]) -
         _walk(root, _resolve(root, schema["$ref"], path), f"{path}/$ref", depth + 1, seen)
     for inner, where in _children(schema, path):
         _walk(root, inner, where, depth + 1, seen)
+
+
+def _check_shapes(schema: Mapping[str, Any], path: str) -> None:
+    """Raise InvalidInput for a keyword whose value is not of the kind that it has."""
+    for name, value in schema.items():
+        expected = _SHAPES.get(name)
+        if expected is not None and not expected[1](value):
+            raise _unsupported(f"{path}/{_escaped(name)}", f"expected {expected[0]}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_type_name(value: Any) -> bool:
+    return value in _TYPES if isinstance(value, str) else _is_texts(value) and bool(value) and {*value} <= {*_TYPES}
+
+
+_COUNTS = ("Length", "Items", "Properties", "Contains")
+_SHAPES: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "type": ("the name of a JSON type, or a list of them", _is_type_name),
+    "pattern": ("a text", lambda v: isinstance(v, str)),
+    "required": ("a list of texts", _is_texts),
+    "dependentRequired": (
+        "an object of lists of texts",
+        lambda v: isinstance(v, Mapping) and all(_is_texts(names) for names in v.values()),
+    ),
+    "multipleOf": ("a number above 0", lambda v: _is_number(v) and v > 0),
+    **{f"{end}{what}": ("a whole number from 0", _is_count) for end in ("min", "max") for what in _COUNTS},
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), ("a number", _is_number)),
+    **dict.fromkeys(("enum", "prefixItems"), ("a list", lambda v: isinstance(v, list))),
+    **dict.fromkeys(("allOf", "anyOf", "oneOf"), ("a list of schemas", lambda v: isinstance(v, list) and bool(v))),
+    **dict.fromkeys(
+        ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"),
+        ("an object of schemas", lambda v: isinstance(v, Mapping)),
+    ),
+}
 
 
 def _patterns(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str]]:
@@ -259,10 +301,18 @@ def _check_number(schema: Mapping[str, Any], value: float, at: _At) -> Iterator[
         if name in schema and not holds(value, schema[name]):
             yield at.violation(f"/{name}", f"expected {words} {schema[name]}")
     step = schema.get("multipleOf")
-    if step:
+    if step and not _is_multiple(value, step):
+        yield at.violation("/multipleOf", f"expected a multiple of {step}")
+
+
+def _is_multiple(value: float, step: float) -> bool:
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    try:
         quotient = value / step
-        if math.isinf(quotient) or abs(quotient - round(quotient)) > 1e-9:
-            yield at.violation("/multipleOf", f"expected a multiple of {step}")
+    except OverflowError:
+        return False
+    return math.isfinite(quotient) and abs(quotient - round(quotient)) <= 1e-9
 
 
 def _check_array(work: _Work, schema: Mapping[str, Any], value: list[Any], at: _At) -> Iterator[Violation]:

@@ -174,7 +174,10 @@ def shape_for(
     if request.response_schema is None:
         return None
     if not request.response_schema:
-        return Shape(request, "prompt") if "json_object" in lacks and spec.mode != "native" else None
+        # Any object: asked of the provider where it has that, else in words, and read back like every other form.
+        if spec.mode in {"tool", "prompt"} or ("json_object" in lacks and spec.mode != "native"):
+            return Shape(request, "prompt")
+        return Shape(request, "check") if spec.check else None
     native = profile.json_schema and "json_schema" not in lacks
     if spec.mode == "native" or (spec.mode == "auto" and native):
         return Shape(request, "check") if spec.check else None

@@ -249,9 +249,14 @@ class _OpenAIChat:
             return None
         if given.n not in {None, 1} or (given.max_tokens is not None and given.max_completion_tokens is not None):
             return None
+        if given.tools is not UNSET and _holds(given.tools, b'"custom"'):
+            # Tools of free text travel as functions.
+            return None
         for turn in given.messages:
             # Bytes of an image are not tokens, which the estimate takes all bytes for.
             if turn.content is not UNSET and _holds(turn.content, b"base64,"):
+                return None
+            if turn.tool_calls is not UNSET and _holds(turn.tool_calls, b'"custom"'):
                 return None
         options = given.stream_options
         return Sent(

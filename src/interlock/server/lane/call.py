@@ -248,6 +248,8 @@ class LaneCall:
         self.deadline = min(at + self.lane.to.idle_timeout_s, self._until)
         if out:
             self._forward(scan, out, at)
+            if self._is_over:
+                return
         failure = scan.failure
         if isinstance(failure, StreamFailed):
             self._fail(stream_error(self.lane.target.provider, failure.error))
@@ -255,20 +257,18 @@ class LaneCall:
             self._fail(self._broken("an event that is no JSON"))
 
     def _forward(self, scan: Scan, out: bytes, at: float) -> None:
-        """Give the client a piece of the stream."""
+        """Give the client a piece of the stream; its end only once what it cost is written down."""
+        if scan.ended and not self._settled and not self._settle(scan.usage):
+            return
         if not self.began:
             self.began = True
             self.lane.health.first_token(at, at - self._started)
             head = self._response_head("text/event-stream; charset=utf-8", time.time())
-            if scan.ended and not self._settled:
-                self._settle(scan.usage)
             self.client.write(
                 b"%bcache-control: no-store\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
                 % (head, len(out), out)
             )
             return
-        if scan.ended and not self._settled:
-            self._settle(scan.usage)
         self.client.write(b"%x\r\n%b\r\n" % (len(out), out))
 
     def on_end(self) -> None:
@@ -304,10 +304,7 @@ class LaneCall:
         at = time.monotonic()
         # Where no figures come, four characters a token is the usual rule of thumb.
         used = usage or Usage(self._hold.inputs, -(-len(body) // 8), estimated=True)
-        try:
-            self._settle(used)
-        except InterlockError as error:
-            self._unsettled(error)
+        if not self._settle(used):
             return
         self.began = True
         self.lane.health.first_token(at, at - self._started)
@@ -329,8 +326,8 @@ class LaneCall:
                 )
             )
             return
-        if not self._settled:
-            self._settle(scan.usage)
+        if not self._settled and not self._settle(scan.usage):
+            return
         self.client.write(b"0\r\n\r\n")
         self._over("ok", time.monotonic())
         self.client.done()
@@ -372,12 +369,22 @@ class LaneCall:
         )
 
     def on_left(self) -> None:
-        """The client went away: the work upstream is stopped; what it had begun to answer is charged."""
+        """The client went away: the work upstream is stopped; what was sent, and what it had answered, is charged."""
         if self._is_over:
             return
-        if self.began and not self._settled:
-            self._settle(self._so_far())
+        if not self._settled and (self.began or self._connection is not None) and not self._settle(self._so_far()):
+            return
         self._over("cancelled", time.monotonic())
+
+    def abandon(self) -> None:
+        """Let go of everything at once, where a step of this call failed in a way that nobody foresaw."""
+        self.server.calls.discard(self)
+        if not self._is_over:
+            self._is_over = True
+            self.lane.turns.leave()
+            self.lane.health.left()
+        self._hang_up()
+        self.client.abort()
 
     def pause(self) -> None:
         """The client reads too slowly."""
@@ -394,24 +401,47 @@ class LaneCall:
 
     # Ends.
 
-    def _settle(self, usage: Usage | None) -> None:
+    def _settle(self, usage: Usage | None) -> bool:
+        """Charge what was used. False: it cannot be written down, and the call is over, its client told."""
         self._settled = True
-        self._hold.charge(usage or self._so_far())
+        try:
+            self._hold.charge(usage or self._so_far())
+        except InterlockError as error:
+            self._unsettled(error)
+            return False
+        return True
 
     def _unsettled(self, error: InterlockError) -> None:
-        """What the answer cost cannot be written down: it is not given, and stands at its reservation's estimate."""
+        """What the answer cost cannot be written down: its end is not given, and it stands at its reservation's
+        estimate: the hold stays open, as a crash would leave it.
+        """
         self._is_over = True
+        self._hang_up()
         self.lane.turns.leave()
         self.lane.health.left()
         self.server.calls.discard(self)
-        reply = codec(self.wire.name).fault(error, f"req_{self._id}")
-        body = json.dumps(reply.body, ensure_ascii=False).encode()
-        head = (
-            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
-            f"x-request-id: req_{self._id}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
-        self.client.write(head.encode("ascii") + body)
+        self._error = error
+        self._note("error", time.monotonic())
+        if self.client.is_gone:
+            return
+        if self.began:
+            self.client.write(self._last_event(error))
+        else:
+            reply = codec(self.wire.name).fault(error, f"req_{self._id}")
+            body = json.dumps(reply.body, ensure_ascii=False).encode()
+            head = (
+                f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
+                f"x-request-id: req_{self._id}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
+            )
+            self.client.write(head.encode("ascii") + body)
         self.client.hang_up()
+
+    def _last_event(self, error: InterlockError) -> bytes:
+        """The event that tells a client what went wrong in mid-stream, and the end of the body."""
+        reply = codec(self.wire.name).fault(error, f"req_{self._id}")
+        event = b"event: error\n" if self.wire.name == "anthropic.messages" else b""
+        told = b"%bdata: %b\n\n" % (event, json.dumps(reply.body, ensure_ascii=False).encode())
+        return b"%x\r\n%b\r\n0\r\n\r\n" % (len(told), told)
 
     def _so_far(self) -> Usage:
         """Estimate of an answer that told no usage: about a token an event."""
@@ -429,13 +459,10 @@ class LaneCall:
         if not self.began:
             self._hand_over(error)
             return
+        if not self._settled and not self._settle(self._so_far()):
+            return
         self._error = error
-        if not self._settled:
-            self._settle(self._so_far())
-        reply = codec(self.wire.name).fault(error, f"req_{self._id}")
-        event = b"event: error\n" if self.wire.name == "anthropic.messages" else b""
-        told = b"%bdata: %b\n\n" % (event, json.dumps(reply.body, ensure_ascii=False).encode())
-        self.client.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(told), told))
+        self.client.write(self._last_event(error))
         self._over("error", time.monotonic())
         self.client.done()
 
@@ -500,7 +527,10 @@ class LaneCall:
         attributes["gen_ai.usage.input_tokens"] = inputs
         attributes["gen_ai.usage.output_tokens"] = outputs
         details: dict[str, str | int | bool] = {"input_tokens": inputs, "output_tokens": outputs}
-        if cost is None:
+        if usage is None and self._settled:
+            attributes["interlock.cost.unsettled"] = True
+            details["cost"] = "unsettled"
+        elif cost is None:
             attributes["interlock.cost.unpriced"] = True
             details["cost"] = "unpriced"
         else:
@@ -512,6 +542,7 @@ class LaneCall:
         elif self._error is not None:
             error = code = self._error.code
             state = "error"
+            status = 200 if self.began else self._error.status
         seconds = at - self._started
         tenant, trace_id = self.caller.tenant, self.trace_id
         ended_ns = hold.at_ns + int(seconds * 1e9)

@@ -26,7 +26,6 @@ from interlock.cost.service import Costs
 from interlock.cost.terms import Terms
 from interlock.gateway.health import Health, TargetHealth
 from interlock.gateway.ports import Forwarding, Forwards
-from interlock.gateway.profiles import profile
 from interlock.gateway.retry import RetryBudget
 from interlock.gateway.routing import USUAL_OUTPUT_TOKENS, Need, ordered
 from interlock.gateway.routing import Facts as RoutingFacts
@@ -290,7 +289,7 @@ class Facts:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         if not lines.isascii() or lines.count("\r\n") != len(headers) or "content-length" in headers:
             return None
-        health = attempts.health
+        health, known = attempts.health, attempts.profile(target)
         return Lane(
             target=target,
             name=str(target),
@@ -301,11 +300,12 @@ class Facts:
             health=health.of(str(target)),
             turns=attempts.turns(target.provider),
             retries=attempts.retries(target.provider),
-            context_tokens=profile(target.model).context_tokens,
-            most_output_tokens=profile(target.model).max_output_tokens,
+            context_tokens=known.context_tokens or _ANY_LENGTH,
+            most_output_tokens=known.max_output_tokens,
         )
 
 
+_ANY_LENGTH = 1 << 62
 _KNOWN_FIELDS = frozenset(
     {
         "targets", "strategy", "weights", "require", "sticky", "cascade", "smaller", "temperature", "top_p", "seed",

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from interlock.core.errors import InterlockError
@@ -29,6 +30,11 @@ _HEAD_S = 15.0
 _BODY_S = 60.0
 _WHOLE_BODY_S = 600.0
 _TOO_MUCH = (b"431 Request Header Fields Too Large", b"Request header fields are too large.")
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_TOO_SLOW = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 37\r\nconnection: close\r\n\r\nThe body of the request did not come."
+)
 _NO_HOST = (b"400 Bad Request", b"A request names its host, once.")
 _OTHERWISE = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"origin", b"anthropic-beta")
 
@@ -42,6 +48,44 @@ class GuardedProtocol(HttpToolsProtocol):
     """When the head began, or the last piece of the body came; 0 while nothing is awaited."""
     _in_body = False
     _body_since = 0.0
+    _awaits_body = False
+    """A request asked for another protocol and has a body, which the parser that read its head does not read."""
+    _is_muted = False
+    """The parser reads what it is told about a request that is known already."""
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`. As uvicorn's, but an offer of another protocol does not cost a request its body."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserError:
+                self.logger.warning("Invalid HTTP request received.")
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            except httptools.HttpParserUpgrade as offer:
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    return
+                if self.parser.get_method() == b"CONNECT":
+                    # What follows would be a tunnel's, and there is none.
+                    return
+                data = data[offer.args[0] :]
+                self._stay()
+
+    def _stay(self) -> None:
+        """Go on with HTTP/1.1 where the parser gave up because another protocol was offered."""
+        framing = [(name, value) for name, value in self.headers if name in _FRAMING]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        if not self._awaits_body:
+            return
+        self._awaits_body = False
+        self._is_muted = True
+        lines = b"".join(b"%b: %b\r\n" % pair for pair in framing)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\nhost: declined\r\n%b\r\n" % lines)
+        self._is_muted = False
 
     # Any: uvicorn's transport.
     def connection_made(self, transport: Any) -> None:
@@ -60,10 +104,21 @@ class GuardedProtocol(HttpToolsProtocol):
             and not self.transport.is_closing()
         ):
             self._since = 0.0
-            self.transport.close()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Close on a client that was too slow; one whose head was whole is told, and the log says so too."""
+        cycle = self.cycle
+        if self._in_body and cycle is not None and not cycle.response_complete:
+            self.scope["interlock.timed_out"] = True  # type: ignore[typeddict-unknown-key]  # ours
+            if not cycle.response_started:
+                self.transport.write(_TOO_SLOW)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """A request begins. What uvicorn makes of it is made once it is known that uvicorn handles it."""
+        if self._is_muted:
+            return
         self._head_bytes = 0
         self._in_body = False
         self._since = self.loop.time()
@@ -72,6 +127,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """A piece of the address."""
+        if self._is_muted:
+            return
         self._head_bytes += len(url)
         if self._head_bytes > _MAX_HEAD_BYTES:
             self._refuse()
@@ -79,6 +136,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header."""
+        if self._is_muted:
+            return
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > _MAX_HEAD_BYTES or len(self.headers) >= _MAX_HEADERS:
             self._refuse()
@@ -86,6 +145,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
+        if self._is_muted:
+            return
         if not self._refused and self.parser.get_http_version() == "1.1":
             hosts = 0
             for name, _ in self.headers:
@@ -96,6 +157,11 @@ class GuardedProtocol(HttpToolsProtocol):
         if not self._refused:
             self._in_body = True
             self._body_since = self.loop.time()
+            if self.parser.should_upgrade() and not self._should_upgrade():
+                self._awaits_body = any(
+                    name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 "))
+                    for name, value in self.headers
+                )
             self.on_request()
 
     def on_request(self) -> None:
@@ -121,7 +187,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if not self._refused:
+        if not self._refused and not self._awaits_body:
             self._since = 0.0
             super().on_message_complete()
 
@@ -191,6 +257,7 @@ class _Busy:
     """Stands where uvicorn keeps the request under way, while that one is on the lane."""
 
     response_complete: bool = False
+    response_started: bool = False
     disconnected: bool = False
     keep_alive: bool = True
     message_event: _NoEvent = field(default_factory=_NoEvent)
@@ -230,6 +297,11 @@ class LaneProtocol(GuardedProtocol):
     def path(self) -> str:
         """Address of the request on the lane."""
         return self._head[0].decode("ascii")
+
+    @property
+    def is_gone(self) -> bool:
+        """True when nobody reads the answer any more."""
+        return bool(self.transport.is_closing())
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
@@ -315,6 +387,8 @@ class LaneProtocol(GuardedProtocol):
 
     def on_message_complete(self) -> None:
         """See `GuardedProtocol`."""
+        if self._awaits_body:
+            return
         self._between = True
         wire, self._wire = self._wire, None
         if wire is None:
@@ -361,9 +435,22 @@ class LaneProtocol(GuardedProtocol):
 
     def hang_up(self) -> None:
         """The answer is sent, and nothing more may follow it."""
-        self._call = None
         self._busy.keep_alive = False
         self.done()
+
+    def abort(self) -> None:
+        """No answer can be sent any more: the client sees its connection break."""
+        self._call = None
+        self.transport.abort()
+
+    def _give_up(self) -> None:
+        if self._wire is None:
+            super()._give_up()
+            return
+        # Gathered for the lane: nobody else knows of it.
+        self.fast.gave_up(self.path, self.loop.time() - self._body_since)
+        self.transport.write(_TOO_SLOW)
+        self.transport.close()
 
     def look(self, at: float) -> None:
         """See `GuardedProtocol`."""
@@ -374,6 +461,8 @@ class LaneProtocol(GuardedProtocol):
 
     def on_message_begin(self) -> None:
         """See `GuardedProtocol`."""
+        if self._is_muted:
+            return
         self._between = False
         self._began += 1
         self._idle_since = 0.0

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
 from interlock.app import App
-from interlock.server.access_log import AccessLog
+from interlock.server.access_log import AccessLine, AccessLog
 from interlock.server.lane.call import LaneCall
 from interlock.server.lane.facts import Facts
 from interlock.server.lane.upstream import Pools
 
 __all__ = ["FastLane"]
 
+_log = logging.getLogger("interlock.lane")
 _TICK_S = 0.05
 _SWEEP_TICKS = 20
 
@@ -51,13 +53,23 @@ class FastLane:
             self._lines = (headers, b"HTTP/1.1 200 OK\r\n" + lines)
         return self._lines[1]
 
+    def gave_up(self, path: str, seconds: float) -> None:
+        """The body of a request did not come in time."""
+        self.count(path, 408, seconds)
+        if self.access_log is not None:
+            self.access_log.add(AccessLine(time.time() - seconds, "POST", path, 408, seconds, None, ""))
+
     def _tick(self) -> None:
         """One timer for the deadlines of all calls."""
         # First of all, so that nothing below can stop the clock.
         self._timer = self.loop.call_later(_TICK_S, self._tick)
         at = time.monotonic()
         for call in [call for call in self.calls if at >= call.deadline]:
-            call.on_tick(at)
+            try:
+                call.on_tick(at)
+            except Exception as error:  # noqa: BLE001 - a border: the other calls have deadlines too
+                _log.error("a call could not be ended in time: %s", type(error).__name__, exc_info=error)
+                call.abandon()
         self._ticks += 1
         if self._ticks % _SWEEP_TICKS == 0:
             self.pools.close_idle()

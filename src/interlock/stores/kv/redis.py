@@ -357,7 +357,7 @@ class RedisKv:
             what, hint = "has no memory left", "raise maxmemory of the server that stores.kv names"
         else:
             what = f"does not answer ({_why(error)})"
-            hint = "is it running? stores.kv in interlock.yaml names it; see: interlock doctor"
+            hint = "is it running? start it, or mend its address: stores.kv in interlock.yaml"
         return Unavailable(
             f"the Redis server at {self._place!r} {what}",
             hint=hint,

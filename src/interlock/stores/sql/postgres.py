@@ -147,7 +147,9 @@ class PostgresSql:
             if error.connection_invalidated or (state or "08000").startswith(_GONE):
                 # The driver's text may repeat the address: only our own words go out.
                 raise Unavailable(
-                    f"the database {self._where!r} cannot be reached", hint="is the server up? see stores.sql"
+                    f"the database {self._where!r} cannot be reached",
+                    hint="is the server up? stores.sql in interlock.yaml names it",
+                    param="stores.sql",
                 ) from error
             raise
 

@@ -7,8 +7,8 @@ from alembic import op
 
 from interlock.stores.sql.base import Json
 
-revision = "0006_languages"
-down_revision = "0005_conversations"
+revision = "0007_languages"
+down_revision = "0006_batch_lanes"
 branch_labels = None
 depends_on = None
 
