@@ -12,6 +12,7 @@ the client is, and much less than latency on what else runs. Needs Linux and two
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import shutil
@@ -87,22 +88,31 @@ class Running:
     rps: dict[str, list[float]] = field(default_factory=dict)
     bad: int = 0
 
-    def load(self, tools: Path, kind: str, seconds: float, connections: int) -> None:
-        """One measurement."""
+    def command(self, tools: Path, kind: str, seconds: float, connections: int, *, rate: int = 0) -> list[str]:
+        """The load generator's; a `rate` of 0 saturates."""
         stream = kind in {"paced", "burst"}
-        _mock(f"gap_ms={5 if kind == 'paced' else 0}")
         command = [*_on(0), str(tools / "loadgen"), "--port", str(self.peer.port), "--path", self.peer.path]
         body = self.bodies["prompt" if kind == "prompt" else "stream" if stream else "request"]
-        command += ["--body", str(body), "--conns", str(connections), "--seconds", str(seconds)]
+        command += ["--body", str(body), "--conns", str(connections), "--seconds", str(seconds), "--rate", str(rate)]
         for header in self.peer.headers:
             command += ["--header", header]
+        return [*command, *(["--sse"] if stream else [])]
+
+    def load(self, tools: Path, kind: str, seconds: float, connections: int) -> None:
+        """One measurement."""
+        _mock(f"gap_ms={5 if kind == 'paced' else 0}")
         before = _cpu_s(self.process.pid)
-        done = subprocess.run([*command, *(["--sse"] if stream else [])], capture_output=True, check=True)
+        done = subprocess.run(self.command(tools, kind, seconds, connections), capture_output=True, check=True)
         said = json.loads(done.stdout)
         self.bad += said["bad"]
         if said["ok"]:
             self.cpu_us.setdefault(kind, []).append((_cpu_s(self.process.pid) - before) * 1e6 / said["ok"])
             self.rps.setdefault(kind, []).append(said["rps"])
+
+
+def _compiled() -> None:
+    """What pip does of an installed package, and what a first start of a checkout would do in our time."""
+    compileall.compile_dir(str(_HERE.parent.parent / "src" / "interlock"), quiet=2)
 
 
 def _on(cpu: int) -> list[str]:
@@ -203,10 +213,12 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="folder made by benchmarks.gateway.peers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--soak", type=float, default=0.0, help="minutes of load on ours alone at the end")
+    parser.add_argument("--soak", type=float, default=0.0, help="minutes of paced load on ours alone at the end")
+    parser.add_argument("--soak-rate", type=int, default=400, help="requests a second of it, one in ten a stream")
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    _compiled()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for name in ("mock", "loadgen"):
@@ -237,7 +249,7 @@ def main() -> None:
             _report(running, given.json)
             ours = next((one for one in running if one.peer.name == "interlock"), None)
             if given.soak and ours is not None:
-                _soak(ours, folder, given.soak)
+                _soak(ours, folder, given.soak, given.soak_rate)
         finally:
             for one in running:
                 _stop(one.process)
@@ -263,16 +275,24 @@ def _report(running: list[Running], target: Path | None) -> None:
         print("| " + " | ".join(str(cell) for cell in cells) + " |")
 
 
-def _soak(ours: Running, folder: Path, minutes: float) -> None:
-    began, sizes, served = time.monotonic(), [], 0.0
-    while time.monotonic() - began < minutes * 60:
-        ours.load(folder, "request", 20, 32)
-        ours.load(folder, "burst", 5, 32)
-        served += ours.rps["request"][-1] * 20 + ours.rps["burst"][-1] * 5
-        sizes.append((served, _memory_mb(ours.process.pid, "VmRSS")))
+def _soak(ours: Running, folder: Path, minutes: float, rate: int) -> None:
+    """Paced load for a long time: memory in the second half, when every cache is warm."""
+    began, sizes = time.monotonic(), []
+    loads = [
+        subprocess.Popen(ours.command(folder, kind, minutes * 60, 32, rate=share), stdout=subprocess.PIPE)
+        for kind, share in (("request", rate * 9 // 10), ("burst", rate - rate * 9 // 10))
+    ]
+    while loads[0].poll() is None:
+        sizes.append((time.monotonic() - began, _memory_mb(ours.process.pid, "VmRSS")))
+        time.sleep(10)
+    said = [json.loads(load.communicate()[0]) for load in loads]
+    served, bad = sum(one["ok"] for one in said), sum(one["bad"] for one in said)
     half = sizes[len(sizes) // 2 :]
-    slope = (half[-1][1] - half[0][1]) / max(1.0, half[-1][0] - half[0][0]) * 100_000
-    print(f"\nsoak: {served:,.0f} requests, {half[-1][1]:.0f} MB resident, {slope:+.2f} MB for 100,000 requests")
+    slope = (half[-1][1] - half[0][1]) / max(1.0, (half[-1][0] - half[0][0]) * rate) * 100_000
+    print(
+        f"\nsoak: {served:,} requests ({bad} bad) in {minutes:g} minutes, at most {max(mb for _, mb in sizes):.0f} MB "
+        f"resident, {slope:+.2f} MB for 100,000 requests in the second half"
+    )
 
 
 if __name__ == "__main__":
