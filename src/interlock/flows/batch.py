@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from interlock.core.audit import AuditEvent
+from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import (
     Conflict,
-    InterlockError,
     InvalidInput,
     NotFound,
     Unavailable,
 )
 from interlock.core.ids import TenantId
 from interlock.flows.batch_lines import ENDPOINTS
+from interlock.flows.batch_places import MOST_BATCHES, Places
 from interlock.flows.batch_run import LEASE_S, BatchLimits, BatchRun, Waiting
 from interlock.flows.lane_cleaning import clean_up
 from interlock.flows.parts import Parts
@@ -31,7 +32,9 @@ __all__ = [
     "ENDPOINTS",
     "LANES",
     "LEASE_S",
+    "MOST_BATCHES",
     "BatchLimits",
+    "Places",
     "cancel_batch",
     "clean_up",
     "create_batch",
@@ -41,6 +44,10 @@ __all__ = [
 ]
 
 _RETRY_S = 30.0
+_WAITS = {
+    "waiting_for_provider": "waiting for a provider's batch API",
+    "waiting_for_limit": "waiting for a limit, or for a model that asked for time",
+}
 LANES = ("auto", "ordinary", "half-price")
 
 
@@ -145,18 +152,14 @@ async def _audit(parts: Parts, ctx: Context, batch: Batch, action: str, **detail
     await parts.governance.append(event)
 
 
-async def _failed(parts: Parts, run: BatchRun, error: InterlockError) -> Batch:
-    problem = {"code": error.code, "message": str(error), "param": error.param, "line": None}
-    failed = await parts.kept.update_batch(run.batch, errors=[problem])
-    return await parts.kept.mark_batch(failed, "failed")
-
-
-async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) -> None:
-    """Run a claimed job to its end.
+async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits, places: Places) -> str | None:
+    """Run a claimed job to its end, or until it can only wait.
 
     Args:
         base: whose trace sink is used.
+        places: of this worker.
 
+    Returns: the batch's owner, when that one has as many batches under way as it may: the job is queued again.
     Raises: Conflict: the lease was lost to another worker, which goes on.
     """
     try:
@@ -164,33 +167,35 @@ async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) 
     except NotFound:
         # Removed by its age or with its owner.
         await parts.jobs.cancelled(job)
-        return
+        return None
     if not batch.is_open:
         await parts.jobs.succeed(job, {"state": batch.state})
-        return
+        return None
     ctx = await parts.kept.context_of(batch, base)
-    run = BatchRun(parts, ctx, job, batch, limits)
+    owner = parts.kept.owner(ctx)
+    is_over = batch.state == "cancelling" or now() >= batch.ends_at
+    with places.batch(owner, always=is_over) as may_run:
+        if may_run:
+            await _run(parts, ctx, job, BatchRun(parts, ctx, job, batch, limits, places=places))
+            return None
+    told = "waiting for other batches of its owner"
+    await parts.jobs.fail(job, code="waiting_for_turn", message=told, retry_in_s=0.0)
+    return owner
+
+
+async def _run(parts: Parts, ctx: Context, job: Job, run: BatchRun) -> None:
     try:
         ended = await run.to_end()
     except Waiting as waiting:
-        told = "waiting for a provider's batch API"
-        await parts.jobs.fail(job, code="waiting_for_provider", message=told, retry_in_s=waiting.seconds)
+        await parts.jobs.fail(job, code=waiting.code, message=_WAITS[waiting.code], retry_in_s=waiting.seconds)
         return
-    except Conflict:
-        raise
-    except NotFound as error:
-        if error.code != "batch_not_found":
-            # Its input was deleted.
-            ended = await _failed(parts, run, error)
-        else:
-            # Its owner was forgotten while it ran.
-            await parts.jobs.cancelled(job)
-            return
+    except NotFound:
+        # It was deleted, or its owner forgotten, while it ran.
+        await parts.jobs.cancelled(job)
+        return
     except Unavailable as error:
         # The database or the disk, not the batch: what has no result yet is run when it is back.
         await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=_RETRY_S)
         return
-    except InterlockError as error:
-        ended = await _failed(parts, run, error)
     await parts.jobs.succeed(job, {"state": ended.state, "completed": ended.completed, "failed": ended.failed})
     await _audit(parts, ctx, ended, "batch.end", state=ended.state, completed=ended.completed, failed=ended.failed)

@@ -385,21 +385,10 @@ class Kept:
 
         await self.sql.write(write)
 
-    async def note_ask(self, batch: Batch, number: int, trace: TraceId, *, instead_of: TraceId | None = None) -> None:
-        """Write down that a line is about to be sent to a model.
-
-        Args:
-            instead_of: an earlier time whose end is known: it failed, so nothing of it can be lost any more.
-        """
+    async def note_ask(self, batch: Batch, number: int, trace: TraceId) -> None:
+        """Write down that a line is about to be sent to a model."""
         row = {"tenant": batch.tenant, "batch": batch.id, "number": number, "trace_id": trace}
-        mine = [batch_asks.c.tenant == batch.tenant, batch_asks.c.batch == batch.id, batch_asks.c.number == number]
-
-        def write(conn: sa.Connection) -> None:
-            if instead_of is not None:
-                conn.execute(sa.delete(batch_asks).where(*mine, batch_asks.c.trace_id == instead_of))
-            conn.execute(sa.insert(batch_asks).values(row))
-
-        await self.sql.write(write)
+        await self.sql.write(lambda conn: run(conn, sa.insert(batch_asks).values(row)))
 
     async def drop_ask(self, batch: Batch, number: int, trace: TraceId) -> None:
         """Forget a time that a line was sent: its end is known."""
