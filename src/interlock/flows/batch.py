@@ -38,6 +38,7 @@ __all__ = [
     "cancel_batch",
     "clean_up",
     "create_batch",
+    "delete_batch",
     "kind_of",
     "requeue_lost",
     "run_batch",
@@ -48,6 +49,7 @@ _WAITS = {
     "waiting_for_provider": "waiting for a provider's batch API",
     "waiting_for_limit": "waiting for a limit, or for a model that asked for time",
 }
+_ENDED = {"completed": "is completed", "failed": "failed", "expired": "expired", "cancelled": "was cancelled"}
 LANES = ("auto", "ordinary", "half-price")
 
 
@@ -67,10 +69,12 @@ async def create_batch(
     metadata: Mapping[str, str] | None = None,
     style: str = "openai",
     lane: str = "auto",
+    total: int = 0,
 ) -> Batch:
     """Queue a batch over a stored file.
 
     Args:
+        total: lines of the file, when they are known; else they are counted when the batch begins.
         lane: `auto` takes providers' own batch APIs where they may be taken, `ordinary` none, `half-price` no other.
 
     Raises: InvalidInput: an endpoint without batches, a wrong window. NotFound: no such file of this caller.
@@ -98,6 +102,7 @@ async def create_batch(
         metadata=metadata or {},
         home=limits.home,
         lane=lane,
+        total=total,
     )
     queued = await _enqueue(parts, batch, limits.home)
     await _audit(parts, ctx, batch, "batch.create")
@@ -138,10 +143,24 @@ async def cancel_batch(parts: Parts, ctx: Context, identity: str) -> Batch:
     """
     batch = await parts.kept.batch(ctx, identity)
     if not batch.is_open:
-        raise Conflict(f"the batch has {batch.state} already", code="batch_ended")
+        raise Conflict(f"the batch has already ended: it {_ENDED[batch.state]}", code="batch_ended")
     batch = await parts.kept.mark_batch(batch, "cancelling", only_in=("validating", "in_progress"))
     await _audit(parts, ctx, batch, "batch.cancel")
     return batch
+
+
+async def delete_batch(parts: Parts, ctx: Context, identity: str) -> None:
+    """Remove a batch that has ended, with its results. A file that its maker uploaded stays.
+
+    Raises: NotFound. Conflict: it has not ended.
+    """
+    batch = await parts.kept.batch(ctx, identity)
+    if batch.is_open:
+        raise Conflict(
+            "the batch has not ended yet", code="batch_in_progress", hint="cancel it, and delete it when it has ended"
+        )
+    await parts.kept.delete_batch(ctx, batch)
+    await _audit(parts, ctx, batch, "batch.delete")
 
 
 async def _audit(parts: Parts, ctx: Context, batch: Batch, action: str, **details: str | int | bool) -> None:

@@ -90,7 +90,9 @@ class Waiting(Exception):
 class BatchRun:
     """One run of one batch."""
 
-    def __init__(self, parts: Parts, ctx: Context, job: Job, batch: Batch, limits: BatchLimits, places: Places) -> None:
+    def __init__(
+        self, parts: Parts, ctx: Context, job: Job, batch: Batch, limits: BatchLimits, *, places: Places
+    ) -> None:
         self._parts = parts
         self._ctx = ctx
         self._job = job
@@ -99,6 +101,9 @@ class BatchRun:
         self._owner = parts.kept.owner(ctx)
         self._pauses = Pauses(job.checkpoint.get("paused"))
         self._asking = 0
+        """Lines that are begun."""
+        self._resting = 0
+        """Those of them that failed and are asked again soon; they hold no place."""
         self._news = asyncio.Event()
         """Set when a line has ended."""
         self._tries: dict[int, int] = {}
@@ -225,7 +230,7 @@ class BatchRun:
         async with anyio.create_task_group() as group:
             while (queue or self._asking) and not self.stopped:
                 wait_s = queue.wait_s()
-                if queue and not wait_s and self._asking < self._places.lines:
+                if queue and not wait_s and self._resting < self._places.lines:
                     await self._begin(queue, group)
                     continue
                 if wait_s and not self._asking and self._should_leave(wait_s):
@@ -255,7 +260,11 @@ class BatchRun:
                     return
             finally:
                 self._places.give_back(self._owner)
-            await asyncio.sleep(result)
+            self._resting += 1
+            try:
+                await asyncio.sleep(result)
+            finally:
+                self._resting -= 1
             queue.back(line)
         finally:
             self._asking -= 1

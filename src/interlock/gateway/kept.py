@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -273,6 +274,7 @@ class Kept:
         metadata: Mapping[str, str],
         home: TenantId,
         lane: str = "auto",
+        total: int = 0,
     ) -> Batch:
         """Store a new batch, not yet given to a worker of the workspace `home`."""
         identity = new_id("batch") if style == "openai" else f"msgbatch_{ulid()}"
@@ -291,7 +293,7 @@ class Kept:
             "output_file": None,
             "error_file": None,
             "job": f"@{home}",
-            "total": 0,
+            "total": total,
             "completed": 0,
             "failed": 0,
             "metadata": dict(metadata),
@@ -435,6 +437,18 @@ class Kept:
                 conn.execute(sa.delete(table).where(table.c.tenant == batch.tenant, table.c.batch == batch.id))
 
         await self.sql.write(write)
+
+    async def delete_batch(self, ctx: Context, batch: Batch) -> None:
+        """Remove a batch and the files that were made for it; its owner's own input file stays."""
+        made = [batch.output_file, batch.error_file, batch.input_file if batch.style == "anthropic" else None]
+        gone = self.mine(batches, ctx, batch.id)
+        await self.drop_lines(batch)
+        await self.sql.write(lambda conn: run(conn, sa.delete(batches).where(gone)))
+        for file in made:
+            if file is not None:
+                # Its owner may have deleted it before.
+                with suppress(NotFound):
+                    await self.delete_file(ctx, file)
 
     async def unqueued(self, home: TenantId) -> list[Batch]:
         """Batches of a workspace that were stored and never given to a worker: the process died between the two."""
