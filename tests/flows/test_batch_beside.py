@@ -31,12 +31,12 @@ def workspace(folder, *, lines=4, busy_url=None, **script):
 
 
 @asynccontextmanager
-async def busy():
+async def busy(status=429):
     """A provider that asks everybody to come back in an hour."""
     refusal = json.dumps({"error": {"message": "slow down", "type": "rate_limit", "code": "rate_limit_exceeded"}})
     async with fake_upstream() as upstream:
         headers = {"retry-after": "3600", "content-type": "application/json"}
-        upstream.will(Reply([refusal.encode()], status=429, headers=headers))
+        upstream.will(Reply([refusal.encode()], status=status, headers=headers))
         yield upstream
 
 
@@ -132,6 +132,23 @@ async def test_lines_of_other_models_go_on_and_a_worker_that_takes_over_heeds_th
         assert len(upstream.requests) == asked
         sent = set(await app.parts.kept.asks(batch))
         assert sent == {6, 7, 8, 9, 10}, "a line that was refused is not taken for lost"
+
+
+async def test_a_failing_provider_is_asked_again_when_it_said_and_three_times_at_most(tmp_path):
+    async with busy(503) as upstream, open_app(workspace(tmp_path, busy_url=upstream.url)) as app:
+        batch = await made(app, "ada", ["busy/gpt-test"])
+        for times in (1, 2, 3):
+            await work_batches(app, until_idle=True)
+            (job,) = await app.parts.jobs.list(batch.tenant)
+            assert (await fresh(app, batch)).failed == (1 if times == 3 else 0)
+            assert job.state == ("succeeded" if times == 3 else "queued")
+            # The hour is over.
+            over = {
+                "run_at": now() - timedelta(seconds=1),
+                "checkpoint": {**job.checkpoint, "until": 0.0, "paused": {}},
+            }
+            await app.sql.write(lambda conn, over=over: conn.execute(sa.update(jobs).values(over)))
+        assert (await fresh(app, batch)).state == "completed"
 
 
 async def test_owners_take_turns_and_the_bound_holds_for_all_batches(tmp_path):

@@ -106,7 +106,9 @@ class BatchRun:
         """Those of them that failed and are asked again soon; they hold no place."""
         self._news = asyncio.Event()
         """Set when a line has ended."""
-        self._tries: dict[int, int] = {}
+        tries = job.checkpoint.get("tries")
+        self._tries = {int(line): int(times) for line, times in tries.items()} if isinstance(tries, Mapping) else {}
+        """Times that lines failed which are asked again."""
         self.stopped = ""
         """Why no more lines are begun: `cancelling`, `expired`, `revoked`, or empty."""
         self._lost: dict[int, list[TraceId]] = {}
@@ -256,6 +258,7 @@ class BatchRun:
             try:
                 result = await self._line(line)
                 if isinstance(result, Line):
+                    self._tries.pop(line.number, None)
                     await self.stored(partial(self._parts.kept.keep_line, self.batch, result))
                     return
             finally:
@@ -338,7 +341,7 @@ class BatchRun:
     async def _leave(self, wait_s: float) -> NoReturn:
         """Make room for other batches: nothing of this one can go on before `wait_s` is over. Raises: Waiting."""
         until = (now() + timedelta(seconds=wait_s)).timestamp()
-        saved = {"until": until, "paused": self._pauses.stored()}
+        saved = {"until": until, "paused": self._pauses.stored(), "tries": self._tries}
         await self._parts.jobs.heartbeat(self._job, lease_s=LEASE_S, checkpoint=saved)
         raise Waiting(min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S), "waiting_for_limit")
 
