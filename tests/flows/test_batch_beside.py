@@ -154,9 +154,14 @@ async def test_a_failing_provider_is_asked_again_when_it_said_and_three_times_at
 async def test_owners_take_turns_and_the_bound_holds_for_all_batches(tmp_path):
     async with open_app(workspace(tmp_path, lines=1, first_delay_s=0.01)) as app:
         long = await made(app, "ada", ["scripted"] * 60)
-        second = await made(app, "ada", ["scripted"] * 2)
-        short = [await made(app, who, ["scripted"] * 3) for who in ("ben", "cora")]
+
+        async def begun():
+            return (await fresh(app, long)).completed > 0
+
         async with working(app):
+            await until(begun)
+            second = await made(app, "ada", ["scripted"] * 2)
+            short = [await made(app, who, ["scripted"] * 3) for who in ("ben", "cora")]
             for batch in short:
                 assert (await ended(app, batch)).completed == 3
             assert (await fresh(app, long)).completed < 60
