@@ -107,7 +107,7 @@ def test_a_batch_is_cancelled_and_says_what_did_not_run(client):
     assert batch.status == "cancelled"
     told = rows(client, batch.error_file_id)
     assert {row["error"]["code"] for row in told} == {"batch_cancelled"}
-    with pytest.raises(openai.ConflictError):
+    with pytest.raises(openai.ConflictError, match="the batch has already ended: it was cancelled"):
         client.batches.cancel(made.id)
 
 
@@ -132,7 +132,13 @@ def test_files_and_batches_are_their_owners_alone(site, client):
             assert b"secret plans" not in stored.read_bytes(), stored.name
 
 
+def files(site):
+    with site.client("plain") as http:
+        return {file["id"] for file in http.get("/v1/files").json()["data"]}
+
+
 def test_message_batches_in_anthropics_shape(site):
+    before = files(site)
     with anthropic.Anthropic(base_url=site.url, api_key=site.keys["plain"], max_retries=0) as client:
         params = {"model": "scripted", "max_tokens": 50}
         made = client.messages.batches.create(
@@ -142,6 +148,8 @@ def test_message_batches_in_anthropics_shape(site):
             ]
         )
         assert made.processing_status == "in_progress"
+        counts = made.request_counts
+        assert (counts.processing, counts.succeeded, counts.errored) == (2, 0, 0)
         for _ in range(400):
             batch = client.messages.batches.retrieve(made.id)
             if batch.processing_status == "ended":
@@ -152,6 +160,32 @@ def test_message_batches_in_anthropics_shape(site):
         assert results["b"].type == "errored"
         assert results["b"].error.error.type == "invalid_request_error"
         assert batch.request_counts.succeeded == 1
+        assert client.messages.batches.delete(made.id).to_dict() == {"id": made.id, "type": "message_batch_deleted"}
+        for gone in (client.messages.batches.retrieve, client.messages.batches.delete):
+            with pytest.raises(anthropic.NotFoundError):
+                gone(made.id)
+        assert made.id not in {each.id for each in client.messages.batches.list()}
+    assert files(site) == before, "the requests and the results are gone as well"
+
+
+def test_a_message_batch_is_deleted_by_its_owner_alone_and_once_it_has_ended(site):
+    with anthropic.Anthropic(base_url=site.url, api_key=site.keys["plain"], max_retries=0) as client:
+        params = {"model": "route/answers", "max_tokens": 50, "messages": [{"role": "user", "content": "LONG"}]}
+        requests = [{"custom_id": str(number), "params": params} for number in range(20)]
+        made = client.messages.batches.create(requests=requests)
+        with pytest.raises(anthropic.ConflictError, match="has not ended yet"):
+            client.messages.batches.delete(made.id)
+        with site.client("admin") as other:
+            assert other.delete(f"/v1/messages/batches/{made.id}").status_code == 404
+            wrong = other.put(f"/v1/messages/batches/{made.id}")
+            assert (wrong.status_code, wrong.json()["request_id"]) == (405, wrong.headers["x-request-id"])
+            assert wrong.headers["x-request-id"].startswith("req")
+        client.messages.batches.cancel(made.id)
+        for _ in range(400):
+            if client.messages.batches.retrieve(made.id).processing_status == "ended":
+                break
+            time.sleep(0.1)
+        assert client.messages.batches.delete(made.id).id == made.id
 
 
 async def test_kill_9_in_a_batch_loses_no_line_and_writes_none_twice(tmp_path, models_dir):

@@ -104,9 +104,10 @@ async def _followed(app: App, ctx: Context, made: Batch, quiet: bool) -> Batch:
     """Work on it here until it has ended, showing progress."""
     from rich.console import Console
 
+    from interlock.core.ids import JobId
     from interlock.worker.loop import work_batches
 
-    worker = asyncio.ensure_future(work_batches(app))
+    worker = asyncio.ensure_future(work_batches(app, only=JobId(made.job)))
     try:
         with Console(stderr=True, quiet=quiet).status("starting") as status:
             while (made := await app.parts.kept.batch(ctx, made.id)).is_open:

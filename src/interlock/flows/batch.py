@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from interlock.core.audit import AuditEvent
+from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import (
     Conflict,
-    InterlockError,
     InvalidInput,
     NotFound,
     Unavailable,
 )
 from interlock.core.ids import TenantId
 from interlock.flows.batch_lines import ENDPOINTS
+from interlock.flows.batch_places import MOST_BATCHES, Places
 from interlock.flows.batch_run import LEASE_S, BatchLimits, BatchRun, Waiting
 from interlock.flows.lane_cleaning import clean_up
 from interlock.flows.parts import Parts
@@ -31,16 +32,24 @@ __all__ = [
     "ENDPOINTS",
     "LANES",
     "LEASE_S",
+    "MOST_BATCHES",
     "BatchLimits",
+    "Places",
     "cancel_batch",
     "clean_up",
     "create_batch",
+    "delete_batch",
     "kind_of",
     "requeue_lost",
     "run_batch",
 ]
 
 _RETRY_S = 30.0
+_WAITS = {
+    "waiting_for_provider": "waiting for a provider's batch API",
+    "waiting_for_limit": "waiting for a limit, or for a model that asked for time",
+}
+_ENDED = {"completed": "is completed", "failed": "failed", "expired": "expired", "cancelled": "was cancelled"}
 LANES = ("auto", "ordinary", "half-price")
 
 
@@ -60,10 +69,12 @@ async def create_batch(
     metadata: Mapping[str, str] | None = None,
     style: str = "openai",
     lane: str = "auto",
+    total: int = 0,
 ) -> Batch:
     """Queue a batch over a stored file.
 
     Args:
+        total: lines of the file, when they are known; else they are counted when the batch begins.
         lane: `auto` takes providers' own batch APIs where they may be taken, `ordinary` none, `half-price` no other.
 
     Raises: InvalidInput: an endpoint without batches, a wrong window. NotFound: no such file of this caller.
@@ -91,6 +102,7 @@ async def create_batch(
         metadata=metadata or {},
         home=limits.home,
         lane=lane,
+        total=total,
     )
     queued = await _enqueue(parts, batch, limits.home)
     await _audit(parts, ctx, batch, "batch.create")
@@ -131,10 +143,24 @@ async def cancel_batch(parts: Parts, ctx: Context, identity: str) -> Batch:
     """
     batch = await parts.kept.batch(ctx, identity)
     if not batch.is_open:
-        raise Conflict(f"the batch has {batch.state} already", code="batch_ended")
+        raise Conflict(f"the batch has already ended: it {_ENDED[batch.state]}", code="batch_ended")
     batch = await parts.kept.mark_batch(batch, "cancelling", only_in=("validating", "in_progress"))
     await _audit(parts, ctx, batch, "batch.cancel")
     return batch
+
+
+async def delete_batch(parts: Parts, ctx: Context, identity: str) -> None:
+    """Remove a batch that has ended, with its results. A file that its maker uploaded stays.
+
+    Raises: NotFound. Conflict: it has not ended.
+    """
+    batch = await parts.kept.batch(ctx, identity)
+    if batch.is_open:
+        raise Conflict(
+            "the batch has not ended yet", code="batch_in_progress", hint="cancel it, and delete it when it has ended"
+        )
+    await parts.kept.delete_batch(ctx, batch)
+    await _audit(parts, ctx, batch, "batch.delete")
 
 
 async def _audit(parts: Parts, ctx: Context, batch: Batch, action: str, **details: str | int | bool) -> None:
@@ -145,18 +171,14 @@ async def _audit(parts: Parts, ctx: Context, batch: Batch, action: str, **detail
     await parts.governance.append(event)
 
 
-async def _failed(parts: Parts, run: BatchRun, error: InterlockError) -> Batch:
-    problem = {"code": error.code, "message": str(error), "param": error.param, "line": None}
-    failed = await parts.kept.update_batch(run.batch, errors=[problem])
-    return await parts.kept.mark_batch(failed, "failed")
-
-
-async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) -> None:
-    """Run a claimed job to its end.
+async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits, places: Places) -> str | None:
+    """Run a claimed job to its end, or until it can only wait.
 
     Args:
         base: whose trace sink is used.
+        places: of this worker.
 
+    Returns: the batch's owner, when that one has as many batches under way as it may: the job is queued again.
     Raises: Conflict: the lease was lost to another worker, which goes on.
     """
     try:
@@ -164,33 +186,35 @@ async def run_batch(parts: Parts, base: Context, job: Job, limits: BatchLimits) 
     except NotFound:
         # Removed by its age or with its owner.
         await parts.jobs.cancelled(job)
-        return
+        return None
     if not batch.is_open:
         await parts.jobs.succeed(job, {"state": batch.state})
-        return
+        return None
     ctx = await parts.kept.context_of(batch, base)
-    run = BatchRun(parts, ctx, job, batch, limits)
+    owner = parts.kept.owner(ctx)
+    is_over = batch.state == "cancelling" or now() >= batch.ends_at
+    with places.batch(owner, always=is_over) as may_run:
+        if may_run:
+            await _run(parts, ctx, job, BatchRun(parts, ctx, job, batch, limits, places=places))
+            return None
+    told = "waiting for other batches of its owner"
+    await parts.jobs.fail(job, code="waiting_for_turn", message=told, retry_in_s=0.0)
+    return owner
+
+
+async def _run(parts: Parts, ctx: Context, job: Job, run: BatchRun) -> None:
     try:
         ended = await run.to_end()
     except Waiting as waiting:
-        told = "waiting for a provider's batch API"
-        await parts.jobs.fail(job, code="waiting_for_provider", message=told, retry_in_s=waiting.seconds)
+        await parts.jobs.fail(job, code=waiting.code, message=_WAITS[waiting.code], retry_in_s=waiting.seconds)
         return
-    except Conflict:
-        raise
-    except NotFound as error:
-        if error.code != "batch_not_found":
-            # Its input was deleted.
-            ended = await _failed(parts, run, error)
-        else:
-            # Its owner was forgotten while it ran.
-            await parts.jobs.cancelled(job)
-            return
+    except NotFound:
+        # It was deleted, or its owner forgotten, while it ran.
+        await parts.jobs.cancelled(job)
+        return
     except Unavailable as error:
         # The database or the disk, not the batch: what has no result yet is run when it is back.
         await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=_RETRY_S)
         return
-    except InterlockError as error:
-        ended = await _failed(parts, run, error)
     await parts.jobs.succeed(job, {"state": ended.state, "completed": ended.completed, "failed": ended.failed})
     await _audit(parts, ctx, ended, "batch.end", state=ended.state, completed=ended.completed, failed=ended.failed)

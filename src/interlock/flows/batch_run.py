@@ -1,17 +1,21 @@
-"""One run of a batch: its lines with the identity, limits and budgets of whoever made it, a few at a time."""
+"""One run of a batch: its lines with the identity, limits and budgets of whoever made it, a few at a time.
+
+Lines of a model that asked for time wait, the others go on. A batch that can only wait makes room for others.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
+import anyio.abc
 
 from interlock.core.clock import now
 from interlock.core.context import Context
@@ -24,11 +28,14 @@ from interlock.core.errors import (
     NotFound,
     Unavailable,
 )
-from interlock.core.ids import TenantId, TraceId, new_id, new_trace_id
+from interlock.core.ids import TenantId, TraceId, new_trace_id
 from interlock.core.money import Money
+from interlock.flows.batch_files import write_files
 from interlock.flows.batch_lanes import HalfPrice, wait_of
 from interlock.flows.batch_line import call_of, context_of, refused, response_id, written
 from interlock.flows.batch_lines import AskedLine, read_lines
+from interlock.flows.batch_places import Places
+from interlock.flows.batch_queue import Pauses, Queue
 from interlock.flows.embed import embed, inputs_of
 from interlock.flows.lane_run import LaneLimits
 from interlock.flows.parts import Parts
@@ -46,7 +53,9 @@ _BEAT_S = 5.0
 _TRIES = 3
 _PAUSE_S = 5.0
 _LONGEST_WAIT_S = 15.0
-"""A batch that only waits for a provider is looked at so often, for its own end and its being cancelled."""
+"""A batch that only waits is looked at so often, for its own end and its being cancelled."""
+_SHORTEST_WAIT_S = 2.0
+"""Each look that is not too early reads the input again."""
 _ASKS = 3
 """Times that a line is sent while each worker dies before there is a result."""
 
@@ -65,26 +74,41 @@ class BatchLimits:
 
 
 class Waiting(Exception):
-    """Nothing is left to do but to wait for a provider: the worker goes on with other batches.
+    """Nothing is left to do but to wait, for a provider or a limit: the worker goes on with other batches.
 
     Args:
         seconds: after which to look again.
+        code: what for.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, code: str = "waiting_for_provider") -> None:
         super().__init__()
         self.seconds = seconds
+        self.code = code
 
 
 class BatchRun:
     """One run of one batch."""
 
-    def __init__(self, parts: Parts, ctx: Context, job: Job, batch: Batch, limits: BatchLimits) -> None:
+    def __init__(
+        self, parts: Parts, ctx: Context, job: Job, batch: Batch, limits: BatchLimits, *, places: Places
+    ) -> None:
         self._parts = parts
         self._ctx = ctx
         self._job = job
         self._limits = limits
-        self._paused_until = 0.0
+        self._places = places
+        self._owner = parts.kept.owner(ctx)
+        self._pauses = Pauses(job.checkpoint.get("paused"))
+        self._asking = 0
+        """Lines that are begun."""
+        self._resting = 0
+        """Those of them that failed and are asked again soon; they hold no place."""
+        self._news = asyncio.Event()
+        """Set when a line has ended."""
+        tries = job.checkpoint.get("tries")
+        self._tries = {int(line): int(times) for line, times in tries.items()} if isinstance(tries, Mapping) else {}
+        """Times that lines failed which are asked again."""
         self.stopped = ""
         """Why no more lines are begun: `cancelling`, `expired`, `revoked`, or empty."""
         self._lost: dict[int, list[TraceId]] = {}
@@ -92,11 +116,27 @@ class BatchRun:
         self.batch = batch
 
     async def to_end(self) -> Batch:
-        """Validate, run what has no result yet, write the files. Raises: Waiting."""
+        """Validate, run what has no result yet, write the files.
+
+        Raises: Waiting. Conflict: the lease was lost. NotFound: the batch was removed. Unavailable: the database is
+        away.
+        """
+        try:
+            return await self._to_end()
+        except (Conflict, Unavailable):
+            raise
+        except NotFound as error:
+            if error.code == "batch_not_found":
+                raise
+            return await self._broken(error)
+        except InterlockError as error:
+            return await self._broken(error)
+
+    async def _to_end(self) -> Batch:
         kept = self._parts.kept
+        await self._look()
         await self._only_waiting()
-        content = await kept.file_content(self._ctx, self.batch.input_file)
-        lines, errors = read_lines(content, self.batch, self._limits.max_lines)
+        lines, errors = read_lines(await self._input(), self.batch, self._limits.max_lines)
         if errors:
             failed = await kept.update_batch(self.batch, errors=errors)
             return await kept.mark_batch(failed, "failed")
@@ -106,21 +146,48 @@ class BatchRun:
         done = await kept.finished_lines(self.batch)
         self._lost = {number: traces for number, traces in asked.items() if number not in done}
         todo = [line for line in lines if line.number not in done]
-        await self._look()
         async with self._beating():
             await self._rounds(todo, lines)
         if self.stopped == "revoked":
             raise InvalidInput("the API key that made this batch is not valid any more", code="invalid_api_key")
-        return await self._write_files(lines)
+        return await self._ended(lines, "completed")
+
+    async def _input(self) -> bytes:
+        """The content of the input file. Raises: NotFound: it was deleted."""
+        identity = self.batch.input_file
+        try:
+            return await self._parts.kept.file_content(self._ctx, identity)
+        except NotFound as error:
+            raise NotFound(
+                f"the input file {identity!r} was deleted before the batch had ended",
+                code="file_not_found",
+                param="input_file_id",
+                hint="upload it again and make a new batch; keep the file until the batch has ended",
+            ) from error
+
+    async def _broken(self, error: InterlockError) -> Batch:
+        """It cannot go on: lines that were done keep their results."""
+        problem = {"code": error.code, "message": str(error), "param": error.param, "line": None}
+        self.batch = await self._parts.kept.update_batch(self.batch, errors=[problem])
+        return await self._ended([], "failed")
+
+    async def _ended(self, lines: Sequence[AskedLine], otherwise: str) -> Batch:
+        """End it as what stopped it says, or else as `otherwise`."""
+        state = {"cancelling": "cancelled", "expired": "expired"}.get(self.stopped, otherwise)
+        self.batch = await write_files(self._parts.kept, self._ctx, self.batch, lines, state)
+        return self.batch
 
     async def _only_waiting(self) -> None:
-        """Raise Waiting when every line has a result or is with a provider that is not due, without reading them."""
-        if self.batch.state == "validating" or not (self.batch.lanes or {}).get("sorted"):
+        """Raise Waiting when all is with providers that are not due, or waits for a limit; reads no lines."""
+        if self.batch.state == "validating":
             return
         store = KeptLanes(self._parts.kept)
         wait_s = await wait_of(store, self.batch)
-        if wait_s:
-            await self._look()
+        until = self._job.checkpoint.get("until")
+        left_s = float(until) - now().timestamp() if isinstance(until, int | float) else 0.0
+        if left_s > 0 and wait_s != 0 and not self.stopped:
+            raise Waiting(min(left_s, wait_s or left_s, _LONGEST_WAIT_S), "waiting_for_limit")
+        if wait_s and (self.batch.lanes or {}).get("sorted"):
             held = len(await store.held_lines(self.batch))
             if self.batch.completed + self.batch.failed + held < self.batch.total:
                 return
@@ -136,26 +203,75 @@ class BatchRun:
         limits = LaneLimits(self._limits.poll_s, self._limits.store_responses, self._limits.home)
         lanes = HalfPrice(self._parts, self._ctx, self, limits, lines)
         if not self.stopped:
-            todo = await lanes.begin(todo)
+            try:
+                todo = await lanes.begin(todo)
+            except Waiting:
+                # What was handed over before goes on.
+                await lanes.turn()
+                raise
         while True:
             if not self.stopped:
-                await self._run_all(todo)
+                todo = await self._run_all(todo)
             if self.stopped:
                 await lanes.stop()
-            todo = await lanes.turn()
-            if todo and not self.stopped:
-                continue
+            todo = [*todo, *await lanes.turn()]
             wait_s = await lanes.wait_s()
+            if todo and not self.stopped:
+                limit_s = Queue(todo, self._pauses).wait_s()
+                if limit_s and wait_s != 0:
+                    await self._leave(min(limit_s, wait_s or limit_s))
+                continue
             if wait_s is None:
                 return
             if wait_s > 0:
                 raise Waiting(min(wait_s, _LONGEST_WAIT_S))
 
-    async def _run_all(self, lines: list[AskedLine]) -> None:
-        waiting = iter(lines)
+    async def _run_all(self, lines: Sequence[AskedLine]) -> list[AskedLine]:
+        """Ask for lines, a few at a time; gives those that wait for so long that other batches should go on."""
+        queue = Queue(lines, self._pauses)
         async with anyio.create_task_group() as group:
-            for _ in range(min(self._limits.concurrency, len(lines))):
-                group.start_soon(self._take, waiting)
+            while (queue or self._asking) and not self.stopped:
+                wait_s = queue.wait_s()
+                if queue and not wait_s and self._resting < self._places.lines:
+                    await self._begin(queue, group)
+                    continue
+                if wait_s and not self._asking and self._should_leave(wait_s):
+                    return queue.rest()
+                self._news.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), min(wait_s or _BEAT_S, _BEAT_S))
+        return []
+
+    async def _begin(self, queue: Queue, group: anyio.abc.TaskGroup) -> None:
+        """Begin the next line once there is a place; waits a short time for one."""
+        if not await self._places.take(self._owner, (self.batch.created_at, self.batch.id), within_s=_BEAT_S):
+            return
+        line = None if self.stopped else queue.next()
+        if line is None:
+            self._places.give_back(self._owner)
+            return
+        self._asking += 1
+        group.start_soon(self._ask, line, queue)
+
+    async def _ask(self, line: AskedLine, queue: Queue) -> None:
+        try:
+            try:
+                result = await self._line(line)
+                if isinstance(result, Line):
+                    self._tries.pop(line.number, None)
+                    await self.stored(partial(self._parts.kept.keep_line, self.batch, result))
+                    return
+            finally:
+                self._places.give_back(self._owner)
+            self._resting += 1
+            try:
+                await asyncio.sleep(result)
+            finally:
+                self._resting -= 1
+            queue.back(line)
+        finally:
+            self._asking -= 1
+            self._news.set()
 
     @asynccontextmanager
     async def _beating(self) -> AsyncIterator[None]:
@@ -195,16 +311,6 @@ class BatchRun:
         elif not await self._parts.access.still_valid(self._ctx):
             self.stopped = "revoked"
 
-    async def _take(self, waiting: Any) -> None:
-        for line in waiting:
-            await self._wait()
-            if self.stopped:
-                return
-            result = await self._line(line)
-            if result is None:
-                return
-            await self.stored(partial(self._parts.kept.keep_line, self.batch, result))
-
     async def stored(self, write: Callable[[], Awaitable[None]]) -> None:
         """Store something; a database that is away is waited for: what is under way is paid for.
 
@@ -220,23 +326,27 @@ class BatchRun:
             else:
                 return
 
-    def _pause(self, seconds: float) -> None:
-        self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + seconds)
+    async def pause(self, model: str, seconds: float) -> None:
+        """Let lines of a model wait, and wait with them. Raises: Waiting: for so long that others should go on."""
+        self._pauses.add(model, seconds)
+        # A batch may be stopped meanwhile, and others may come: it is looked at again, and not only slept through.
+        while not self.stopped and (left_s := self._pauses.left_s(model)) > 0:
+            if self._should_leave(left_s):
+                await self._leave(left_s)
+            await asyncio.sleep(min(left_s, _BEAT_S))
 
-    async def pause(self, seconds: float) -> None:
-        """Let everybody wait: a limit was met."""
-        self._pause(seconds)
-        await self._wait()
+    def _should_leave(self, wait_s: float) -> bool:
+        return wait_s > _LONGEST_WAIT_S or self._places.is_full_for(self._owner)
 
-    async def _wait(self) -> None:
-        """Until the pause after a refusal is over, or the batch stops."""
-        loop = asyncio.get_running_loop()
-        # A pause may be lengthened or ended by others meanwhile: it is looked at again, and not only slept through.
-        while not self.stopped and (pause := self._paused_until - loop.time()) > 0:  # noqa: ASYNC110
-            await asyncio.sleep(min(pause, _BEAT_S))
+    async def _leave(self, wait_s: float) -> NoReturn:
+        """Make room for other batches: nothing of this one can go on before `wait_s` is over. Raises: Waiting."""
+        until = (now() + timedelta(seconds=wait_s)).timestamp()
+        saved = {"until": until, "paused": self._pauses.stored(), "tries": self._tries}
+        await self._parts.jobs.heartbeat(self._job, lease_s=LEASE_S, checkpoint=saved)
+        raise Waiting(min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S), "waiting_for_limit")
 
-    async def _line(self, line: AskedLine) -> Line | None:
-        """The result of one line; None when the batch stops before there is one."""
+    async def _line(self, line: AskedLine) -> Line | float:
+        """The result of one line, or after how many seconds it can be asked again."""
         lost = self._lost.get(line.number, [])
         known = await self._answered(line, lost)
         if known is not None:
@@ -247,35 +357,38 @@ class BatchRun:
                 f"the worker died {len(lost)} times with this line under way", code="line_lost", retryable=False
             )
             return refused(self.batch, line, error, charged)
-        tries = 0
-        before: TraceId | None = None
-        while True:
-            trace = new_trace_id()
-            note = partial(self._parts.kept.note_ask, self.batch, line.number, trace, instead_of=before)
-            await self.stored(note)
-            before = trace
-            try:
-                body = await self._answer(line, trace)
-                return Line(line.number, True, written(self.batch, line, 200, body, charged))
-            except BudgetExceeded as error:
+        trace = new_trace_id()
+        await self.stored(partial(self._parts.kept.note_ask, self.batch, line.number, trace))
+        try:
+            body = await self._answer(line, trace)
+            return Line(line.number, True, written(self.batch, line, 200, body, charged))
+        except BudgetExceeded as error:
+            return refused(self.batch, line, error, charged)
+        except InterlockError as error:
+            again_s = self._again_s(line, error)
+            if again_s is None:
                 return refused(self.batch, line, error, charged)
-            except LimitExceeded as error:
-                # Everybody waits: the limit is the caller's or the provider's, not this line's.
-                self._pause(error.retry_after_s or _PAUSE_S)
-            except InterlockError as error:
-                tries += 1
-                if not error.retryable or tries >= _TRIES:
-                    return refused(self.batch, line, error, charged)
-                await asyncio.sleep(2.0**tries)
-            except Exception as error:  # noqa: BLE001 - a border: one line must not end the batch
-                _log.error("line %d of %s failed: %s", line.number, self.batch.id, type(error).__name__, exc_info=error)
-                told = InterlockError("something went wrong here; the server's log has the details")
-                return refused(self.batch, line, told, charged)
-            await self._wait()
-            if self.stopped:
-                # It was refused or failed: nothing of it was lost.
-                await self.stored(partial(self._parts.kept.drop_ask, self.batch, line.number, trace))
-                return None
+        except Exception as error:  # noqa: BLE001 - a border: one line must not end the batch
+            _log.error("line %d of %s failed: %s", line.number, self.batch.id, type(error).__name__, exc_info=error)
+            told = InterlockError("something went wrong here; the server's log has the details")
+            return refused(self.batch, line, told, charged)
+        # It was refused or failed: nothing of it was lost.
+        await self.stored(partial(self._parts.kept.drop_ask, self.batch, line.number, trace))
+        return again_s
+
+    def _again_s(self, line: AskedLine, error: InterlockError) -> float | None:
+        """After how many seconds a line is asked again; None when it is not."""
+        if isinstance(error, LimitExceeded):
+            # The limit is the caller's or the provider's, not this line's: others of its model would meet it as well.
+            self._pauses.add(line.model, error.retry_after_s or _PAUSE_S)
+            return 0.0
+        tries = self._tries[line.number] = self._tries.get(line.number, 0) + 1
+        if not error.retryable or tries >= _TRIES:
+            return None
+        if error.retry_after_s:
+            self._pauses.add(line.model, error.retry_after_s)
+            return 0.0
+        return 2.0**tries
 
     async def _answered(self, line: AskedLine, lost: Sequence[TraceId]) -> dict[str, Any] | None:
         """A response that a dead worker had stored already, and only not written into the batch."""
@@ -307,48 +420,6 @@ class BatchRun:
             return await _embeddings(parts, context_of(self._ctx, trace), line.body)
         call = await call_of(parts, self._ctx, self.batch, line, trace=trace, may_store=self._limits.store_responses)
         return await Responding(parts, call.ctx, call.wire, call.asked, call.release, keep=call.keep).whole()
-
-    async def _write_files(self, lines: list[AskedLine]) -> Batch:
-        kept = self._parts.kept
-        self.batch = await kept.mark_batch(self.batch, "finalizing", only_in=("in_progress",))
-        results = await kept.lines(self.batch)
-        missing = self._missing(lines, {result.number for result in results})
-        if self.batch.style == "anthropic":
-            written = {"output": [result.body for result in results] + missing, "error": []}
-        else:
-            written = {
-                "output": [result.body for result in results if result.ok],
-                "error": [result.body for result in results if not result.ok] + missing,
-            }
-        files: dict[str, str | None] = {}
-        for name, rows in written.items():
-            if not rows:
-                files[name] = None
-                continue
-            data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-            file = await kept.keep_file(
-                self._ctx, name=f"{self.batch.id}_{name}.jsonl", purpose="batch_output", data=data
-            )
-            files[name] = file.id
-        self.batch = await kept.update_batch(self.batch, output_file=files["output"], error_file=files["error"])
-        state = {"cancelling": "cancelled", "expired": "expired"}.get(self.stopped, "completed")
-        self.batch = await kept.mark_batch(self.batch, state)
-        await kept.drop_lines(self.batch)
-        return self.batch
-
-    def _missing(self, lines: list[AskedLine], done: set[int]) -> list[dict[str, Any]]:
-        """Rows of the lines that never ran."""
-        rows: list[dict[str, Any]] = []
-        code, kind = ("batch_expired", "expired") if self.stopped == "expired" else ("batch_cancelled", "canceled")
-        for line in lines:
-            if line.number in done:
-                continue
-            if self.batch.style == "anthropic":
-                rows.append({"custom_id": line.custom_id, "result": {"type": kind}})
-            else:
-                error = {"code": code, "message": "this line was not run"}
-                rows.append({"id": new_id("batch_req"), "custom_id": line.custom_id, "response": None, "error": error})
-        return rows
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

@@ -43,8 +43,8 @@ class Running(Protocol):
     def stopped(self) -> str:
         """Why no more lines are begun; empty while they are."""
 
-    async def pause(self, seconds: float) -> None:
-        """Let everybody wait: a limit was met."""
+    async def pause(self, model: str, seconds: float) -> None:
+        """Wait: a line of this model met a limit."""
 
     async def stored(self, write: Callable[[], Awaitable[None]]) -> None:
         """Store something, waiting for a database that is away."""

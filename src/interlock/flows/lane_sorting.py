@@ -101,7 +101,7 @@ class Sorting:
             except LimitExceeded as error:
                 # What there was room for goes now; a reservation that waits holds up others.
                 await self._send_all(chunks)
-                await self._run.running.pause(error.retry_after_s or _PAUSE_S)
+                await self._run.running.pause(line.model, error.retry_after_s or _PAUSE_S)
                 if self._run.running.stopped:
                     return ""
                 continue

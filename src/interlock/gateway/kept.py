@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -273,6 +274,7 @@ class Kept:
         metadata: Mapping[str, str],
         home: TenantId,
         lane: str = "auto",
+        total: int = 0,
     ) -> Batch:
         """Store a new batch, not yet given to a worker of the workspace `home`."""
         identity = new_id("batch") if style == "openai" else f"msgbatch_{ulid()}"
@@ -291,7 +293,7 @@ class Kept:
             "output_file": None,
             "error_file": None,
             "job": f"@{home}",
-            "total": 0,
+            "total": total,
             "completed": 0,
             "failed": 0,
             "metadata": dict(metadata),
@@ -385,21 +387,10 @@ class Kept:
 
         await self.sql.write(write)
 
-    async def note_ask(self, batch: Batch, number: int, trace: TraceId, *, instead_of: TraceId | None = None) -> None:
-        """Write down that a line is about to be sent to a model.
-
-        Args:
-            instead_of: an earlier time whose end is known: it failed, so nothing of it can be lost any more.
-        """
+    async def note_ask(self, batch: Batch, number: int, trace: TraceId) -> None:
+        """Write down that a line is about to be sent to a model."""
         row = {"tenant": batch.tenant, "batch": batch.id, "number": number, "trace_id": trace}
-        mine = [batch_asks.c.tenant == batch.tenant, batch_asks.c.batch == batch.id, batch_asks.c.number == number]
-
-        def write(conn: sa.Connection) -> None:
-            if instead_of is not None:
-                conn.execute(sa.delete(batch_asks).where(*mine, batch_asks.c.trace_id == instead_of))
-            conn.execute(sa.insert(batch_asks).values(row))
-
-        await self.sql.write(write)
+        await self.sql.write(lambda conn: run(conn, sa.insert(batch_asks).values(row)))
 
     async def drop_ask(self, batch: Batch, number: int, trace: TraceId) -> None:
         """Forget a time that a line was sent: its end is known."""
@@ -446,6 +437,18 @@ class Kept:
                 conn.execute(sa.delete(table).where(table.c.tenant == batch.tenant, table.c.batch == batch.id))
 
         await self.sql.write(write)
+
+    async def delete_batch(self, ctx: Context, batch: Batch) -> None:
+        """Remove a batch and the files that were made for it; its owner's own input file stays."""
+        made = [batch.output_file, batch.error_file, batch.input_file if batch.style == "anthropic" else None]
+        gone = self.mine(batches, ctx, batch.id)
+        await self.drop_lines(batch)
+        await self.sql.write(lambda conn: run(conn, sa.delete(batches).where(gone)))
+        for file in made:
+            if file is not None:
+                # Its owner may have deleted it before.
+                with suppress(NotFound):
+                    await self.delete_file(ctx, file)
 
     async def unqueued(self, home: TenantId) -> list[Batch]:
         """Batches of a workspace that were stored and never given to a worker: the process died between the two."""

@@ -165,7 +165,10 @@ class GatewaySettings(BaseModel):
         default=30.0, gt=0, le=3650, description="when an uploaded file, a batch and its results are removed"
     )
     batch_concurrency: int = Field(
-        default=4, ge=1, le=256, description="lines of a batch that run at a time, and responses in the background"
+        default=4,
+        ge=1,
+        le=256,
+        description="lines of all batches that run at a time in each worker, and responses in the background",
     )
     batch_max_lines: int = Field(default=50_000, ge=1, le=1_000_000, description="lines that one batch may have")
     batch_poll_s: float = Field(

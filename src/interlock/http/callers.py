@@ -71,10 +71,15 @@ def is_loopback(request: Request) -> bool:
     return same_origin and host in _LOOPBACK_NAMES
 
 
-async def context_of(request: Request) -> Context:
-    """Authenticate one API call; errors of it carry its ids from here on. Raises: Unauthenticated."""
+def give_name(request: Request) -> None:
+    """Make the id of one call: its answer carries it from here on, in the header and where the body has a place."""
     request.state.request_id = new_id("req")
     request.state.identity = {"x-request-id": request.state.request_id}
+
+
+async def context_of(request: Request) -> Context:
+    """Authenticate one API call; errors of it carry its ids from here on. Raises: Unauthenticated."""
+    give_name(request)
     header = request.headers.get("authorization", "")
     scheme, _, credential = header.partition(" ")
     if header and (scheme.lower() != "bearer" or not credential.strip()):

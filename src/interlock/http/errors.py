@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from interlock.core.errors import InterlockError, NotFound
 from interlock.flows.respond import codec
 from interlock.gateway.ports import Fault
-from interlock.http.callers import identity_of
+from interlock.http.callers import give_name, identity_of
 
 __all__ = ["body_of", "fault_of", "on_bad_method", "on_error", "on_left", "on_not_found", "on_unexpected", "wire_of"]
 
@@ -49,6 +49,9 @@ def fault_of(request: Request, error: InterlockError) -> Fault:
 
 
 def _answer(request: Request, error: InterlockError) -> JSONResponse:
+    if not hasattr(request.state, "request_id"):
+        # It led nowhere, or failed before anybody looked who is calling.
+        give_name(request)
     fault = fault_of(request, error)
     headers = identity_of(request)
     if error.retry_after_s is not None:

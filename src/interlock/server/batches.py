@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from interlock.core.context import Context
 from interlock.core.errors import Conflict, InvalidInput, NotFound, UnsupportedMediaType
-from interlock.flows.batch import BatchLimits, cancel_batch, create_batch
+from interlock.flows.batch import BatchLimits, cancel_batch, create_batch, delete_batch
 from interlock.flows.batch_views import batch_view, file_view, message_batch_view
 from interlock.gateway.fields import Loose, parsed
 from interlock.gateway.inbound._openai import tags_of
@@ -226,6 +226,7 @@ async def create_messages(request: Request) -> Response:
         input_file=file.id,
         style="anthropic",
         lane=body.interlock.lane,
+        total=len(lines),
     )
     return _message_batch(request, batch)
 
@@ -256,6 +257,14 @@ async def cancel_messages(request: Request) -> Response:
     return _message_batch(request, await cancel_batch(app_of(request).parts, ctx, batch.id))
 
 
+async def delete_messages(request: Request) -> Response:
+    """``DELETE /v1/messages/batches/{id}``: one that has ended, with its results."""
+    ctx = await context_of(request)
+    batch = await _found(request, ctx, "anthropic")
+    await delete_batch(app_of(request).parts, ctx, batch.id)
+    return JSONResponse({"id": batch.id, "type": "message_batch_deleted"}, headers=headers_of(request))
+
+
 async def message_results(request: Request) -> Response:
     """``GET /v1/messages/batches/{id}/results``: JSON lines."""
     ctx = await context_of(request)
@@ -280,6 +289,7 @@ routes = [
     Route("/v1/messages/batches", create_messages, methods=["POST"]),
     Route("/v1/messages/batches", list_messages, methods=["GET"]),
     Route("/v1/messages/batches/{id}", get_messages, methods=["GET"]),
+    Route("/v1/messages/batches/{id}", delete_messages, methods=["DELETE"]),
     Route("/v1/messages/batches/{id}/cancel", cancel_messages, methods=["POST"]),
     Route("/v1/messages/batches/{id}/results", message_results, methods=["GET"]),
 ]

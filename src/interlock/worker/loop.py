@@ -1,6 +1,6 @@
 """One worker: claims jobs, runs them, goes on; a job whose worker died is taken over when its lease ends.
 
-Ingests, batches and responses in the background run beside each other: a batch may take a day.
+Ingests, batches and responses in the background run beside each other: a batch may take a day. So do batches.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import logging
 import os
 import socket
 import time
+from typing import NamedTuple
 
 from interlock.app import App
 from interlock.core.errors import InterlockError, InvalidInput
+from interlock.core.ids import JobId
 from interlock.flows import background, batch, ingest
 from interlock.flows.batch import BatchLimits
 from interlock.stores.jobs.base import Job
@@ -23,6 +25,8 @@ _IDLE_S = 1.0
 _SOON_S = 0.5
 """Somebody may be waiting for a response, as nobody is for a batch."""
 _TIDY_EVERY_S = 3600.0
+_MOST_ASIDE = 10_000
+_LOOK_S = 10.0
 _log = logging.getLogger("interlock.worker")
 
 
@@ -76,23 +80,85 @@ def limits_of(app: App) -> BatchLimits:
     )
 
 
-async def work_batches(app: App, *, until_idle: bool = False) -> None:
-    """Run batches, one at a time, until cancelled or until none is left."""
-    limits = limits_of(app)
-    kind = batch.kind_of(limits.home)
-    while True:
+async def work_batches(app: App, *, until_idle: bool = False, only: JobId | None = None) -> None:
+    """Run batches beside each other, until cancelled.
+
+    Args:
+        until_idle: or until none is left that can go on now.
+        only: no other than this job.
+    """
+    work = _Batches(app, limits_of(app), only)
+    async with asyncio.TaskGroup() as group:
+        while True:
+            if not await work.begin(group):
+                if until_idle and not work.running:
+                    return
+                await work.wait()
+
+
+class _Aside(NamedTuple):
+    owner: str
+    until: float
+    """Of the monotonic clock."""
+
+
+class _Batches:
+    """The batches that one worker has under way."""
+
+    def __init__(self, app: App, limits: BatchLimits, only: JobId | None) -> None:
+        self._app = app
+        self._limits = limits
+        self._kind = batch.kind_of(limits.home)
+        self._only = only
+        self._places = batch.Places(limits.concurrency)
+        self.running: dict[JobId, asyncio.Task[None]] = {}
+        self._aside: dict[JobId, _Aside] = {}
+        """Jobs that wait for others of the same owner."""
+
+    async def begin(self, group: asyncio.TaskGroup) -> bool:
+        """Claim a job and run it in the group; False when there is none now, or no room."""
+        if len(self.running) >= batch.MOST_BATCHES:
+            return False
+        at = time.monotonic()
+        self._aside = {
+            job: aside
+            for job, aside in self._aside.items()
+            if aside.until > at and self._places.is_full_for(aside.owner)
+        }
+        # A lease of ours that ran out while the machine was busy is renewed by its own run.
+        besides = [*self.running, *self._aside]
         try:
-            job = await app.parts.jobs.claim(_name(), [kind], lease_s=batch.LEASE_S)
-            if job is not None:
-                await batch.run_batch(app.parts, app.owner(), job, limits)
-                continue
+            job = await self._app.parts.jobs.claim(
+                _name(), [self._kind], lease_s=batch.LEASE_S, job=self._only, besides=besides
+            )
+        except InterlockError as error:
+            _log.warning("worker: %s", error.code)
+            return False
+        if job is None:
+            return False
+        self.running[job.id] = group.create_task(self._run(job))
+        return True
+
+    async def wait(self) -> None:
+        """For a batch to end, or a short time."""
+        if self.running:
+            await asyncio.wait(self.running.values(), timeout=_IDLE_S, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(_IDLE_S)
+
+    async def _run(self, job: Job) -> None:
+        try:
+            crowded = await batch.run_batch(self._app.parts, self._app.owner(), job, self._limits, self._places)
+            if crowded is not None and len(self._aside) < _MOST_ASIDE:
+                # It is looked at now and then all the same: it may have been cancelled.
+                look_s = max(_LOOK_S, len(self._aside) * _LOOK_S / 100)
+                self._aside[job.id] = _Aside(crowded, time.monotonic() + look_s)
         except InterlockError as error:
             _log.warning("worker: %s", error.code)
         except Exception as error:  # noqa: BLE001 - a border: the job's lease ends, and it is tried again
             _log.error("a batch broke off: %s", type(error).__name__, exc_info=error)
-        if until_idle:
-            return
-        await asyncio.sleep(_IDLE_S)
+        finally:
+            del self.running[job.id]
 
 
 async def _work_responses(app: App) -> None:

@@ -6,7 +6,7 @@ continues from the last checkpoint. A job's effect must be idempotent: it runs a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -69,12 +69,14 @@ class Jobs(Protocol):
         lease_s: float = 30.0,
         tenant: TenantId | None = None,
         job: JobId | None = None,
+        besides: Collection[JobId] = (),
     ) -> Job | None:
         """Take the oldest runnable job, or one whose worker's lease ran out. None when there is nothing to do.
 
         Args:
             tenant: only jobs of this tenant.
             job: only this job.
+            besides: none of these, some thousands at most.
         """
 
     async def heartbeat(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -116,6 +116,7 @@ class SqlJobs:
         lease_s: float = 30.0,
         tenant: TenantId | None = None,
         job: JobId | None = None,
+        besides: Collection[JobId] = (),
     ) -> Job | None:
         """See `Jobs.claim`.
 
@@ -127,7 +128,7 @@ class SqlJobs:
             read_committed(connection)
             at = self._now(connection)
             while True:
-                row = connection.execute(_runnable(kinds, at, tenant, job)).mappings().first()
+                row = connection.execute(_runnable(kinds, at, tenant, job, besides)).mappings().first()
                 if row is None:
                     return None
                 died = row["state"] == "running"
@@ -269,7 +270,9 @@ class SqlJobs:
         return now()
 
 
-def _runnable(kinds: Sequence[str], at: datetime, tenant: TenantId | None, job: JobId | None) -> sa.Select[Any]:
+def _runnable(
+    kinds: Sequence[str], at: datetime, tenant: TenantId | None, job: JobId | None, besides: Collection[JobId]
+) -> sa.Select[Any]:
     # Any: the row type of a whole table.
     waiting = sa.and_(jobs.c.state == "queued", jobs.c.run_at <= at)
     abandoned = sa.and_(jobs.c.state == "running", jobs.c.lease_until < at)
@@ -278,6 +281,8 @@ def _runnable(kinds: Sequence[str], at: datetime, tenant: TenantId | None, job: 
         wanted.append(jobs.c.tenant == tenant)
     if job is not None:
         wanted.append(jobs.c.id == job)
+    if besides:
+        wanted.append(jobs.c.id.not_in(list(besides)))
     return (
         sa.select(jobs).where(*wanted).order_by(jobs.c.created_at, jobs.c.id).limit(1).with_for_update(skip_locked=True)
     )

@@ -51,6 +51,8 @@ class JobsSuite:
         assert claimed is not None
         assert claimed.id == mine[1].id
         assert await jobs.claim("w", ["k"], job=mine[1].id) is None
+        assert await jobs.claim("w", ["k"], besides=[mine[0].id]) is None
+        assert await jobs.claim("w", ["k"], besides=[theirs.id]) is not None
 
     async def test_no_job_is_claimed_twice_by_concurrent_workers(self, jobs: Jobs) -> None:
         ids = {(await jobs.enqueue(A, "k", {})).id for _ in range(20)}
