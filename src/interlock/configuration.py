@@ -138,7 +138,7 @@ class Configuration:
         if FILE in self.workspace.sources.values():
             return True
         known = history_of(self.workspace.data)
-        return bool(known) and not _is_empty(known[0].text)
+        return bool(known) and bool(yaml.safe_load(known[0].text))
 
     async def problems(self, workspace: Workspace, *, trust_unchanged: bool = True) -> list[Problem]:
         """Everything that would not work under `workspace`.

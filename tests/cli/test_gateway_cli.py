@@ -74,6 +74,7 @@ def test_limits_are_set_with_every_option_listed_and_removed(shell):
     assert (made["per"], made["mode"], made["warn_at"], made["timezone"]) == (
         ["user", "tag:team"], "soft", 0.5, "Europe/Amsterdam",
     )  # fmt: skip
+    assert not made["begins_anew"]
     assert [row["name"] for row in shell.json("limits", "list")] == ["from-file", "staff"]
     said = shell.run("limits", "list")
     assert "group staff" in said

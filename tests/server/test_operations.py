@@ -560,6 +560,54 @@ def test_a_reload_takes_settings_that_are_meant_to_be_none_and_rolls_back_a_file
         assert operator.post("/api/v1/config/reload").status_code == 200
 
 
+def test_the_console_shows_targets_that_answer_nothing_as_failing_and_keys_by_name(tmp_path):
+    settings = json.loads(json.dumps(SETTINGS))
+    settings["gateway"]["providers"] |= {
+        "busy": {"kind": "scripted", "models": ["x"], "script": [{"fail_status": 429}]},
+        "shut": {"kind": "scripted", "models": ["x"], "script": [{"fail_status": 401}]},
+    }
+    with running(tmp_path / "workspace", settings) as own, own.client() as operator:
+        for model in ("good/a", *(f"{name}/x" for name in ("busy", "shut") for _ in range(3))):
+            ask(operator, model)
+        operator.put("/api/v1/limits/mine", json={"requests": 50, "window": "1h", "per": ["key"]})
+        ask(operator, "good/a")
+        page = httpx2.get(f"{own.server.url}/gateway", trust_env=False).text
+        rows = {
+            name: page.partition(f"<b>{name}</b>")[2].partition("</tr>")[0] for name in ("busy/x", "shut/x", "good/a")
+        }
+        assert [">fails<" in rows["busy/x"], ">fails<" in rows["shut/x"], ">answers<" in rows["good/a"]] == [True] * 3
+        assert "2 of 3 targets do not answer" in page
+        assert f"operator ({own.ids['operator']})" in page
+        # One that answers again is not held to what it did before.
+        rewrite(own, lambda s: s["gateway"]["providers"]["shut"].update(script=[{"reply": "back"}]))
+        assert operator.post("/api/v1/config/reload").status_code == 200
+        assert ask(operator, "shut/x").status_code == 200
+        page = httpx2.get(f"{own.server.url}/gateway", trust_env=False).text
+        assert "1 of 3 targets does not answer" in page
+
+
+def test_a_changed_limit_says_when_it_counts_anew_and_regains_from_the_ledger(own):
+    with own.client() as operator:
+        operator.put("/api/v1/limits/mine", json={"tokens": 100_000, "window": "1h"})
+        assert ask(operator, "good/a").status_code == 200
+
+        def used():
+            (row,) = operator.get("/api/v1/limit-use?limit=mine").json()["data"] or [{"used": 0}]
+            return row["used"]
+
+        until(lambda: used() > 0)
+        counted = used()
+        same = operator.put("/api/v1/limits/mine", json={"tokens": 50_000, "window": "1h", "mode": "soft"}).json()
+        # Besides what was counted it may hold what this worker has leased.
+        assert (same["begins_anew"], used() >= counted) == (False, True)
+        other = operator.put("/api/v1/limits/mine", json={"tokens": 50_000, "window": "2h"}).json()
+        assert (other["begins_anew"], used()) == (True, 0)
+        assert operator.post("/api/v1/limit-use/reconcile", json={"repair": True}).status_code == 200
+        assert used() > 0
+        wrong = operator.put("/api/v1/limits/mine", json={"tokens": -1, "window": "2h"}).json()["error"]
+        assert "it is at least 0" in wrong["message"]
+
+
 def test_a_limit_of_the_command_line_reaches_the_running_server(own):
     import subprocess
     import sys
