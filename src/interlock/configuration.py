@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from interlock.config import FILE, Settings, Workspace, load_settings
@@ -66,8 +67,8 @@ class Accepted:
 class Reloaded:
     """What a reload did."""
 
-    generation: int
-    """Of the gateway."""
+    number: int
+    """Of the history: what `rollback` takes."""
     changed: tuple[str, ...]
     """Settings that hold from now on, apart from those of entries that came or went as a whole."""
     at_restart: tuple[str, ...]
@@ -103,8 +104,42 @@ class Configuration:
         self._folder = workspace.data / "config"
 
     def read(self, text: str | None = None) -> Workspace:
-        """The workspace as its files say now. Raises: Misconfigured naming the setting."""
-        return load_settings(self.workspace.root, self._flags, text=text)
+        """The workspace as its files say now.
+
+        Args:
+            text: stands in for what is in `interlock.yaml`.
+
+        Raises: Misconfigured naming the setting; also when the file is gone, or empty where it was not.
+        """
+        return self._read(self._text() if text is None else text)
+
+    def _text(self) -> str:
+        try:
+            return (self.workspace.root / FILE).read_text("utf-8")
+        except FileNotFoundError as error:
+            hint = "put it back; the accepted ones are listed by GET /api/v1/config/history, and rolled back to"
+            raise Misconfigured(f"{FILE} is gone", param=FILE, hint=hint) from error
+        except OSError as error:
+            raise Misconfigured(f"{FILE} cannot be read: {error.strerror}", param=FILE) from error
+        except UnicodeDecodeError as error:
+            raise Misconfigured(f"{FILE} is not YAML", param=FILE) from error
+
+    def _read(self, text: str) -> Workspace:
+        wanted = load_settings(self.workspace.root, self._flags, text=text)
+        # A save that was cut short and a full disk leave an empty file, and would take every provider and limit away.
+        if _is_empty(text) and self._had_settings():
+            raise Misconfigured(
+                f"{FILE} is empty, and the configuration before it is not",
+                param=FILE,
+                hint="write {} into it to mean that; interlock config rollback brings the one before back",
+            )
+        return wanted
+
+    def _had_settings(self) -> bool:
+        if FILE in self.workspace.sources.values():
+            return True
+        known = history_of(self.workspace.data)
+        return bool(known) and bool(yaml.safe_load(known[0].text))
 
     async def problems(self, workspace: Workspace, *, trust_unchanged: bool = True) -> list[Problem]:
         """Everything that would not work under `workspace`.
@@ -166,7 +201,8 @@ class Configuration:
         self._require(ctx)
         async with self._one_at_a_time:
             try:
-                wanted = self.read(text)
+                content = self._text() if text is None else text
+                wanted = self._read(content)
                 problems = await self.problems(wanted)
                 if problems:
                     raise _refused(problems)
@@ -176,15 +212,14 @@ class Configuration:
                 raise
             if text is not None:
                 write_whole(self.workspace.root / FILE, text)
-            done = self._apply(wanted)
+            done = self._apply(wanted, self.accept(str(ctx.principal.id), content))
             changes = len(done.changed) + len(done.added) + len(done.removed)
-            await self._told(ctx, "ok", {"generation": done.generation, "changed": changes})
-            self.accept(str(ctx.principal.id))
+            await self._told(ctx, "ok", {"number": done.number, "changed": changes})
             news = [*(f"+{n}" for n in done.added), *(f"-{n}" for n in done.removed), *done.changed]
-            _log.info("configuration %d holds; changed: %s", done.generation, ", ".join(news) or "nothing")
+            _log.info("configuration %d holds; changed: %s", done.number, ", ".join(news) or "nothing")
             return done
 
-    def _apply(self, wanted: Workspace) -> Reloaded:
+    def _apply(self, wanted: Workspace, number: int) -> Reloaded:
         old, new = self.workspace.settings, wanted.settings
         kept = {name: getattr(old.gateway, name) for name in _AT_START}
         gateway = new.gateway.model_copy(update=kept)
@@ -203,7 +238,7 @@ class Configuration:
         self._parts.cost.admission.use_configured(cost.limits)
         self._parts.gateway.reload(completed)
         return Reloaded(
-            generation=self._parts.gateway.generation,
+            number=number,
             changed=tuple(
                 sorted(n for n in {*before, *after} if before.get(n) != after.get(n) and not f"{n}.".startswith(whole))
             ),
@@ -212,19 +247,24 @@ class Configuration:
             removed=tuple(sorted(had - has)),
         )
 
-    def accept(self, by: str) -> None:
-        """Keep the present `interlock.yaml` in the history, unless it is the newest one there."""
-        text = (self.workspace.root / FILE).read_text("utf-8")
+    def accept(self, by: str, text: str | None = None) -> int:
+        """Keep a configuration in the history, unless it is the newest one there; gives its number.
+
+        Args:
+            text: None: what is in `interlock.yaml`.
+        """
+        text = (self.workspace.root / FILE).read_text("utf-8") if text is None else text
         digest = hashlib.sha256(text.encode()).hexdigest()
         known = history_of(self.workspace.data)
         if known and known[0].digest == digest:
-            return
+            return known[0].number
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = known[0].number + 1 if known else 1
         entry = {"number": number, "at": now().isoformat(), "by": by, "digest": digest, "text": text}
         write_whole(self._folder / f"{number:06d}.json", json.dumps(entry))
         for old in known[_KEPT - 1 :]:
             (self._folder / f"{old.number:06d}.json").unlink(missing_ok=True)
+        return number
 
     def history(self, ctx: Context) -> list[Accepted]:
         """Accepted configurations, newest first. Raises: Forbidden."""
@@ -245,7 +285,8 @@ class Configuration:
         """The configuration that `rollback` would make the present one. Raises: Forbidden, NotFound."""
         known = self.history(ctx)
         if number is None:
-            present = hashlib.sha256((self.workspace.root / FILE).read_bytes()).hexdigest()
+            path = self.workspace.root / FILE
+            present = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
             known = [entry for entry in known if entry.digest != present]
         found = next((entry for entry in known if number in {None, entry.number}), None)
         if found is None:
@@ -284,6 +325,14 @@ def history_of(data: Path) -> list[Accepted]:
         at = datetime.fromisoformat(raw["at"])
         found.append(Accepted(raw["number"], at, raw["by"], raw["digest"], raw["text"]))
     return found
+
+
+def _is_empty(text: str) -> bool:
+    """True when it says nothing at all: white space, comments."""
+    try:
+        return yaml.safe_load(text) is None
+    except yaml.YAMLError:
+        return False
 
 
 def _entries(settings: Settings) -> set[str]:

@@ -74,6 +74,7 @@ def test_limits_are_set_with_every_option_listed_and_removed(shell):
     assert (made["per"], made["mode"], made["warn_at"], made["timezone"]) == (
         ["user", "tag:team"], "soft", 0.5, "Europe/Amsterdam",
     )  # fmt: skip
+    assert not made["begins_anew"]
     assert [row["name"] for row in shell.json("limits", "list")] == ["from-file", "staff"]
     said = shell.run("limits", "list")
     assert "group staff" in said
@@ -178,6 +179,36 @@ def test_the_register_warns_of_last_days_and_fails_on_what_is_used_after_them(sh
     assert any(found["what"] == "target good/b" and found["state"] == "warn" for found in findings)
     shell.rewrite(lambda s: s["gateway"]["approvals"]["good/b"].update(deprecated_on="2020-01-01"))
     assert "it is out of use since 2020-01-01" in shell.run("providers", "register", code=1)
+
+
+def test_doctor_looks_whether_the_keys_of_listed_providers_can_be_read(shell, tmp_path, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("THERE_IS_ONE", "a-key")
+    added = {
+        "unset": {"kind": "openai", "key": "env:NO_SUCH_KEY_THERE", "models": ["m"]},
+        "fileless": {"kind": "anthropic", "key": f"file:{tmp_path}/none", "models": ["m"]},
+        "heads": {"kind": "vllm", "headers": {"x-api-key": "env:NO_SUCH_HEADER"}, "models": ["m"]},
+        "account": {"kind": "vertex", "project": "p", "credentials": f"file:{tmp_path}/sa.json", "models": ["m"]},
+        "cloud": {"kind": "bedrock", "region": "eu-west-1", "models": ["m"]},
+        "keyed": {"kind": "openai", "key": "env:THERE_IS_ONE", "models": ["m", "n"]},
+        "open": {"kind": "vllm", "models": ["m"]},
+    }
+    shell.rewrite(lambda s: s["gateway"]["providers"].update(added))
+    findings = json.loads(CliRunner().invoke(cli, ["-w", str(shell.folder), "doctor", "--json"]).stdout)
+    found = {row["what"].removeprefix("provider ").partition(":")[0]: row for row in findings}
+    assert {name: found[name]["state"] for name in added} == {
+        "unset": "warn", "fileless": "warn", "heads": "warn", "account": "warn", "cloud": "warn", "keyed": "ok",
+        "open": "ok",
+    }  # fmt: skip
+    assert found["unset"]["fix"] == "export NO_SUCH_KEY_THERE=…"
+    assert "AWS_ACCESS_KEY_ID" in found["cloud"]["fix"]
+    assert "key file" in found["fileless"]["cause"]
+    assert "key file" in found["account"]["cause"]
+    assert all(found[name]["fix"] for name in added if found[name]["state"] == "warn")
 
 
 def test_a_configuration_is_checked_without_a_server(shell):

@@ -103,6 +103,46 @@ router_settings:
 """
 
 
+PARTICULAR = """
+model_list:
+  - model_name: main
+    litellm_params: {model: openai/gpt-4o, max_retries: 4, weight: 3, timeout: 30}
+    model_info:
+      id: one
+      mode: chat
+      base_model: gpt-4o
+      max_input_tokens: 128000
+      max_tokens: 4096
+      supports_vision: true
+      supports_function_calling: false
+  - model_name: main
+    litellm_params: {model: groq/tuned, max_retries: 1, timeout: 20, rpm: many}
+    model_info: {base_model: llama-3.3-70b, supports_vision: perhaps}
+  - model_name: llama
+    litellm_params: {model: ollama_chat/llama3.1, api_base: http://localhost:11434}
+  - model_name: embed
+    litellm_params: {model: text-embedding-3-small}
+  - model_name: ranks
+    litellm_params: {model: cohere/rerank-v3.5}
+  - model_name: heard
+    litellm_params: {model: openai/some-listener}
+    model_info: {mode: audio_transcription}
+  - model_name: bedrock
+    litellm_params: {model: bedrock/amazon.nova-pro-v1:0, aws_secret_access_key: SECRET-OF-AWS}
+router_settings:
+  timeout: 60
+  context_window_fallbacks: [{llama: [main]}]
+  content_policy_fallbacks: [{main: [llama]}]
+  model_group_alias: {other: nowhere}
+litellm_settings:
+  drop_params: true
+  request_timeout: 7200
+  max_budget: 100
+  budget_duration: 30d
+  default_fallbacks: [main]
+"""
+
+
 def imported(text):
     found = convert(yaml.safe_load(text))
     return found, Settings(**found.settings)
@@ -133,7 +173,7 @@ def test_routes_keep_weights_timeouts_retries_fallbacks_and_aliases():
     assert (route.retries, route.try_timeout_s, route.first_token_timeout_s, route.total_timeout_s) == (2, 300, 60, 600)
     assert (route.degrade, route.smaller) == (["smaller"], ["anthropic/claude-haiku-4-5"])
     assert settings.gateway.routes["gpt-4"] == route
-    assert settings.gateway.routes["claude"].targets == ["anthropic/claude-haiku-4-5", "vertex/gemini-2.5-flash"]
+    assert settings.gateway.routes["claude"].targets == ["anthropic/claude-haiku-4-5"]
     assert "openai/*" not in settings.gateway.routes
 
 
@@ -160,6 +200,83 @@ def test_what_has_no_counterpart_is_named_with_its_place():
     assert ("general_settings.master_key", "do") in said
     assert any("nowhere" in note.message for note in found.notes)
     assert any("route/gpt-4o" in note.message for note in found.notes)
+
+
+def test_fallbacks_for_one_kind_of_failure_do_not_become_fallbacks_for_any():
+    found, settings = imported(PARTICULAR.replace("default_fallbacks: [main]", "default_fallbacks: []"))
+    assert settings.gateway.routes["llama"].targets == ["ollama/llama3.1"]
+    assert not settings.gateway.routes["llama"].smaller
+    assert not settings.gateway.routes["main"].smaller
+    said = {note.field: note for note in found.notes}
+    long = said["router_settings.context_window_fallbacks"]
+    assert long.kind == "no counterpart"
+    assert "add openai/gpt-4o, groq/tuned to gateway.routes.llama.targets" in long.message
+    assert said["router_settings.content_policy_fallbacks"].kind == "no counterpart"
+
+
+def test_a_default_fallback_stands_behind_routes_of_its_own_kind_alone():
+    found, settings = imported(PARTICULAR)
+    targets = {name: [*route.targets, *route.smaller] for name, route in settings.gateway.routes.items()}
+    assert targets["llama"] == ["ollama/llama3.1", "openai/gpt-4o", "groq/tuned"]
+    assert targets["embed"] == ["openai/text-embedding-3-small"]
+    assert targets["ranks"] == ["cohere/rerank-v3.5"]
+    assert targets["heard"] == ["openai/some-listener"]
+    told = [note.message for note in found.notes if note.field == "default_fallbacks"]
+    assert [name for name in ("embed", "ranks", "heard") if any(repr(name) in message for message in told)] == [
+        "embed",
+        "ranks",
+        "heard",
+    ]
+
+
+def test_facts_weights_and_retries_of_deployments_are_taken_over():
+    _, settings = imported(PARTICULAR)
+    facts = settings.gateway.providers["openai"].profiles["gpt-4o"]
+    assert (facts.context_tokens, facts.max_output_tokens, facts.images, facts.tools) == (128_000, 4096, True, False)
+    route = settings.gateway.routes["main"]
+    assert (route.strategy, route.weights, route.retries) == ("weighted", {"openai/gpt-4o": 3}, 4)
+    assert settings.gateway.routes["llama"].total_timeout_s == 60
+
+
+def test_nothing_is_dropped_in_silence():
+    found, _ = imported(PARTICULAR)
+    said = {(note.field, note.kind) for note in found.notes}
+    assert said >= {
+        ("model_list[0].model_info.id", "no counterpart"),
+        ("model_list[0].model_info.max_input_tokens", "differs"),
+        ("model_list[1].litellm_params.rpm", "do"),
+        ("model_list[1].model_info.base_model", "do"),
+        ("model_list[1].model_info.supports_vision", "no counterpart"),
+        ("model_list[6].litellm_params.aws_secret_access_key", "no counterpart"),
+        ("litellm_settings.budget_duration", "differs"),
+        ("litellm_settings.drop_params", "no counterpart"),
+        ("litellm_settings.request_timeout", "differs"),
+        ("router_settings.model_group_alias.other", "no counterpart"),
+    }
+    of_main = {note.message for note in found.notes if note.field == "model_name 'main'"}
+    assert of_main == {
+        "its deployments have one try_timeout_s: the longest",
+        "its deployments have one `retries`: the most of theirs",
+        "groq/tuned names no weight and has 1",
+    }
+    assert "SECRET-OF-AWS" not in json.dumps([found.settings, found.notes])
+
+
+def test_weights_that_their_strategy_does_not_read_are_told():
+    found, settings = imported(SMALL)
+    assert settings.gateway.routes["fast"].weights == {}
+    assert any("gateway.routes.fast.strategy: weighted" in note.message for note in found.notes)
+
+
+def test_the_command_names_models_that_a_budget_will_refuse_for_want_of_a_price(tmp_path):
+    (tmp_path / "config.yaml").write_text(PARTICULAR)
+    done = CliRunner().invoke(cli, ["import", "litellm", str(tmp_path / "config.yaml"), "--json"])
+    assert done.exit_code == 0, done.output
+    told = [note["message"] for note in json.loads(done.stdout)["notes"] if note["field"] == "cost.limits"]
+    assert len(told) == 1
+    assert "'budget:all'" in told[0]
+    assert "ollama/llama3.1" in told[0]
+    assert "openai/gpt-4o" not in told[0]
 
 
 def test_a_secret_in_the_file_is_never_copied():
@@ -203,15 +320,35 @@ PARAMS = st.fixed_dictionaries(
     optional={
         "api_base": st.just("https://host.example/v1"), "api_key": JSON, "rpm": JSON, "tpm": JSON, "timeout": JSON,
         "weight": JSON, "order": JSON, "max_budget": JSON, "budget_duration": JSON, "max_parallel_requests": JSON,
-        "input_cost_per_token": JSON,
+        "input_cost_per_token": JSON, "max_retries": JSON,
     },
 )  # fmt: skip
+INFO = st.dictionaries(
+    st.sampled_from(["max_input_tokens", "max_tokens", "supports_vision", "supports_system_messages", "mode"]), JSON
+)
 
 
 @given(
-    st.lists(st.fixed_dictionaries({"model_name": st.text(max_size=6), "litellm_params": PARAMS}), max_size=4),
+    st.lists(
+        st.fixed_dictionaries(
+            {"model_name": st.text(max_size=6), "litellm_params": PARAMS}, optional={"model_info": JSON | INFO}
+        ),
+        max_size=4,
+    ),
     st.dictionaries(
-        st.sampled_from(["fallbacks", "num_retries", "timeout", "cooldown_time", "allowed_fails", "model_group_alias"]),
+        st.sampled_from(
+            [
+                "fallbacks",
+                "num_retries",
+                "timeout",
+                "cooldown_time",
+                "allowed_fails",
+                "model_group_alias",
+                "context_window_fallbacks",
+                "default_fallbacks",
+                "provider_budget_config",
+            ]
+        ),
         JSON,
     ),
 )

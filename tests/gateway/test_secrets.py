@@ -111,7 +111,7 @@ async def test_google_secret_manager_is_asked_with_a_token(store, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
-        (reply({"errors": ["no"]}, 403), Misconfigured),
+        (reply({"errors": ["no"]}, 403), Unavailable),
         (reply({"errors": []}, 404), Misconfigured),
         (reply({}, 503), Unavailable),
         (reply({}, 429), Unavailable),
@@ -154,6 +154,33 @@ async def test_a_value_is_kept_for_its_time_and_through_an_outage(store):
     await asyncio.sleep(0.06)
     assert await reader.read("vault:secret/x#key", param="p") == "two"
     assert len(store.requests) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403, 503])
+async def test_a_held_key_is_used_on_while_the_store_refuses_and_the_log_says_so(store, caplog, status):
+    env = {"VAULT_ADDR": store.base, "VAULT_TOKEN": "root-token"}
+    store.will(vault_answer(), reply({"errors": ["permission denied"]}, status))
+    keys = Keys("mine", ProviderSettings(kind="openai", key="vault:secret/x#key", key_ttl_s=0.05), env)
+    assert await keys.key(None) == SECRET
+    await asyncio.sleep(0.06)
+    assert await keys.key(None) == SECRET
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "interlock.gateway"]
+    assert "gateway.providers.mine.key" in line
+    assert str(status) in line
+    assert SECRET not in line
+    assert "root-token" not in line
+
+
+async def test_a_login_that_is_refused_is_told_when_no_key_was_ever_read(store):
+    store.will(reply({"errors": ["permission denied"]}, 403), reply({"errors": ["invalid secret id"]}, 400))
+    for env in ({"VAULT_TOKEN": "t"}, {"VAULT_ROLE_ID": "r", "VAULT_SECRET_ID": "s"}):
+        keys = Keys(
+            "mine", ProviderSettings(kind="openai", key="vault:secret/x#key"), {"VAULT_ADDR": store.base, **env}
+        )
+        with pytest.raises(Unavailable) as caught:
+            await keys.key(None)
+        assert (caught.value.status, caught.value.code) == (503, "secret_store_refused")
+        assert "VAULT_TOKEN" in (caught.value.hint or "")
 
 
 async def test_many_calls_at_once_ask_the_store_once(store):

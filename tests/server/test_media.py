@@ -204,6 +204,20 @@ async def test_every_kind_of_answer_tells_which_target_served(opened):
         assert own.headers["x-interlock-route"] == "interlock/guardrails"
 
 
+async def test_a_part_that_is_no_text_is_refused_by_its_name_and_never_passed_over(opened):
+    async with opened() as (_, http):
+        words = {"type": "text", "text": "fine"}
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        good = await http.post("/v1/moderations", json={"input": [words, words]})
+        assert len(good.json()["results"]) == 2
+        refused = await http.post("/v1/moderations", json={"input": [words, image]})
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (400, "unsupported_content", "input[1]")
+        assert "image_url" in error["message"]
+        empty = await http.post("/v1/embeddings", json={"model": "toy/m", "input": []})
+        assert (empty.status_code, "should" in empty.text) == (400, False)
+
+
 async def test_a_failed_call_tells_that_none_served(opened):
     down = {"kind": "scripted", "script": [{"reply": "half of it", "fail_status": 503, "fail_after_chunks": 1}]}
     providers = {"toy": {"kind": "toy"}, "down": down}

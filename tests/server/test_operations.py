@@ -467,7 +467,7 @@ def test_a_reload_changes_routes_limits_and_prices_and_says_what_waits_for_a_sta
     with own.client() as operator:
         rewrite(own, change)
         done = operator.post("/api/v1/config/reload").json()
-        assert done["generation"] == 1
+        assert done["number"] == 2
         assert (done["added"], done["removed"]) == (["gateway.routes.more"], [])
         assert not [name for name in done["changed"] if name.startswith("gateway.routes.more")]
         assert "gateway.providers.good.script" in done["changed"]
@@ -480,7 +480,7 @@ def test_a_reload_changes_routes_limits_and_prices_and_says_what_waits_for_a_sta
         history = operator.get("/api/v1/config/history").json()["data"]
         assert [row["number"] for row in history] == [2, 1]
         back = operator.post("/api/v1/config/rollback").json()
-        assert back["generation"] == 2
+        assert back["number"] == 3
         assert ask(operator, "route/more").status_code == 404
         assert ask(operator, "good/a").status_code == 200
         assert "more" not in (own.workspace / "interlock.yaml").read_text()
@@ -515,9 +515,97 @@ def test_a_watched_file_is_reloaded_when_it_changes_and_a_broken_one_is_not(tmp_
         (own.workspace / "interlock.yaml").write_text("gateway: 3")
         until(lambda: "refused" in own.server.log.read_text())
         assert ask(operator, "good/a").status_code == 200
+        (own.workspace / "interlock.yaml").write_text("")
+        until(lambda: "interlock.yaml is empty" in own.server.log.read_text())
+        assert ask(operator, "good/a").status_code == 200
+        (own.workspace / "interlock.yaml").unlink()
+        until(lambda: "interlock.yaml is gone" in own.server.log.read_text())
+        assert ask(operator, "good/a").status_code == 200
         (own.workspace / "interlock.yaml").write_text(yaml.safe_dump({"tenant": "acme", **settings}))
         rewrite(own, lambda s: s["gateway"]["routes"].update(late={"targets": ["good/a"]}))
         until(lambda: ask(operator, "route/late").status_code == 200)
+
+
+@pytest.mark.parametrize("text", ["", " \n\n", "# nothing but a comment\n"])
+def test_a_reload_refuses_a_file_that_was_emptied(own, text):
+    path = own.workspace / "interlock.yaml"
+    before = path.read_text()
+    with own.client() as operator:
+        path.write_text(text)
+        refused = operator.post("/api/v1/config/reload")
+        assert (refused.status_code, refused.json()["error"]["param"]) == (500, "interlock.yaml")
+        assert "{}" in refused.json()["error"]["hint"]
+        assert ask(operator, "good/a").status_code == 200
+        assert own.server.log.read_text().count("interlock.yaml is empty") == 1
+        path.write_text(before)
+
+
+def test_a_reload_takes_settings_that_are_meant_to_be_none_and_rolls_back_a_file_that_is_gone(own):
+    path = own.workspace / "interlock.yaml"
+    with own.client() as operator:
+        path.unlink()
+        refused = operator.post("/api/v1/config/reload").json()["error"]
+        assert refused["param"] == "interlock.yaml"
+        assert refused["message"].startswith("interlock.yaml is gone")
+        assert ask(operator, "good/a").status_code == 200
+        back = operator.post("/api/v1/config/rollback")
+        assert (back.status_code, back.json()["number"]) == (200, 1)
+        assert "good" in path.read_text()
+        # An app would lack its provider, and that is refused for itself.
+        (own.workspace / "apps" / "helper" / "app.yaml").unlink()
+        path.write_text("{}")
+        assert operator.post("/api/v1/config/reload").status_code == 200
+        # It was taken for none on purpose: now there is nothing to lose.
+        path.write_text("")
+        assert operator.post("/api/v1/config/reload").status_code == 200
+
+
+def test_the_console_shows_targets_that_answer_nothing_as_failing_and_keys_by_name(tmp_path):
+    settings = json.loads(json.dumps(SETTINGS))
+    settings["gateway"]["providers"] |= {
+        "busy": {"kind": "scripted", "models": ["x"], "script": [{"fail_status": 429}]},
+        "shut": {"kind": "scripted", "models": ["x"], "script": [{"fail_status": 401}]},
+    }
+    with running(tmp_path / "workspace", settings) as own, own.client() as operator:
+        for model in ("good/a", *(f"{name}/x" for name in ("busy", "shut") for _ in range(3))):
+            ask(operator, model)
+        operator.put("/api/v1/limits/mine", json={"requests": 50, "window": "1h", "per": ["key"]})
+        ask(operator, "good/a")
+        page = httpx2.get(f"{own.server.url}/gateway", trust_env=False).text
+        rows = {
+            name: page.partition(f"<b>{name}</b>")[2].partition("</tr>")[0] for name in ("busy/x", "shut/x", "good/a")
+        }
+        assert [">fails<" in rows["busy/x"], ">fails<" in rows["shut/x"], ">answers<" in rows["good/a"]] == [True] * 3
+        assert "2 of 3 targets do not answer" in page
+        assert f"operator ({own.ids['operator']})" in page
+        # One that answers again is not held to what it did before.
+        rewrite(own, lambda s: s["gateway"]["providers"]["shut"].update(script=[{"reply": "back"}]))
+        assert operator.post("/api/v1/config/reload").status_code == 200
+        assert ask(operator, "shut/x").status_code == 200
+        page = httpx2.get(f"{own.server.url}/gateway", trust_env=False).text
+        assert "1 of 3 targets does not answer" in page
+
+
+def test_a_changed_limit_says_when_it_counts_anew_and_regains_from_the_ledger(own):
+    with own.client() as operator:
+        operator.put("/api/v1/limits/mine", json={"tokens": 100_000, "window": "1h"})
+        assert ask(operator, "good/a").status_code == 200
+
+        def used():
+            (row,) = operator.get("/api/v1/limit-use?limit=mine").json()["data"] or [{"used": 0}]
+            return row["used"]
+
+        until(lambda: used() > 0)
+        counted = used()
+        same = operator.put("/api/v1/limits/mine", json={"tokens": 50_000, "window": "1h", "mode": "soft"}).json()
+        # Besides what was counted it may hold what this worker has leased.
+        assert (same["begins_anew"], used() >= counted) == (False, True)
+        other = operator.put("/api/v1/limits/mine", json={"tokens": 50_000, "window": "2h"}).json()
+        assert (other["begins_anew"], used()) == (True, 0)
+        assert operator.post("/api/v1/limit-use/reconcile", json={"repair": True}).status_code == 200
+        assert used() > 0
+        wrong = operator.put("/api/v1/limits/mine", json={"tokens": -1, "window": "2h"}).json()["error"]
+        assert "it is at least 0" in wrong["message"]
 
 
 def test_a_limit_of_the_command_line_reaches_the_running_server(own):
@@ -537,7 +625,9 @@ def test_a_limit_of_the_command_line_reaches_the_running_server(own):
         until(lambda: ask(operator, "good/a").status_code == 200)
         rewrite(own, lambda s: s["gateway"]["routes"].update(late={"targets": ["good/a"]}))
         done = interlock("reload", "--json")
-        assert (done.returncode, json.loads(done.stdout)["servers"][0]["generation"]) == (0, 1)
+        assert (done.returncode, json.loads(done.stdout)["servers"][0]["number"]) == (0, 2)
+        assert interlock("config", "history", "--json").stdout.count('"number": 2') == 1
+        assert "configuration 2 holds" in own.server.log.read_text()
         assert ask(operator, "route/late").status_code == 200
         rewrite(own, lambda s: s["gateway"]["routes"].update(late={"targets": ["gone/a"]}))
         refused = interlock("reload", "--json")

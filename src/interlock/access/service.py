@@ -19,7 +19,9 @@ from interlock.core.errors import Forbidden, InvalidInput, Unauthenticated
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.core.trace import SpanSink
 
-__all__ = ["Access"]
+__all__ = ["MAY_SEE_KEYS", "Access"]
+
+MAY_SEE_KEYS = (Role.ADMIN, Role.OPERATOR, Role.RISK, Role.AUDITOR)
 
 
 class Access:
@@ -122,7 +124,7 @@ class Access:
 
     async def keys(self, ctx: Context) -> Sequence[ApiKey]:
         """All keys of the tenant, newest first."""
-        ctx.require(Role.ADMIN, Role.OPERATOR, Role.RISK, Role.AUDITOR)
+        ctx.require(*MAY_SEE_KEYS)
         return await self._keys.list(ctx.tenant)
 
     async def revoke_key(self, ctx: Context, key: str) -> ApiKey:

@@ -11,6 +11,7 @@ from interlock.cli.session import Session, emit, json_option, pass_session, run,
 __all__ = ["budgets", "limits"]
 
 # Any in this module: options on their way to the rule's own validation, and rows of JSON.
+_REGAIN = "To count the tokens and money that the ledger has of it: interlock limits reconcile --repair"
 
 
 def _set(session: Session, as_json: bool, values: dict[str, Any]) -> None:
@@ -23,10 +24,16 @@ def _set(session: Session, as_json: bool, values: dict[str, Any]) -> None:
         async with session.open() as app:
             known = await app.parts.limits.put(app.owner(), rule)
             if as_json:
-                emit(rule_view(known))
+                emit({**rule_view(known), "begins_anew": known.begins_anew})
             else:
                 click.echo(f"{rule.name} holds: {_figures(rule_view(known))}")
                 click.secho("Running servers take it over within a few seconds.", dim=True)
+                if known.begins_anew:
+                    click.secho(
+                        "It counts from 0: what was counted is of another window, period, time zone or `per`."
+                        + (f" {_REGAIN}" if set(rule.measures) != {"requests"} else ""),
+                        fg="yellow",
+                    )
 
     run(work())
 

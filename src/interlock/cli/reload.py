@@ -45,7 +45,8 @@ def reload(session: Session, check: bool, as_json: bool) -> None:
 def _check(session: Session) -> None:
     async def work() -> None:
         async with session.open() as app:
-            problems = await app.configuration.problems(app.workspace, trust_unchanged=False)
+            wanted = app.configuration.read()
+            problems = await app.configuration.problems(wanted, trust_unchanged=False)
             if problems:
                 more = "".join(f"; {problem.field}: {problem.message}" for problem in problems[1:])
                 raise Misconfigured(
@@ -83,7 +84,7 @@ def _ask(data: Path) -> list[dict[str, Any]]:
     return answers
 
 
-def _show(answers: list[dict[str, Any]], as_json: bool) -> None:
+def _show(answers: list[dict[str, Any]], as_json: bool, *, restored: int | None = None) -> None:
     is_good = all(answer["ok"] for answer in answers)
     if as_json:
         servers = [{name: value for name, value in answer.items() if name != "token"} for answer in answers]
@@ -92,7 +93,8 @@ def _show(answers: list[dict[str, Any]], as_json: bool) -> None:
         if as_json:
             continue
         if answer["ok"]:
-            click.echo(f"{answer['url']}: configuration {answer['generation']} holds")
+            same = "" if restored in {None, answer["number"]} else f", the same as {restored}"
+            click.echo(f"{answer['url']}: configuration {answer['number']} holds{same}")
             for line in _news(answer) or ["changed: nothing"]:
                 click.echo(f"  {line}")
             if answer["at_restart"]:
@@ -194,7 +196,7 @@ def rollback(session: Session, number: int | None, as_json: bool) -> None:
     if not as_json:
         click.echo(f"interlock.yaml is configuration {restored} again")
     if answers or as_json:
-        _show(answers, as_json)
+        _show(answers, as_json, restored=restored)
 
 
 async def _rolled_back(session: Session, number: int | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -136,6 +137,7 @@ async def serve_app(
     from interlock.server.process import serve
     from interlock.worker.loop import work
 
+    _log_reloads()
     server = app.workspace.settings.server
     address = host or server.host
     if warm:
@@ -161,6 +163,17 @@ async def serve_app(
             fast_lane=fast_lane and server.fast_lane,
             place=place,
         )
+
+
+def _log_reloads() -> None:
+    """Say each reload, accepted or refused, on standard error, also when nothing else is logged there."""
+    log = logging.getLogger("interlock.config")
+    if logging.getLogger().handlers or log.handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 async def _ended(worker: asyncio.Future[None]) -> None:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from interlock.access.service import MAY_SEE_KEYS
 from interlock.console.rendering import render
 from interlock.console.session import Caller, Form, form_of, page, text_field
 from interlock.core.errors import InterlockError, InvalidInput
@@ -133,6 +134,9 @@ async def _page(
         targets=[state for state in targets if state.calls],
         others=others,
         failed_share=failed_share,
+        verdict_of=verdict_of,
+        scope_of=scope_of,
+        key_names=await _key_names(request, caller),
         routes=route_rows(parts, caller.ctx),
         limits=limits,
         register=registered,
@@ -152,6 +156,13 @@ async def _page(
     )
 
 
+async def _key_names(request: Request, caller: Caller) -> dict[str, str]:
+    """Names of keys by id; empty for those who may not see keys."""
+    if not caller.has(*MAY_SEE_KEYS):
+        return {}
+    return {key.id: key.name for key in await app_of(request).parts.access.keys(caller.ctx)}
+
+
 async def _limits(request: Request, caller: Caller) -> list[LimitRow]:
     limits = app_of(request).parts.limits
     uses = [use_view(use) for use in await limits.use(caller.ctx)]
@@ -165,15 +176,61 @@ async def _limits(request: Request, caller: Caller) -> list[LimitRow]:
 def _headline(targets: Sequence[TargetState], limits: Sequence[LimitRow]) -> str:
     asked = [state for state in targets if state.calls]
     resting = [state for state in asked if state.breaker != "closed"]
-    failing = [state for state in asked if state.error_rate > 0]
+    verdicts = [verdict_of(state).said for state in asked]
+    silent, failing = verdicts.count("fails"), verdicts.count("some fail")
     full = [row for row in limits if row.known.rule.mode == "hard" and any(use["share"] >= 1 for use in row.uses)]
     if resting:
         return f"{len(resting)} of {len(asked)} targets {'rests' if len(resting) == 1 else 'rest'} after failures"
     if full:
         return f"{len(full)} limit{' is' if len(full) == 1 else 's are'} reached"
+    if silent:
+        return f"{silent} of {len(asked)} targets {'does' if silent == 1 else 'do'} not answer"
     if failing:
-        return f"{len(failing)} of {len(asked)} targets {'fails' if len(failing) == 1 else 'fail'} some calls"
+        return f"{failing} of {len(asked)} targets {'fails' if failing == 1 else 'fail'} some calls"
+    if waiting := verdicts.count("asked to wait"):
+        return f"{waiting} of {len(asked)} targets {'asks' if waiting == 1 else 'ask'} us to wait"
     return "Every target that was asked answers" if asked else "No target was asked yet"
+
+
+class Verdict(NamedTuple):
+    """How a target is doing, in a word or two."""
+
+    said: str
+    colour: str
+    """A signal of the style sheet."""
+
+
+_SILENT_AFTER = 3
+"""So many calls in a row without an answer, and a target counts as silent, whatever it answered before."""
+
+
+def verdict_of(state: TargetState) -> Verdict:
+    """A target that answered none of its calls, or none of its last few, is not shown as one that answers: also when
+    the failures are an hour old, and when its provider's limits turned them away.
+    """
+    if state.breaker != "closed":
+        return Verdict("rests", "danger") if state.breaker == "open" else Verdict("is probed", "caution")
+    is_silent = state.unanswered > 0 and failed_share(state) == 1 and not state.cooling
+    if is_silent or state.unanswered >= _SILENT_AFTER:
+        return Verdict("fails", "danger")
+    if state.cooling:
+        return Verdict("asked to wait", "caution")
+    if state.unanswered or state.error_rate > 0:
+        return Verdict("some fail", "caution")
+    return Verdict("answers", "clear")
+
+
+def scope_of(use: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """What a counter counts, as people know it: a key by its name and its id.
+
+    >>> scope_of({"scope": {"key": "key_1", "app": ""}}, {"key_1": "batch"})
+    'batch (key_1), (none)'
+    """
+    said = []
+    for kind, value in use["scope"].items():
+        name = names.get(value) if kind == "key" else None
+        said.append(f"{name} ({value})" if name else value or "(none)")
+    return ", ".join(said)
 
 
 def failed_share(state: TargetState) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from types import UnionType
 from typing import Union, get_args, get_origin
@@ -15,13 +16,52 @@ __all__ = ["first", "plain", "told"]
 _SAID = {
     "Extra inputs are not permitted": "there is no such field",
     "Field required": "it is missing",
+    "Input should be a valid list": "it is a list",
+    "Input should be a valid dictionary": "it is a mapping of names to values",
+    "Input should be a valid string": "it is a text",
+    "Input should be a finite number": "it is a finite number",
+    "Input should be a valid integer, got a number with a fractional part": "it is a whole number",
 }
+_PATTERNS = [
+    (re.compile(pattern), said)
+    for pattern, said in (
+        (r"Input should be a valid boolean.*", r"it is true or false"),
+        (r"Input should be a valid integer.*", r"it is a whole number"),
+        (r"Input should be a valid (?:number|decimal).*", r"it is a number"),
+        (r"Input should be greater than or equal to (\S+)", r"it is at least \1"),
+        (r"Input should be greater than (\S+)", r"it is more than \1"),
+        (r"Input should be less than or equal to (\S+)", r"it is at most \1"),
+        (r"Input should be less than (\S+)", r"it is less than \1"),
+        (
+            r"(?:List|Tuple|Set|Dictionary) should have at least (\d+) items? after validation, not (\d+)",
+            r"it has \2 entries and needs at least \1",
+        ),
+        (
+            r"(?:List|Tuple|Set|Dictionary) should have at most (\d+) items? after validation, not (\d+)",
+            r"it has \2 entries and may have \1 at most",
+        ),
+        (r"(?:String|Value) should have at least (\d+) (?:characters?|items?).*", r"it has at least \1 characters"),
+        (r"(?:String|Value) should have at most (\d+) (?:characters?|items?).*", r"it has at most \1 characters"),
+        (r"Input should be ('.+)", r"it is one of \1"),
+        (r"Input should be a valid dictionary or .*", r"it is a mapping of names to values"),
+    )
+]
+"""Sentences with figures, the narrower first."""
 
 
 def plain(message: str) -> str:
-    """`message` of a validation error, without the library's own phrases."""
+    """`message` of a validation error, without the library's own phrases.
+
+    >>> plain("Input should be greater than or equal to 0")
+    'it is at least 0'
+    >>> plain("List should have at least 1 item after validation, not 0")
+    'it has 0 entries and needs at least 1'
+    """
     message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return _SAID.get(message, message)
+    if message in _SAID:
+        return _SAID[message]
+    found = next(((said, match) for pattern, said in _PATTERNS if (match := pattern.fullmatch(message))), None)
+    return message if found is None else found[1].expand(found[0])
 
 
 def first(error: ValidationError) -> ErrorDetails:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Literal
@@ -17,6 +17,7 @@ from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import Conflict, InvalidInput, Misconfigured, NotFound
 from interlock.core.ids import TenantId
+from interlock.core.wording import plain
 from interlock.cost import store
 from interlock.cost.admission import Admission, LimitUse
 from interlock.cost.limits import LimitRule
@@ -44,6 +45,10 @@ class KnownRule:
     """True when it stands in for a rule of `interlock.yaml` with the same name."""
     set_by: str = ""
     set_at: datetime | None = None
+    begins_anew: bool = False
+    """True of a rule just set whose counters begin at 0: what its predecessor counted is of another window, period,
+    time zone or `per`.
+    """
 
 
 # Any value: a rule before validation.
@@ -56,7 +61,7 @@ def read_rule(values: Mapping[str, object]) -> LimitRule:
         # What is wrong with the whole is about its time or about its figures.
         whole = "window" if "window" in first["msg"] else "requests"
         name = ".".join(str(step) for step in first["loc"]) or whole
-        said = _WRITTEN.get(name) or first["msg"].removeprefix("Value error, ")
+        said = _WRITTEN.get(name) or plain(first["msg"])
         raise InvalidInput(f"{name}: {said}", param=name, hint="see docs/how-to/limits.md") from error
 
 
@@ -126,20 +131,22 @@ class Rules:
         return [use for use in await self._admission.use(ctx.tenant) if name in {None, use.rule.name}]
 
     async def put(self, ctx: Context, rule: LimitRule) -> KnownRule:
-        """Set a rule, replacing one of the same name; what its counters hold goes on to count.
+        """Set a rule, replacing one of the same name.
 
-        It holds in this worker at once and in every other within a few seconds. Raises: Forbidden, Conflict.
+        What its counters hold goes on to count, unless they are of another kind then (`KnownRule.begins_anew`). It
+        holds in this worker at once and in every other within a few seconds. Raises: Forbidden, Conflict.
         """
         ctx.require(*MAY_CHANGE)
         mine = self._set.get(ctx.tenant, {})
         if rule.name not in mine and len(mine) >= _MOST:
             raise Conflict(f"a tenant has at most {_MOST} limits", hint="remove some: interlock limits list")
+        before = next((known.rule for known in self.list(ctx) if known.rule.name == rule.name), None)
         spec = rule.model_dump(mode="json", exclude_defaults=True)
         at, by = self._clock(), str(ctx.principal.id)
         await self._sql.write(partial(store.put_rule, tenant=ctx.tenant, name=rule.name, spec=spec, by=by, at=at))
         await self._told(ctx, "limit.set", rule.name, {"limit": _summary(rule)})
         await self.refresh()
-        return self.get(ctx, rule.name)
+        return replace(self.get(ctx, rule.name), begins_anew=before is not None and _kind(before) != _kind(rule))
 
     async def remove(self, ctx: Context, name: str) -> KnownRule:
         """Remove a rule that was set at run time; gives it. Raises: NotFound, Forbidden, Conflict: it is configured."""
@@ -168,6 +175,12 @@ class Rules:
                 trace_id=ctx.trace_id,
             )
         )
+
+
+def _kind(rule: LimitRule) -> tuple[object, ...]:
+    """What its counters are named and numbered by."""
+    calendar = rule.timezone if rule.period in {"day", "week", "month"} else ""
+    return rule.window, rule.period, calendar, rule.per
 
 
 def _summary(rule: LimitRule) -> str:

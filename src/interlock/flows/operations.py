@@ -162,6 +162,7 @@ def state_view(state: TargetState) -> dict[str, Any]:
         "calls": state.calls,
         "failures": state.failures,
         "rate_limited": state.rejected,
+        "unanswered_in_a_row": state.unanswered,
         "last_error": state.last_error or None,
     }
 

@@ -38,6 +38,8 @@ class TargetState:
     queued: int
     """Calls that wait for a turn at its provider."""
     last_error: str
+    unanswered: int = 0
+    """Calls in a row, up to the newest, that failed or were turned away by its provider's limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,4 +206,5 @@ def _state(gateway: Gateway, name: str) -> TargetState:
         known.rejected,
         waiting,
         known.last_error,
+        known.unanswered,
     )

@@ -44,6 +44,8 @@ class TargetHealth:
     """Calls whose caller left."""
     refused: int = 0
     """Calls that failed by the request's own fault."""
+    unanswered: int = 0
+    """Calls in a row that failed by its own fault or that its provider's limits turned away."""
     fallbacks: int = 0
     """Times a request went on to its next target from here."""
     waits: list[int] = field(default_factory=lambda: [0] * (len(FIRST_TOKEN_S) + 1))
@@ -116,6 +118,7 @@ class TargetHealth:
         """It ended well."""
         self.in_flight -= 1
         self.served += 1
+        self.unanswered = 0
         self._recent.append((at, False))
         self._row = 0
         self._probing = False
@@ -135,12 +138,14 @@ class TargetHealth:
         self.last_error = error.code
         if isinstance(error, LimitExceeded):
             self.rejected += 1
+            self.unanswered += 1
             self.cool_until = at + min(error.retry_after_s or 1.0, self.max_pause_s)
             return
         if not _targets_fault(error):
             self.refused += 1
             return
         self.failures += 1
+        self.unanswered += 1
         self._row += 1
         self._failed_at = at
         self._recent.append((at, True))

@@ -72,6 +72,12 @@ class HttpApi:
             for name, value in self._settings.headers.items()
         }
 
+    async def prove(self) -> None:
+        """See :class:`interlock.gateway.ports.Proves`."""
+        given = await self._own_headers()
+        if self._signer is not None:
+            await self._signer.headers(None, Outgoing("GET", f"{self._base_url}/", given, b""))
+
     def _http(self) -> httpx2.AsyncClient:
         if self._client is None:
             import httpx2

@@ -97,6 +97,17 @@ class Warmable(Protocol):
 
 
 @runtime_checkable
+class Proves(Protocol):
+    """A provider that proves to somebody else who is calling."""
+
+    async def prove(self) -> None:
+        """Look whether what its calls are signed with can be read. Asks secret stores and logins, never the provider.
+
+        Raises: Misconfigured: it is not there; Unavailable: what holds it is down.
+        """
+
+
+@runtime_checkable
 class EmbedsTokens(Protocol):
     """A provider whose embedding models take token numbers in place of texts."""
 

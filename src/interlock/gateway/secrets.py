@@ -19,6 +19,7 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ from interlock.gateway.settings import SECRET_STORES, ProviderSettings
 
 __all__ = ["Keys", "SecretReader"]
 
+_log = logging.getLogger("interlock.gateway")
 _STALE_S = 30.0
 """How long a value past its time is still used before a store that is down is asked again."""
 
@@ -73,7 +75,7 @@ class SecretReader:
         Args:
             param: dotted name of the setting that holds the reference, for errors.
 
-        Raises: Misconfigured: not there, or refused; Unavailable: the store is down and no value is held.
+        Raises: Misconfigured: not there; Unavailable: the store is down or refuses the login, and no value is held.
         """
         store, _, place = reference.partition(":")
         if store == "env":
@@ -90,10 +92,12 @@ class SecretReader:
             return held.value
         try:
             value = await self._ask(store, place, param)
-        except Unavailable:
+        except Unavailable as error:
             if held is None:
                 raise
-            # An outage of the store is no outage of the provider: the last value is most likely still good.
+            # An outage of the store, or a login to it that has run out, is no outage of the provider: the last value is
+            # most likely still good.
+            _log.warning("the secret of %s cannot be read anew, and the one held is used on: %s", param, error.message)
             self._held[reference] = held._replace(until=time.monotonic() + _STALE_S)
             return held.value
         self._held[reference] = _Held(value, time.monotonic(), time.monotonic() + self._ttl_s)
@@ -152,6 +156,9 @@ class SecretReader:
                 headers=headers,
                 body=json.dumps(login).encode(),
             )
+            if answer.status == 400:
+                # So it says that a role or its secret id is not, or no longer, good.
+                raise _login_refused("Vault", 400)
             token = _string(_checked(answer.status, "Vault", param, answer.json)["auth"], "client_token", param)
         mount, _, rest = path.strip("/").partition("/")
         url = f"{address}/v1/{quote(mount)}/data/{quote(rest)}"
@@ -253,6 +260,8 @@ def _file(path: str, param: str) -> str:
 def _checked(status: int, what: str, param: str, decode: Any) -> Any:
     if status == 429 or status >= 500:
         raise Unavailable(f"{what} answered {status}", code="secret_store_unavailable")
+    if status in {401, 403}:
+        raise _login_refused(what, status)
     if status != 200:
         raise Misconfigured(
             f"{what} answered {status}", param=param, hint="check the reference and what the login may read"
@@ -261,6 +270,14 @@ def _checked(status: int, what: str, param: str, decode: Any) -> Any:
     if not isinstance(found, dict):
         raise Unavailable(f"{what} sent an answer of another shape", code="secret_store_unavailable")
     return found
+
+
+def _login_refused(what: str, status: int) -> Unavailable:
+    return Unavailable(
+        f"{what} answered {status}: the login has run out, or may not read this",
+        code="secret_store_refused",
+        hint="renew the login, as VAULT_TOKEN, and check the reference and what the login may read",
+    )
 
 
 def _inner(found: Any, name: str, param: str) -> Any:

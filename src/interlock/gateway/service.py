@@ -30,7 +30,7 @@ from interlock.gateway.health import Health
 from interlock.gateway.ladder import Ladder, cache_call, targets
 from interlock.gateway.lifetimes import Lifetimes
 from interlock.gateway.naming import near, route_of, target_of
-from interlock.gateway.ports import EmbedInput, Provider, ProviderDeps, Warmable
+from interlock.gateway.ports import EmbedInput, Proves, Provider, ProviderDeps, Warmable
 from interlock.gateway.posting import chain
 from interlock.gateway.presets import ProviderKinds
 from interlock.gateway.routing import Conditions, Facts, Need, Plan, need_of, no_target, plan
@@ -454,11 +454,15 @@ class Gateway:
         return loaded
 
     async def check(self, provider: str) -> Sequence[str]:
-        """Models of one provider. Raises whatever it raises: for `doctor` and the console."""
+        """Models of one provider, whose key is there. Raises whatever it raises: for `doctor` and the console."""
         if provider not in self._settings.providers:
             raise NotFound(f"no provider named {provider!r}", hint=near(provider, self.provider_names, "providers"))
         with self.hold():
-            return await self.provider(provider).models()
+            found = self.provider(provider)
+            if isinstance(found, Proves):
+                # The list may stand in the settings, and then nothing was asked that needs the key.
+                await found.prove()
+            return await found.models()
 
     async def close(self) -> None:
         """Stop copies under way, then close every provider that was used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -83,12 +83,24 @@ class _ModerationRequest(Loose):
     input: str | list[str] | list[_ModerationPart]
 
 
+def _part_text(part: _ModerationPart, place: int) -> str:
+    """Raises: InvalidInput: it is no text. One that is left out would be answered as if it had been looked at."""
+    if part.type == "text":
+        return part.text or ""
+    raise InvalidInput(
+        f"a part of the type {part.type[:64]!r} is not moderated here",
+        param=f"input[{place}]",
+        code="unsupported_content",
+        hint="send the parts of type text alone",
+    )
+
+
 async def moderations(request: Request) -> Response:
     """``POST /v1/moderations``; without a model, by our own detectors."""
     ctx = await context_of(request)
     body = parsed(_ModerationRequest, await read_json(request))
-    given = [body.input] if isinstance(body.input, str) else body.input
-    texts = [item if isinstance(item, str) else item.text or "" for item in given]
+    given: Sequence[str | _ModerationPart] = [body.input] if isinstance(body.input, str) else body.input
+    texts = [item if isinstance(item, str) else _part_text(item, place) for place, item in enumerate(given)]
     served = Served()
     work = moderate(app_of(request).parts, ctx, body.model, check_texts(texts, "input"), served=served)
     try:

@@ -61,7 +61,7 @@ async def put_limit(request: Request) -> Response:
     if body.get("name", name) != name:
         raise InvalidInput("the name in the body is not that of the address", param="name")
     known = await app_of(request).parts.limits.put(ctx, read_rule({**body, "name": name}))
-    return JSONResponse(rule_view(known))
+    return JSONResponse({**rule_view(known), "begins_anew": known.begins_anew})
 
 
 async def delete_limit(request: Request) -> Response:

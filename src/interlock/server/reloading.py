@@ -94,7 +94,7 @@ class Reloader:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
             found = _stamp(str(path))
-            if found is not None and found == seen and found != held:
+            if found == seen and found != held:
                 held = found
                 await self._reload()
             seen = found

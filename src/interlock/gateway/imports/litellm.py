@@ -6,13 +6,27 @@ Nothing of LiteLLM is needed for it. Secrets written into that file are never co
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from copy import deepcopy
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 from interlock.core.errors import InvalidInput
+from interlock.gateway.imports import _values as values
+from interlock.gateway.imports._facts import facts_of, work_of
+from interlock.gateway.imports._fields import (
+    ADVICE,
+    DEPLOYMENT_FIELDS,
+    DEPLOYMENT_NUMBERS,
+    GENERAL_ADVICE,
+    LITELLM_FIELDS,
+    LITELLM_NUMBERS,
+    ROUTER_FIELDS,
+    ROUTER_NUMBERS,
+    ROW_FIELDS,
+    STRATEGIES,
+)
 from interlock.gateway.imports._names import Kind, kind_of
 
 __all__ = ["Imported", "Note", "convert"]
@@ -20,37 +34,6 @@ __all__ = ["Imported", "Note", "convert"]
 # Any in this module: YAML that somebody else wrote, narrowed step by step.
 _ENV = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.:-]+")
-_STRATEGIES = {
-    "simple-shuffle": "weighted",
-    "latency-based-routing": "latency",
-    "cost-based-routing": "cost",
-    "usage-based-routing": "weighted",
-    "usage-based-routing-v2": "weighted",
-    "least-busy": "latency",
-}
-_DEPLOYMENT_KEYS = frozenset(
-    {
-        "model", "api_base", "base_url", "api_key", "api_version", "rpm", "tpm", "timeout", "stream_timeout", "weight",
-        "order", "region_name", "aws_region_name", "vertex_project", "vertex_location", "vertex_credentials",
-        "custom_llm_provider", "max_parallel_requests", "max_retries", "input_cost_per_token", "output_cost_per_token",
-        "max_budget", "budget_duration", "extra_headers", "headers", "temperature", "top_p", "max_tokens", "seed",
-        "tenant_id", "client_id", "client_secret", "aws_profile_name",
-    }
-)  # fmt: skip
-_ROUTER_KEYS = frozenset(
-    {
-        "routing_strategy", "fallbacks", "default_fallbacks", "context_window_fallbacks", "num_retries", "timeout",
-        "stream_timeout", "allowed_fails", "cooldown_time", "model_group_alias", "provider_budget_config",
-        "enable_pre_call_checks",
-    }
-)  # fmt: skip
-_LITELLM_KEYS = frozenset(
-    {
-        "num_retries", "request_timeout", "fallbacks", "default_fallbacks", "context_window_fallbacks", "max_budget",
-        "budget_duration", "default_internal_user_params", "default_key_generate_params", "drop_params", "set_verbose",
-        "allowed_fails", "cooldown_time", "json_logs",
-    }
-)  # fmt: skip
 
 
 class Note(NamedTuple):
@@ -84,6 +67,8 @@ class _Deployment:
     weight: float | None
     requests: float | None
     order: float
+    retries: float | None
+    work: str
 
 
 @dataclass(slots=True)
@@ -122,7 +107,8 @@ class _Importer:
     # ── deployments ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _deployment(self, place: str, row: Mapping[str, Any]) -> None:
-        params, info = row.get("litellm_params"), row.get("model_info") or {}
+        params, info = row.get("litellm_params"), row.get("model_info")
+        info = info if isinstance(info, dict) else {}
         if not isinstance(params, dict) or not isinstance(params.get("model"), str):
             self._note(place, "no counterpart", "it has no litellm_params.model")
             return
@@ -130,6 +116,8 @@ class _Importer:
         if kind is None:
             self._note(f"{place}.litellm_params.model", "no counterpart", f"nothing here speaks to {params['model']!r}")
             return
+        self._unread(f"{place}.", row, ROW_FIELDS)
+        self._unread(f"{place}.litellm_params.", params, DEPLOYMENT_FIELDS, DEPLOYMENT_NUMBERS)
         model = kind.model
         entry = self._entry(place, kind, params)
         if kind.kind == "azure" and isinstance(info.get("base_model"), str):
@@ -137,9 +125,11 @@ class _Importer:
         name = self._provider(kind, params, entry)
         if kind.kind == "azure" and model != kind.model:
             self.providers[name].setdefault("deployments", {})[model] = kind.model
-        for key in params:
-            if key not in _DEPLOYMENT_KEYS:
-                self._note(f"{place}.litellm_params.{key}", "no counterpart", "it is left out")
+        facts = facts_of(model, info, base_model_is_read=kind.kind == "azure")
+        for key, sort, message in facts.notes:
+            self._note(f"{place}.model_info.{key}", sort, message)
+        if facts.profile:
+            self.providers[name].setdefault("profiles", {}).setdefault(model, {}).update(facts.profile)
         group = str(row.get("model_name") or model)
         if "*" in group or "*" in model:
             self._note(
@@ -148,21 +138,28 @@ class _Importer:
             return
         target = f"{name}/{model}"
         self._figures(place, target, params, info, row)
-        order = _number(params.get("order"))
-        weight = _number(params.get("weight"))
-        requests = _number(params.get("rpm", row.get("rpm")))
-        self.groups.setdefault(group, []).append(_Deployment(target, weight, requests, order or 0.0))
+        order = values.number(params.get("order"))
+        weight = values.number(params.get("weight"))
+        requests = values.number(params.get("rpm", row.get("rpm")))
+        retries = values.number(params.get("max_retries", params.get("num_retries")))
+        work = work_of(model, info)
+        self.groups.setdefault(group, []).append(_Deployment(target, weight, requests, order or 0.0, retries, work))
         listed = self.providers[name].setdefault("models", [])
         if model not in listed:
             listed.append(model)
         times = self.timeouts.setdefault(group, {})
         for theirs, ours in (("timeout", "try_timeout_s"), ("stream_timeout", "first_token_timeout_s")):
-            if (seconds := _number(params.get(theirs))) is not None and seconds > 0:
-                times[ours] = max(times.get(ours, 0.0), min(seconds, 3600.0))
+            if (seconds := values.number(params.get(theirs))) is not None and seconds > 0:
+                seconds = self._bounded(f"{place}.litellm_params.{theirs}", seconds)
+                if times.get(ours, seconds) != seconds:
+                    self._note(f"model_name {group!r}", "differs", f"its deployments have one {ours}: the longest")
+                times[ours] = max(times.get(ours, 0.0), seconds)
         chosen = {"temperature": "temperature", "top_p": "top_p", "seed": "seed", "max_tokens": "max_output_tokens"}
         for theirs, ours in chosen.items():
             if params.get(theirs) is not None:
-                self.sampling.setdefault(group, {})[ours] = params[theirs]
+                if self.sampling.setdefault(group, {}).get(ours, params[theirs]) != params[theirs]:
+                    self._note(f"model_name {group!r}", "differs", f"its deployments have one {ours}: the last")
+                self.sampling[group][ours] = params[theirs]
 
     def _entry(self, place: str, kind: Kind, params: Mapping[str, Any]) -> dict[str, Any]:
         entry: dict[str, Any] = {"kind": kind.kind}
@@ -198,7 +195,7 @@ class _Importer:
                 if given.endswith(".json") and "{" not in given
                 else self._secret(f"{place}.litellm_params.vertex_credentials", given, "VERTEX_CREDENTIALS")
             )
-        if (most := _number(params.get("max_parallel_requests"))) is not None and most >= 1:
+        if (most := values.number(params.get("max_parallel_requests"))) is not None and most >= 1:
             entry["max_concurrency"] = int(most)
         if params.get("extra_headers") or params.get("headers"):
             self._note(
@@ -267,8 +264,8 @@ class _Importer:
     ) -> None:
         """Rate limits, prices, budget and region of a deployment."""
         rates = {
-            "requests": _number(params.get("rpm", row.get("rpm"))),
-            "tokens": _number(params.get("tpm", row.get("tpm"))),
+            "requests": values.number(params.get("rpm", row.get("rpm"))),
+            "tokens": values.number(params.get("tpm", row.get("tpm"))),
         }
         counted = {name: int(value) for name, value in rates.items() if value is not None}
         if counted:
@@ -278,8 +275,8 @@ class _Importer:
             self._note(place, "do", "only one of its two prices is given; write both under cost.prices")
         elif None not in costs.values():
             self.prices[target] = {
-                "input_per_million": _per_million(costs["input_cost_per_token"]),
-                "output_per_million": _per_million(costs["output_cost_per_token"]),
+                "input_per_million": values.per_million(costs["input_cost_per_token"]),
+                "output_per_million": values.per_million(costs["output_cost_per_token"]),
             }
         self._budget(f"{place}.litellm_params", target, params, {"match": {"model": target}})
         if isinstance(params.get("region_name"), str):
@@ -289,13 +286,15 @@ class _Importer:
 
     def _routes(self, router: Mapping[str, Any], litellm: Mapping[str, Any]) -> dict[str, Any]:
         named = str(router.get("routing_strategy") or "simple-shuffle")
-        strategy = _STRATEGIES.get(named)
+        strategy = STRATEGIES.get(named)
         if strategy is None:
             self._note("router_settings.routing_strategy", "no counterpart", f"{named!r}: targets are tried in order")
         elif named.startswith(("usage-based", "least-busy")):
             self._note("router_settings.routing_strategy", "differs", f"{named!r} becomes {strategy!r}")
         common = self._common(router, litellm)
-        later = {**_fallbacks(litellm), **_fallbacks(router)}
+        later = {**values.fallbacks(litellm), **values.fallbacks(router)}
+        self._narrow_fallbacks("litellm_settings", litellm)
+        self._narrow_fallbacks("router_settings", router)
         routes: dict[str, Any] = {}
         for group, deployments in self.groups.items():
             routes[group] = self._route(group, deployments, strategy or "fallback", later, common)
@@ -303,7 +302,10 @@ class _Importer:
         for alias, group in aliases.items() if isinstance(aliases, dict) else ():
             chosen = str(group.get("model") if isinstance(group, dict) else group)
             if chosen in routes:
-                routes[str(alias)] = dict(routes[chosen])
+                routes[str(alias)] = deepcopy(routes[chosen])
+            else:
+                place = f"router_settings.model_group_alias.{alias}"
+                self._note(place, "no counterpart", f"{chosen!r} is no model of the list")
         for group in later:
             if group not in self.groups and group != "*":
                 self._note("fallbacks", "no counterpart", f"{group!r} is no model of the list")
@@ -313,16 +315,35 @@ class _Importer:
 
     def _common(self, router: Mapping[str, Any], litellm: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        retries = _number(router.get("num_retries", litellm.get("num_retries")))
+        retries = values.number(router.get("num_retries", litellm.get("num_retries")))
         if retries is not None:
             found["retries"] = min(10, max(0, int(retries)))
-        whole = _number(router.get("timeout")) or _number(litellm.get("request_timeout"))
-        if whole:
-            found["total_timeout_s"] = min(3600.0, whole)
-        first = _number(router.get("stream_timeout"))
+        if "num_retries" in router and litellm.get("num_retries", router["num_retries"]) != router["num_retries"]:
+            self._note("litellm_settings.num_retries", "differs", "router_settings.num_retries counts")
+        whole, request = values.number(router.get("timeout")), values.number(litellm.get("request_timeout"))
+        if whole and request and whole != request:
+            self._note("litellm_settings.request_timeout", "differs", "router_settings.timeout counts")
+        place = "router_settings.timeout" if whole else "litellm_settings.request_timeout"
+        if whole := whole or request:
+            found["total_timeout_s"] = self._bounded(place, whole)
+        first = values.number(router.get("stream_timeout"))
         if first:
-            found["first_token_timeout_s"] = min(3600.0, first)
+            found["first_token_timeout_s"] = self._bounded("router_settings.stream_timeout", first)
         return found
+
+    def _bounded(self, place: str, seconds: float) -> float:
+        if seconds > 3600:
+            self._note(place, "differs", "the longest time here is an hour")
+        return min(seconds, 3600.0)
+
+    def _narrow_fallbacks(self, section: str, given: Mapping[str, Any]) -> None:
+        """Fallbacks for one kind of failure. As plain ones, any outage would send prompts to them."""
+        for key, when in _NARROW.items():
+            for group, names in values.rows(given.get(key)):
+                ours = [target for name in names for target in self._targets_of(name, group)]
+                then = f"add {', '.join(ours)} to gateway.routes.{group}.targets" if ours else "change its targets"
+                message = f"{group!r} to {', '.join(names)}, {when}; if any failure may send its prompts there, {then}"
+                self._note(f"{section}.{key}", "no counterpart", message)
 
     def _route(
         self,
@@ -336,19 +357,35 @@ class _Importer:
         targets = list(dict.fromkeys(one.target for one in ordered))
         if len(targets) < len(deployments):
             self._note(f"model_name {group!r}", "differs", "deployments that are the same target are one")
-        if len({one.order for one in ordered}) > 1 or len(targets) == 1:
+        if len({one.order for one in ordered}) > 1:
+            if len({one.order for one in ordered}) < len(targets):
+                self._note(f"model_name {group!r}", "differs", "deployments of the same order are tried one by one")
+            strategy = "fallback"
+        if len(targets) == 1:
             strategy = "fallback"
         route: dict[str, Any] = {"targets": targets, "strategy": strategy, **common}
         route |= {**self.timeouts.get(group, {}), **self.sampling.get(group, {})}
         if "try_timeout_s" in route:
             route["total_timeout_s"] = max(route.get("total_timeout_s", 60.0), route["try_timeout_s"])
+        retries = {one.retries for one in ordered if one.retries is not None}
+        if retries:
+            if len(retries) > 1 or common.get("retries") not in {None, *retries}:
+                self._note(f"model_name {group!r}", "differs", "its deployments have one `retries`: the most of theirs")
+            route["retries"] = min(10, int(max(retries)))
         weights = {one.target: one.weight for one in ordered if one.weight is not None}
+        self._say_weights(group, strategy, targets, weights)
         if not weights and all(one.requests for one in ordered):
             # Without weights, theirs draws by the requests that each may take.
             weights = {one.target: one.requests for one in ordered if one.requests}
         if strategy == "weighted" and any(weights.values()):
             route["weights"] = weights
         extra = [one for name in later.get(group, later.get("*", ())) for one in self._targets_of(name, group)]
+        works = {one.target: one.work for one in self._all()}
+        unfit = [target for target in dict.fromkeys(extra) if works[target] != ordered[0].work]
+        if unfit:
+            message = f"{', '.join(unfit)} cannot stand in for {group!r}, which does {ordered[0].work}: left out"
+            self._note("fallbacks" if group in later else "default_fallbacks", "no counterpart", message)
+            extra = [target for target in extra if target not in unfit]
         extra = [target for target in dict.fromkeys(extra) if target not in targets]
         if extra and strategy == "fallback":
             route["targets"] = [*targets, *extra]
@@ -357,6 +394,30 @@ class _Importer:
             route |= {"degrade": ["smaller"], "smaller": extra}
         return route
 
+    def _say_weights(
+        self, group: str, strategy: str, targets: Sequence[str], weights: Mapping[str, float | None]
+    ) -> None:
+        if not weights:
+            return
+        place = f"model_name {group!r}"
+        unnamed = [target for target in targets if target not in weights]
+        if len(targets) == 1:
+            self._note(place, "no counterpart", "it has one target: its weight is left out")
+        elif strategy != "weighted":
+            self._note(
+                place,
+                "differs",
+                f"its weights are left out, since the strategy {strategy!r} has none, as theirs has none; to draw by"
+                f" them set gateway.routes.{group}.strategy: weighted and its weights",
+            )
+        elif not any(weights.values()):
+            self._note(place, "differs", "all its weights are 0: its targets are drawn alike")
+        elif unnamed:
+            self._note(place, "differs", f"{', '.join(unnamed)} names no weight and has 1")
+
+    def _all(self) -> list[_Deployment]:
+        return [one for deployments in self.groups.values() for one in deployments]
+
     def _targets_of(self, name: str, group: str) -> list[str]:
         if name not in self.groups:
             self._note("fallbacks", "no counterpart", f"{name!r}, a fallback of {group!r}, is no model of the list")
@@ -364,11 +425,11 @@ class _Importer:
 
     def _breaker(self, router: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        fails = _number(router.get("allowed_fails"))
+        fails = values.number(router.get("allowed_fails"))
         if fails is not None:
             # Theirs rests a deployment at the next failure after these.
             found["failures"] = int(fails) + 1
-        pause = _number(router.get("cooldown_time"))
+        pause = values.number(router.get("cooldown_time"))
         if pause:
             found |= {"pause_s": pause, "max_pause_s": max(60.0, pause)}
         return found
@@ -381,31 +442,43 @@ class _Importer:
         for section, per in by:
             given = litellm.get(section)
             if isinstance(given, dict):
+                known = {"max_budget", "budget_duration", "rpm_limit", "tpm_limit"}
+                self._unread(f"litellm_settings.{section}.", given, known, known - {"budget_duration"})
                 self._budget(f"litellm_settings.{section}", f"each-{per}", given, {"per": [per]})
-                rates = {"requests": _number(given.get("rpm_limit")), "tokens": _number(given.get("tpm_limit"))}
+                rates = {
+                    "requests": values.number(given.get("rpm_limit")),
+                    "tokens": values.number(given.get("tpm_limit")),
+                }
                 counted = {name: int(value) for name, value in rates.items() if value is not None}
                 if counted:
                     self._limit("rate", f"each-{per}", {"per": [per], "window": "60s", **counted})
         budgets = router.get("provider_budget_config")
         for name, given in budgets.items() if isinstance(budgets, dict) else ():
+            given = given if isinstance(given, dict) else {}
+            place = f"router_settings.provider_budget_config.{name}"
+            self._unread(f"{place}.", given, {"budget_limit", "time_period"}, {"budget_limit"})
             kind = kind_of(f"{name}/x")
             mine = [known for known, entry in self.providers.items() if kind is not None and entry["kind"] == kind.kind]
             if not mine:
-                self._note("router_settings.provider_budget_config", "no counterpart", f"no provider is {name!r}")
+                self._note(place, "no counterpart", f"no provider is {name!r}")
             for provider in mine:
                 spread = {"max_budget": given.get("budget_limit"), "budget_duration": given.get("time_period")}
-                self._budget(
-                    "router_settings.provider_budget_config", provider, spread, {"match": {"provider": provider}}
-                )
+                self._budget(place, provider, spread, {"match": {"provider": provider}})
 
     def _budget(self, place: str, name: str, given: Mapping[str, Any], rule: Mapping[str, Any]) -> None:
-        amount = _decimal(given.get("max_budget"))
+        amount = values.decimal(given.get("max_budget"))
+        length = given.get("budget_duration")
         if amount is None:
+            if length is not None:
+                self._note(f"{place}.budget_duration", "no counterpart", "without max_budget it is left out")
             return
-        over = _over(given.get("budget_duration"))
+        over = values.over(length)
         if over is None:
-            self._note(f"{place}.budget_duration", "differs", "no such length here: the budget is a month's")
+            self._note(f"{place}.budget_duration", "differs", "no such length here: the budget is a calendar month's")
             over = {"period": "month"}
+        elif over.get("period") not in {None, "total"}:
+            message = f"{length} becomes a calendar {over['period']} in UTC, whenever the budget was first used"
+            self._note(f"{place}.budget_duration", "differs", message)
         self._limit("budget", name, {**rule, "money": amount, **over})
 
     def _limit(self, what: str, name: str, rule: Mapping[str, Any]) -> None:
@@ -416,101 +489,22 @@ class _Importer:
     # ── what is left ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _leftovers(self, router: Mapping[str, Any], litellm: Mapping[str, Any]) -> None:
-        for section, known in (("router_settings", _ROUTER_KEYS), ("litellm_settings", _LITELLM_KEYS)):
-            for key in router if section == "router_settings" else litellm:
-                if key not in known:
-                    self._note(f"{section}.{key}", "no counterpart", _ADVICE.get(key, "it is left out"))
+        self._unread("router_settings.", router, ROUTER_FIELDS, ROUTER_NUMBERS)
+        self._unread("litellm_settings.", litellm, LITELLM_FIELDS, LITELLM_NUMBERS)
         for key in self._section("general_settings"):
-            self._note(f"general_settings.{key}", *_GENERAL.get(key, ("no counterpart", "it is left out")))
-        for key in self.config:
-            if key not in {"model_list", "router_settings", "litellm_settings", "general_settings"}:
-                self._note(str(key), "no counterpart", _ADVICE.get(str(key), "it is left out"))
+            self._note(f"general_settings.{key}", *GENERAL_ADVICE.get(key, ("no counterpart", "it is left out")))
+        self._unread("", self.config, {"model_list", "router_settings", "litellm_settings", "general_settings"})
+
+    def _unread(self, place: str, given: Mapping[str, Any], known: Set[str], numbers: Set[str] = frozenset()) -> None:
+        """Note what is not read: fields that have no counterpart, and values that should be numbers."""
+        for key, value in given.items():
+            if key not in known:
+                self._note(f"{place}{key}", "no counterpart", ADVICE.get(str(key), "it is left out"))
+            elif key in numbers and value is not None and values.number(value) is None:
+                self._note(f"{place}{key}", "do", "its value is no number from 0 up: it is left out; set it yourself")
 
 
-_GENERAL: Mapping[str, tuple[Literal["no counterpart", "differs", "do"], str]] = {
-    "master_key": ("do", "make a key of ours: interlock keys create admin --role admin"),
-    "database_url": ("do", "name a database of its own under stores.sql; keys and spend are not taken over"),
-    "alerting": ("no counterpart", "alert on the metrics of /metrics"),
+_NARROW = {
+    "context_window_fallbacks": "for prompts that are too long",
+    "content_policy_fallbacks": "when a provider's filter refuses, which goes to the caller here",
 }
-_ADVICE: Mapping[str, str] = {
-    "callbacks": "spans go to OTLP: observe.otlp_endpoint",
-    "success_callback": "spans go to OTLP: observe.otlp_endpoint",
-    "failure_callback": "spans go to OTLP: observe.otlp_endpoint",
-    "cache": "see docs/how-to for the cache's own settings",
-    "cache_params": "see docs/how-to for the cache's own settings",
-    "redis_host": "workers share limits through stores.kv",
-    "redis_port": "workers share limits through stores.kv",
-    "redis_password": "workers share limits through stores.kv",
-    "guardrails": "an app's guardrails stand in its app.yaml",
-    "environment_variables": "set them where Interlock is started",
-    "content_policy_fallbacks": "a refusal of a provider's filter goes to the caller",
-}
-
-
-def _fallbacks(section: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Group to the groups that follow it; ``*`` for those that name none."""
-    found: dict[str, list[str]] = {}
-    for key in ("fallbacks", "context_window_fallbacks"):
-        rows = section.get(key)
-        for row in rows if isinstance(rows, list) else ():
-            for group, names in row.items() if isinstance(row, dict) else ():
-                known = found.setdefault(str(group), [])
-                known += [str(name) for name in _list(names) if str(name) not in known]
-    default = _list(section.get("default_fallbacks"))
-    if default:
-        found.setdefault("*", [str(name) for name in default])
-    return found
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if 0 <= number < 1e15 else None
-
-
-def _decimal(value: object) -> str | None:
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return f"{round(amount, 9).normalize():f}" if amount.is_finite() and 0 <= amount < 10**9 else None
-
-
-def _per_million(value: object) -> str:
-    try:
-        amount = Decimal(str(value)) * 1_000_000
-    except InvalidOperation:
-        return "0"
-    return f"{round(amount, 9).normalize():f}" if amount.is_finite() and 0 <= amount < 10**9 else "0"
-
-
-def _over(value: object) -> dict[str, str] | None:
-    """A budget's duration as a period or a window; None when there is no such length."""
-    if value is None:
-        return {"period": "total"}
-    text = str(value).strip().lower()
-    named = {
-        "1mo": "month",
-        "30d": "month",
-        "31d": "month",
-        "1d": "day",
-        "24h": "day",
-        "1h": "hour",
-        "7d": "week",
-        "1w": "week",
-    }
-    if text in named:
-        return {"period": named[text]}
-    found = re.fullmatch(r"(\d+)([smhd])", text)
-    if found is None:
-        return None
-    seconds = int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86_400}[found[2]]
-    return {"window": text} if 1 <= seconds <= 7 * 86_400 else None

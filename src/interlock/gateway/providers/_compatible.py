@@ -226,6 +226,10 @@ class CompatibleProvider:
             return self._settings.models
         return await self._api.list_models("/models")
 
+    async def prove(self) -> None:
+        """See :class:`interlock.gateway.ports.Proves`."""
+        await self._api.prove()
+
     async def close(self) -> None:
         """Close pooled connections."""
         await self._api.close()

@@ -70,6 +70,10 @@ class GeminiProvider:
     def _other_shape(self) -> ProviderError:
         return ProviderError(f"provider {self._name!r} sent embeddings of another shape", provider=self._name)
 
+    async def prove(self) -> None:
+        """See :class:`interlock.gateway.ports.Proves`."""
+        await self._api.prove()
+
     async def close(self) -> None:
         """Close pooled connections."""
         await self._api.close()

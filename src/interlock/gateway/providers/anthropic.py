@@ -112,6 +112,10 @@ class AnthropicProvider:
             return self._settings.models
         return await self._api.list_models("/models?limit=1000", self._headers())
 
+    async def prove(self) -> None:
+        """See :class:`interlock.gateway.ports.Proves`."""
+        await self._api.prove()
+
     async def close(self) -> None:
         """Close pooled connections."""
         await self._api.close()

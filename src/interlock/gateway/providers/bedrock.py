@@ -137,6 +137,10 @@ class BedrockProvider:
             raise ProviderError(f"provider {self._name!r} lists no models", provider=self._name) from error
         return sorted(set(names))
 
+    async def prove(self) -> None:
+        """See :class:`interlock.gateway.ports.Proves`."""
+        await self._api.prove()
+
     async def close(self) -> None:
         """Close pooled connections."""
         await self._api.close()

@@ -82,6 +82,10 @@ class CohereProvider:
         except (KeyError, TypeError) as error:
             raise ProviderError(f"provider {self._name!r} lists no models", provider=self._name) from error
 
+    async def prove(self) -> None:
+        """See :class:`interlock.gateway.ports.Proves`."""
+        await self._api.prove()
+
     async def close(self) -> None:
         """Close pooled connections."""
         await self._api.close()

@@ -98,6 +98,10 @@ class VertexProvider(GeminiProvider):
             vectors += self._vectors([found], 1)
         return vectors, tokens
 
+    async def prove(self) -> None:
+        """See :class:`interlock.gateway.ports.Proves`. No token is fetched: whole credentials are enough."""
+        await self._signer.check()
+
     async def models(self) -> Sequence[str]:
         """Configured models: Vertex lists a project's own models only, not those that can be asked for.
 
