@@ -105,8 +105,8 @@ def main() -> None:
     wants_json = "--json" in sys.argv
     # The database, the index and the traces are nobody else's to read.
     os.umask(0o077)
-    # Importing makes a million objects that stay; looking through them again and again is a fifth of starting.
-    gc.set_threshold(50_000, 20, 100)
+    # Importing makes a hundred thousand objects that stay; looking through them again and again is a fifth of starting.
+    gc.set_threshold(200_000, 20, 100)
     try:
         # Outside standalone mode click gives back the code of an Exit instead of leaving with it.
         code = cli.main(standalone_mode=False)
