@@ -239,4 +239,6 @@ def sign_in(page: Any, name: str, password: str = PASSWORD) -> None:
     page.goto("/sign-in")
     page.fill("input[name=username]", name)
     page.fill("input[name=password]", password)
-    page.click("main button.primary")
+    # The answer sets the session: a page asked for before it has come would be asked for without one.
+    with page.expect_navigation():
+        page.click("main button.primary")
