@@ -95,7 +95,7 @@ async def serve(
     )
     server = _Server(config, asgi)
     # What has been loaded stays: a collector that walks through it again and again takes more than a call costs. Of
-    # 90,000 objects some hundred could be collected before, which would take as long as fifty imports.
+    # 90,000 objects some hundred could be collected before, and looking for them takes 50 ms.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     async with AsyncExitStack() as stack:
