@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -75,9 +76,8 @@ class SqliteSql:
                 "the embedded database needs a plain file", hint="use sqlite:///path/to/file.db", param="stores.sql"
             )
         self.path = Path(parsed.database)
+        self._busy_timeout_s = busy_timeout_s
         self._pragmas = [
-            f"PRAGMA busy_timeout={int(busy_timeout_s * 1000)}",
-            "PRAGMA journal_mode=WAL",
             f"PRAGMA synchronous={'FULL' if synchronous == 'full' else 'NORMAL'}",
             "PRAGMA foreign_keys=ON",
             "PRAGMA temp_store=MEMORY",
@@ -110,12 +110,27 @@ class SqliteSql:
         # Any: the DBAPI connection and SQLAlchemy's record of it have no types.
         def set_up(connection: Any, _record: Any) -> None:
             connection.isolation_level = None  # the driver must not begin or commit on its own
+            connection.execute(f"PRAGMA busy_timeout={int(self._busy_timeout_s * 1000)}")
+            self._use_wal(connection)
             for pragma in pragmas:
                 connection.execute(pragma)
 
         event.listen(engine, "connect", set_up)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
+
+    def _use_wal(self, connection: Any) -> None:  # Any: the DBAPI connection
+        # Two first connections to a new file that both switch it to the log would each wait for the other's lock.
+        # SQLite refuses one of them at once instead, busy timeout or not, so that one asks again.
+        until = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+                return
+            except dbapi2.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != dbapi2.SQLITE_BUSY or time.monotonic() >= until:
+                    raise
+            time.sleep(0.005)
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """See `Sql.read`. The whole function sees one snapshot."""
