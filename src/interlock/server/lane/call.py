@@ -8,31 +8,23 @@ request as it came, as long as the client has been given nothing.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import time
-from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from interlock.core.audit import AuditEvent
-from interlock.core.clock import Deadline
-from interlock.core.context import Context, Notices
 from interlock.core.errors import DeadlineExceeded, InterlockError, ProviderError, StorageFull, Unavailable
-from interlock.core.ids import TraceId, new_span_id, new_trace_id, ulid
+from interlock.core.ids import TraceId, new_trace_id, ulid
 from interlock.core.messages import Usage
-from interlock.core.money import Money
-from interlock.core.trace import AttributeValue, Span, SpanStatus
 from interlock.cost.terms import Hold
 from interlock.cost.types import Outcome
-from interlock.flows.respond import codec
 from interlock.gateway.failures import status_error, stream_error
-from interlock.server.access_log import AccessLine
 from interlock.server.lane.bodies import Scan, Sent, StreamFailed, Wire, spliced
 from interlock.server.lane.facts import Caller, Lane, Route
 from interlock.server.lane.http1 import Head
+from interlock.server.lane.notes import note
+from interlock.server.lane.replies import extension, last_event, refusal, response_head
 from interlock.server.lane.upstream import Connection
 
 if TYPE_CHECKING:
@@ -52,9 +44,9 @@ class LaneCall:
     """A request under way. Implements :class:`interlock.server.lane.upstream.Caller`."""
 
     __slots__ = (
-        "_body", "_connection", "_dialling", "_error", "_head", "_hold", "_id", "_is_over", "_limit_s", "_pieces",
-        "_scan", "_settled", "_size", "_started", "_until", "_waiting", "asked", "began", "caller", "client",
-        "deadline", "lane", "passed", "route", "sent", "server", "trace_id", "wire",
+        "_body", "_connection", "_dialling", "_head", "_is_over", "_limit_s", "_pieces", "_scan", "_size", "_waiting",
+        "asked", "began", "caller", "client", "deadline", "failure", "hold", "lane", "passed", "request_id", "route",
+        "sent", "server", "settled", "started", "trace_id", "until", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -80,9 +72,8 @@ class LaneCall:
         self.passed = ""
         """Targets that were passed over, and why, as the route's header tells them."""
         self.asked = sent.model
-        self._hold = hold
-        self._id = hold.id[4:]
-        """Of the request, without its prefix."""
+        self.hold = hold
+        self.request_id = f"req_{hold.id[4:]}"
         self.trace_id = TraceId(hold.trace_id)
         self._connection: Connection | None = None
         self._dialling: asyncio.Task[None] | None = None
@@ -90,18 +81,18 @@ class LaneCall:
         self._scan: Scan | None = None
         self._pieces: list[bytes] = []
         self._size = 0
-        self._started = at
-        self._settled = False
+        self.started = at
+        self.settled = False
         self._is_over = False
-        self._error: InterlockError | None = None
+        self.failure: InterlockError | None = None
         self._body: list[bytes] = []
         self.began = False
         """The client was given something."""
         spec = route.spec
-        self._until = at + spec.total_timeout_s
+        self.until = at + spec.total_timeout_s
         """Monotonic time after which nobody waits any more."""
         if spec.try_timeout_s is not None and spec.try_timeout_s < spec.total_timeout_s:
-            self._until = at + spec.try_timeout_s
+            self.until = at + spec.try_timeout_s
         self._limit_s = lane.to.connect_timeout_s
         self.deadline = at + self._limit_s
         """Monotonic time of the next thing that must have happened."""
@@ -190,7 +181,7 @@ class LaneCall:
         self._connection = connection
         self._waiting = "sending a first token"
         self._limit_s = self.route.spec.first_token_timeout_s
-        self.deadline = min(at + self._limit_s, self._until)
+        self.deadline = min(at + self._limit_s, self.until)
         body, self._body = self._body, []
         connection.send(self, body)
 
@@ -222,7 +213,7 @@ class LaneCall:
             self._hand_over(None)
             return
         if self.sent.stream:
-            self._scan = self.wire.scan(self.sent, self._extension)
+            self._scan = self.wire.scan(self.sent, lambda usage: extension(self, usage))
 
     def on_data(self, data: bytes) -> None:
         """See `Caller`."""
@@ -231,7 +222,7 @@ class LaneCall:
         if scan is None:
             self._size += len(data)
             self._pieces.append(data)
-            self.deadline = min(at + self.lane.to.idle_timeout_s, self._until)
+            self.deadline = min(at + self.lane.to.idle_timeout_s, self.until)
             assert self._head is not None
             if self._size > (_MAX_ANSWER_BYTES if self._head.status == 200 else _MAX_ERROR_BYTES):
                 if self._head.status == 200:
@@ -245,7 +236,7 @@ class LaneCall:
             self._fail(self._broken("an event over 8 MB"))
             return
         self._waiting = "answering"
-        self.deadline = min(at + self.lane.to.idle_timeout_s, self._until)
+        self.deadline = min(at + self.lane.to.idle_timeout_s, self.until)
         if out:
             self._forward(scan, out, at)
             if self._is_over:
@@ -258,12 +249,12 @@ class LaneCall:
 
     def _forward(self, scan: Scan, out: bytes, at: float) -> None:
         """Give the client a piece of the stream; its end only once what it cost is written down."""
-        if scan.ended and not self._settled and not self._settle(scan.usage):
+        if scan.ended and not self.settled and not self._settle(scan.usage):
             return
         if not self.began:
             self.began = True
-            self.lane.health.first_token(at, at - self._started)
-            head = self._response_head("text/event-stream; charset=utf-8", time.time())
+            self.lane.health.first_token(at, at - self.started)
+            head = response_head(self, "text/event-stream; charset=utf-8", time.time())
             self.client.write(
                 b"%bcache-control: no-store\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
                 % (head, len(out), out)
@@ -303,16 +294,16 @@ class LaneCall:
             return
         at = time.monotonic()
         # Where no figures come, four characters a token is the usual rule of thumb.
-        used = usage or Usage(self._hold.inputs, -(-len(body) // 8), estimated=True)
+        used = usage or Usage(self.hold.inputs, -(-len(body) // 8), estimated=True)
         if not self._settle(used):
             return
         self.began = True
-        self.lane.health.first_token(at, at - self._started)
+        self.lane.health.first_token(at, at - self.started)
         if self.wire.extends:
-            body = spliced(body, self._extension(used))
+            body = spliced(body, extension(self, used))
         client = self.client
         client.write(
-            b"%bcontent-length: %d\r\n\r\n%b" % (self._response_head("application/json", time.time()), len(body), body)
+            b"%bcontent-length: %d\r\n\r\n%b" % (response_head(self, "application/json", time.time()), len(body), body)
         )
         self._over("ok", at)
         client.done()
@@ -326,7 +317,7 @@ class LaneCall:
                 )
             )
             return
-        if not self._settled and not self._settle(scan.usage):
+        if not self.settled and not self._settle(scan.usage):
             return
         self.client.write(b"0\r\n\r\n")
         self._over("ok", time.monotonic())
@@ -363,7 +354,7 @@ class LaneCall:
             return
         self._fail(
             DeadlineExceeded(
-                f"{self.lane.name} took more than {at - self._started:.1f} s {self._waiting}",
+                f"{self.lane.name} took more than {at - self.started:.1f} s {self._waiting}",
                 hint="raise the route's first_token_timeout_s, try_timeout_s or total_timeout_s",
             )
         )
@@ -372,7 +363,7 @@ class LaneCall:
         """The client went away: the work upstream is stopped; what was sent, and what it had answered, is charged."""
         if self._is_over:
             return
-        if not self._settled and (self.began or self._connection is not None) and not self._settle(self._so_far()):
+        if not self.settled and (self.began or self._connection is not None) and not self._settle(self._so_far()):
             return
         self._over("cancelled", time.monotonic())
 
@@ -391,21 +382,21 @@ class LaneCall:
         if self._connection is not None:
             self._connection.pause()
             # Its silence is ours now.
-            self.deadline = self._until
+            self.deadline = self.until
 
     def resume(self) -> None:
         """The client reads again."""
         if self._connection is not None:
             self._connection.resume()
-            self.deadline = min(time.monotonic() + self.lane.to.idle_timeout_s, self._until)
+            self.deadline = min(time.monotonic() + self.lane.to.idle_timeout_s, self.until)
 
     # Ends.
 
     def _settle(self, usage: Usage | None) -> bool:
         """Charge what was used. False: it cannot be written down, and the call is over, its client told."""
-        self._settled = True
+        self.settled = True
         try:
-            self._hold.charge(usage or self._so_far())
+            self.hold.charge(usage or self._so_far())
         except InterlockError as error:
             self._unsettled(error)
             return False
@@ -420,35 +411,22 @@ class LaneCall:
         self.lane.turns.leave()
         self.lane.health.left()
         self.server.calls.discard(self)
-        self._error = error
-        self._note("error", time.monotonic())
+        self.failure = error
+        note(self, "error", time.monotonic())
         if self.client.is_gone:
             return
         if self.began:
-            self.client.write(self._last_event(error))
+            self.client.write(last_event(self, error))
         else:
-            reply = codec(self.wire.name).fault(error, f"req_{self._id}")
-            body = json.dumps(reply.body, ensure_ascii=False).encode()
-            head = (
-                f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\ncontent-type: application/json\r\n"
-                f"x-request-id: req_{self._id}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
-            )
-            self.client.write(head.encode("ascii") + body)
+            self.client.write(refusal(self, error))
         self.client.hang_up()
-
-    def _last_event(self, error: InterlockError) -> bytes:
-        """The event that tells a client what went wrong in mid-stream, and the end of the body."""
-        reply = codec(self.wire.name).fault(error, f"req_{self._id}")
-        event = b"event: error\n" if self.wire.name == "anthropic.messages" else b""
-        told = b"%bdata: %b\n\n" % (event, json.dumps(reply.body, ensure_ascii=False).encode())
-        return b"%x\r\n%b\r\n0\r\n\r\n" % (len(told), told)
 
     def _so_far(self) -> Usage:
         """Estimate of an answer that told no usage: about a token an event."""
         scan = self._scan
         if scan is not None and scan.usage is not None and scan.usage.output_tokens:
             return scan.usage
-        return Usage(self._hold.inputs, scan.events if scan is not None else 0, estimated=True)
+        return Usage(self.hold.inputs, scan.events if scan is not None else 0, estimated=True)
 
     def _broken(self, reason: str) -> ProviderError:
         provider = self.lane.target.provider
@@ -459,10 +437,10 @@ class LaneCall:
         if not self.began:
             self._hand_over(error)
             return
-        if not self._settled and not self._settle(self._so_far()):
+        if not self.settled and not self._settle(self._so_far()):
             return
-        self._error = error
-        self.client.write(self._last_event(error))
+        self.failure = error
+        self.client.write(last_event(self, error))
         self._over("error", time.monotonic())
         self.client.done()
 
@@ -478,7 +456,7 @@ class LaneCall:
     def _give_back(self) -> None:
         self._is_over = True
         self._hang_up()
-        self._hold.drop(uncount=True)
+        self.hold.drop(uncount=True)
         self.lane.turns.leave()
         self.server.calls.discard(self)
 
@@ -496,119 +474,12 @@ class LaneCall:
             self._hang_up()
         lane, server = self.lane, self.server
         lane.turns.leave()
-        if self._error is not None:
-            lane.health.failed(at, self._error)
+        if self.failure is not None:
+            lane.health.failed(at, self.failure)
         elif outcome == "ok":
             lane.health.succeeded(at)
         else:
             lane.health.left()
         server.calls.discard(self)
-        self._hold.close(outcome)
-        self._note(outcome, at)
-
-    def _note(self, outcome: Outcome, at: float) -> None:
-        server, lane, hold = self.server, self.lane, self._hold
-        usage = hold.usage
-        cost = 0 if usage is None else hold.cost
-        principal = self.caller.principal
-        attributes: dict[str, AttributeValue] = {
-            "interlock.principal": principal.id,
-            "interlock.request": f"req_{self._id}",
-            "interlock.on_behalf_of": False,
-            "interlock.lane": True,
-            "gen_ai.operation.name": self.wire.operation,
-            "gen_ai.provider.name": lane.target.provider,
-            "gen_ai.request.model": self.asked,
-        }
-        inputs = outputs = 0
-        if usage is not None:
-            inputs, outputs = usage.input_tokens, usage.output_tokens
-            attributes["gen_ai.response.model"] = lane.name
-        attributes["gen_ai.usage.input_tokens"] = inputs
-        attributes["gen_ai.usage.output_tokens"] = outputs
-        details: dict[str, str | int | bool] = {"input_tokens": inputs, "output_tokens": outputs}
-        if usage is None and self._settled:
-            attributes["interlock.cost.unsettled"] = True
-            details["cost"] = "unsettled"
-        elif cost is None:
-            attributes["interlock.cost.unpriced"] = True
-            details["cost"] = "unpriced"
-        else:
-            attributes["interlock.cost.nano_usd"] = details["cost_nano_usd"] = cost
-        state: SpanStatus = "ok"
-        error, code, status = "", "ok", 200
-        if outcome == "cancelled":
-            state, error, code, status = "cancelled", "client_left", "client_left", 499
-        elif self._error is not None:
-            error = code = self._error.code
-            state = "error"
-            status = 200 if self.began else self._error.status
-        seconds = at - self._started
-        tenant, trace_id = self.caller.tenant, self.trace_id
-        ended_ns = hold.at_ns + int(seconds * 1e9)
-        server.observe.emit(
-            Span(
-                trace_id,
-                new_span_id(),
-                None,
-                tenant,
-                self.wire.operation,
-                hold.at_ns,
-                ended_ns,
-                state,
-                error,
-                attributes,
-            )
-        )
-        server.governance.append_soon(
-            AuditEvent(
-                tenant,
-                principal.id,
-                self.wire.action,
-                self.asked,
-                code,
-                details,
-                "",
-                trace_id,
-                datetime.fromtimestamp(ended_ns / 1e9, UTC),
-            )
-        )
-        server.count(self.client.path, status, seconds)
-        if server.access_log is not None:
-            told = Notices(self.asked)
-            if usage is not None:
-                told.charge(lane.name, inputs, outputs, cost)
-            request = f"req_{self._id}"
-            caller = Context(
-                tenant, principal, deadline=Deadline(self._until), request_id=request, trace_id=trace_id, notices=told
-            )
-            server.access_log.add(
-                AccessLine(hold.at_ns / 1e9, "POST", self.client.path, status, seconds, caller, request)
-            )
-
-    def _extension(self, usage: Usage) -> bytes:
-        """The field ``interlock`` of an answer: what `flows.views.receipt_view` says."""
-        hold = self._hold
-        if hold.usage is None:
-            target = self.lane.target
-            cost = self.server.costs.prices.price(target.provider, target.model, usage)
-        else:
-            cost = None if hold.cost is None else Money(hold.cost)
-        price = "null" if cost is None else f'"{cost.plain()}"'
-        return (
-            f'{{"trace_id":"{self.trace_id}","release":null,"channel":null,"model":{self.lane.quoted},'
-            f'"cost_usd":{price}}}'
-        ).encode()
-
-    def _response_head(self, kind: str, at: float) -> bytes:
-        """The head without its framing; about limits it says what `http.callers.identity_of` says."""
-        hold = self._hold
-        near = ""
-        if hold.near:
-            names = ", ".join(hold.near)[:1000]
-            near = f"x-interlock-limit-warning: {names}\r\n" if names.isascii() else ""
-        return self.client.status_line() + (
-            f"content-type: {kind}\r\nx-request-id: req_{self._id}\r\nx-interlock-trace-id: {self.trace_id}\r\n"
-            f"x-interlock-route: {self.lane.name}{self.passed}\r\n{hold.terms.quota(at)}{near}"
-            "x-content-type-options: nosniff\r\nreferrer-policy: same-origin\r\n"
-        ).encode("ascii")
+        self.hold.close(outcome)
+        note(self, outcome, at)
