@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.core.context import Context, EndUser, Principal
-from interlock.core.errors import BudgetExceeded, LimitExceeded
+from interlock.core.errors import BudgetExceeded, LimitExceeded, Unavailable
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.core.messages import Usage
 from interlock.core.money import Money
@@ -53,6 +55,99 @@ async def open_costs(folder, *rules, kv=None, clock=None):
 
 async def used(costs, name):
     return {(use.measure, use.scope): use.used for use in await costs.limit_use(caller()) if use.rule.name == name}
+
+
+class SlowKv(MemoryKv):
+    """Grants a moment after it was asked; `away` refuses to do anything."""
+
+    away = False
+    fails_for = ""
+
+    def _look(self, counter):
+        if self.away or (self.fails_for and self.fails_for in counter):
+            raise Unavailable("the store is away")
+
+    async def grant(self, tenant, counter, *args, **kwargs):
+        self._look(counter)
+        granted = await super().grant(tenant, counter, *args, **kwargs)
+        await asyncio.sleep(0.001)
+        return granted
+
+    async def give_back(self, tenant, counter, *args, **kwargs):
+        self._look(counter)
+        await super().give_back(tenant, counter, *args, **kwargs)
+
+
+TWO = (
+    LimitRule(name="first", window="60s", tokens=1_000_000),
+    LimitRule(name="second", period="total", tokens=1_000_000, requests=100_000),
+)
+
+
+async def held(kv, rule, measure="tokens"):
+    slot = rule.slot(START)
+    return await kv.granted(ACME, f"limit:{rule.name}:{measure}:", slot=slot.number, span=rule.span)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 8), min_size=4, max_size=40))
+def test_callers_who_leave_while_they_are_admitted_leave_nothing_behind(leave_after):
+    async def work():
+        kv = SlowKv(clock=lambda: START)
+        journal = Journal(Path(mkdtemp()))
+        admission = Admission(kv, journal, tenant=ACME, rules=TWO, clock=lambda: START)
+        subject = Subject(ACME, "svc", provider="m", model="x")
+
+        async def ask(rounds):
+            demand = Demand(50_000, Money.zero())
+            task = asyncio.create_task(admission.reserve(subject, demand, counted=set()))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                reservation = await task
+            except (asyncio.CancelledError, LimitExceeded):
+                return
+            admission.settle(reservation, 0, 0)
+
+        await asyncio.gather(*[ask(rounds) for rounds in leave_after])
+        await admission.tidy(all_of_it=True)
+        assert [await held(kv, rule) for rule in TWO] == [0, 0]
+        journal.close(remove=True)
+
+    asyncio.run(work())
+
+
+async def test_what_one_rule_granted_is_given_back_when_the_store_fails_at_the_next(tmp_path):
+    kv = SlowKv(clock=lambda: START)
+    kv.fails_for = "second"
+    async with open_costs(tmp_path, *TWO, kv=kv) as costs:
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await costs.admission.reserve(Subject(ACME, "svc"), Demand(200, Money.zero()), counted=set())
+        await costs.admission.tidy(all_of_it=True)
+        assert await held(kv, TWO[0]) == 0
+
+
+@pytest.mark.parametrize("actual", [5_000, 30_000], ids=["a return", "a debt"])
+async def test_returns_and_debts_wait_for_a_store_that_is_away(tmp_path, actual):
+    kv = SlowKv(clock=lambda: START)
+    async with open_costs(tmp_path, TWO[1], kv=kv) as costs:
+        reservation = await costs.admission.reserve(Subject(ACME, "svc"), Demand(20_000, Money.zero()), counted=set())
+        costs.admission.settle(reservation, actual, 0)
+        kv.away = True
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await costs.admission.tidy(all_of_it=True)
+        kv.away = False
+        await costs.admission.tidy(all_of_it=True)
+        assert await held(kv, TWO[1]) == actual
+
+
+@pytest.mark.parametrize("field", ["tokens", "requests"])
+def test_a_limit_that_no_database_can_count_is_refused(field):
+    with pytest.raises(ValueError, match=field):
+        LimitRule(name="big", window="60s", **{field: 10**23})
 
 
 async def test_a_soft_limit_warns_and_lets_every_call_pass(tmp_path):

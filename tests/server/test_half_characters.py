@@ -55,3 +55,20 @@ async def test_an_answer_with_half_characters_arrives(tmp_path, path, stream):
                 else (body.get("content") or body["output"][0]["content"])[0]["text"]
             )
         assert text == "ab 😀 cd \ufffd e"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_lane_forwards_half_characters_as_they_came(tmp_path, stream):
+    async with site(tmp_path) as s:
+        s.upstream.will(answer(True, "warm"))
+        await s.warm(stream=True)
+        s.upstream.will(answer(stream, "ab \ud83d", "\ude00 cd \ud83d", " e"))
+        found = await s.ask(stream=stream)
+        assert await s.took_lane(found)
+        if stream:
+            events = [json.loads(line[6:]) for line in found.text.splitlines() if line.startswith("data: {")]
+            text = "".join(c["delta"].get("content") or "" for event in events for c in event.get("choices", ()))
+            assert found.text.endswith("data: [DONE]\n\n")
+        else:
+            text = json.loads(found.content)["choices"][0]["message"]["content"]
+        assert text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") == "ab 😀 cd \ufffd e"

@@ -692,3 +692,74 @@ def test_usage_is_read_as_the_ordinary_path_reads_it(data):
     answer = {"choices": [{"message": {"content": "x"}}], "usage": usage}
     found = WIRES[b"/v1/chat/completions"].usage(json.dumps(answer).encode())
     assert found == decode_usage(usage)
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": {}}}
+UNFIT = {
+    "a tool that the provider runs": {"tools": [{"type": "web_search"}]},
+    "no tool": {"tools": [5]},
+    "no choice of a tool": {"tool_choice": "wat"},
+    "no form of an answer": {"response_format": {"type": "wat"}},
+    "no effort": {"reasoning_effort": "wat"},
+    "no stop": {"stop": 5},
+    "too many log probabilities": {"top_logprobs": 99, "logprobs": True},
+    "content that is a number": {"messages": [{"role": "user", "content": 5}]},
+    "a part of no known kind": {"messages": [{"role": "user", "content": [{"type": "wat"}]}]},
+    "a picture from the disk": {"messages": [{"role": "user", "content": [IMAGE]}]},
+    "arguments that are no text": {"messages": [*MESSAGES, {"role": "assistant", "tool_calls": [CALL]}]},
+}
+
+
+async def test_the_lane_takes_nothing_that_the_ordinary_path_refuses(tmp_path):
+    async with site(tmp_path) as s:
+        s.upstream.will(streamed("warm"))
+        await s.warm(stream=True)
+        for what, fields in UNFIT.items():
+            answer = await s.ask(**fields)
+            assert answer.status_code == 400, (what, answer.text)
+        assert s.upstream.requests == []
+
+
+async def test_the_lane_takes_tools_pictures_and_schemas(tmp_path):
+    parameters = {"type": "object", "properties": {"a": {"type": "string"}}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": parameters}}
+    call = {**CALL, "function": {"name": "f", "arguments": "{}"}}
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "what is this?"}, picture]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "a cat"},
+    ]
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": parameters}}
+    async with site(tmp_path) as s:
+        s.upstream.will(streamed("warm"))
+        await s.warm(stream=True)
+        for fields in ({"messages": turns, "tools": [tool], "tool_choice": "auto"}, {"response_format": wanted}):
+            s.upstream.will(whole("{}"))
+            answer = await s.ask(**fields)
+            assert answer.status_code == 200, answer.text
+            assert await s.took_lane(answer)
+            sent = s.upstream.requests[-1].body
+            assert {name: sent[name] for name in fields} == fields
+
+
+@pytest.mark.parametrize("figure", ["1e400", "12.5", '"many"', "-4", "99999999999999999999999"])
+@BOTH
+async def test_usage_that_is_no_count_is_estimated(tmp_path, on, figure):
+    async with site(tmp_path, on=on) as s:
+        s.upstream.will(streamed("warm"))
+        if on:
+            await s.warm(stream=True)
+        base = {"id": "a", "object": "chat.completion.chunk", "created": 1, "model": MODEL}
+        told = {**base, "choices": [{"index": 0, "delta": {"content": "four words of text"}, "finish_reason": "stop"}]}
+        last = json.dumps({**base, "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 0}})
+        last = last.replace('"completion_tokens": 0', f'"completion_tokens": {figure}')
+        pieces = [f"data: {json.dumps(told)}\n\n", f"data: {last}\n\n", "data: [DONE]\n\n"]
+        s.upstream.will(Reply([piece.encode() for piece in pieces]))
+        answer = await s.ask(stream=True)
+        assert answer.status_code == 200, answer.text
+        assert "four words of text" in answer.text
+        (row,) = (await s.trace(answer))["ledger"]
+        assert 0 < row["usage"]["output_tokens"] < 100
+        assert row["usage"]["estimated"] is True

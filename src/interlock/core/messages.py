@@ -37,6 +37,7 @@ __all__ = [
     "ToolResultPart",
     "ToolSpec",
     "Usage",
+    "count_of",
     "text_message",
 ]
 
@@ -152,6 +153,18 @@ def text_message(role: Role, text: str) -> Message:
 
 MOST_TOKENS = 1_000_000_000
 """More than any call uses."""
+
+
+def count_of(value: object) -> int:
+    """A count that a foreign service told. What is no count becomes one that is not plausible, None nothing."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if value is None:
+        return 0
+    # JSON's 1e400 is read as infinity, and its 12.0 as a fraction.
+    if isinstance(value, float) and value.is_integer() and abs(value) <= MOST_TOKENS:
+        return int(value)
+    return MOST_TOKENS + 1
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):

@@ -175,7 +175,12 @@ class Admission:
                     self._refuse(taken, counted, measure)
                     raise _unpriced(rule, subject)
                 amount = demand.of(measure)
-                refused = await counter.take(amount, at)
+                try:
+                    refused = await counter.take(amount, at)
+                except BaseException:
+                    # The caller left, or the store is away: nobody will settle what was taken before.
+                    self.release(taken, uncount=True)
+                    raise
                 if refused is not None and rule.mode == "soft":
                     counter.free -= amount
                     near.append(rule.name)
@@ -318,9 +323,13 @@ class Admission:
     async def tidy(self, *, all_of_it: bool = False) -> None:
         """Give back what is not being used. Called now and then, and with `all_of_it` at the end."""
         at = self._clock()
-        returns, self._returns = self._returns, []
-        for counter, amount, slot in returns:
-            await counter.give_back(amount, slot)
+        while self._returns:
+            counter, amount, slot = self._returns.pop()
+            try:
+                await counter.give_back(amount, slot)
+            except BaseException:
+                self._returns.append((counter, amount, slot))
+                raise
         for counter in list(self._counters.values()):
             if all_of_it or (counter.free and counter.used_at < at - _IDLE_S):
                 await counter.rest(at, all_of_it=all_of_it)

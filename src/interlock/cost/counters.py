@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from interlock.core.finishing import finished
 from interlock.core.ids import TenantId
 from interlock.cost.limits import LimitRule, Measure
 from interlock.stores.kv.base import Kv
@@ -120,29 +121,42 @@ class Counter:
         if self.try_take(amount, at):
             return None
         async with self._lock:
-            await self._turn_to(at)
+            await finished(self._turn_to(at))
             if self.try_take(amount, at):
                 return None
-            need = amount - self.free
-            slot = self.rule.slot(at)
-            granted = await self._kv.grant(
-                self.tenant,
-                self.name,
-                max(need, self.limit // _CHUNKS),
-                limit=self.limit,
-                slot=slot.number,
-                span=self.rule.span,
-                at_least=need,
-                ttl_s=slot.ttl_s,
-            )
-            self._left = granted.left
-            self.near = max(0, int(self.limit * (1 - self.rule.warn_at)) + 1 - granted.left)
-            if granted.amount == 0 and need > 0:
-                return Exhausted(self.rule, self.measure, self.limit, granted.left, self._wait_s(amount, at))
-            self._lease(granted.amount)
-            self.free -= amount
-            self.used_at = at
-            return None
+            outcome: list[Exhausted | None] = []
+            try:
+                # What the store grants to a caller who leaves meanwhile, it has granted to this worker all the same.
+                await finished(self._lease_for(amount, at, outcome))
+            except BaseException:
+                if outcome == [None]:
+                    self.free += amount
+                raise
+            return outcome[0]
+
+    async def _lease_for(self, amount: int, at: float, outcome: list[Exhausted | None]) -> None:
+        """Lease what `amount` lacks, and reserve it; says in `outcome` whether it did. Under the lock."""
+        need = amount - self.free
+        slot = self.rule.slot(at)
+        granted = await self._kv.grant(
+            self.tenant,
+            self.name,
+            max(need, self.limit // _CHUNKS),
+            limit=self.limit,
+            slot=slot.number,
+            span=self.rule.span,
+            at_least=need,
+            ttl_s=slot.ttl_s,
+        )
+        self._left = granted.left
+        self.near = max(0, int(self.limit * (1 - self.rule.warn_at)) + 1 - granted.left)
+        if granted.amount == 0 and need > 0:
+            outcome.append(Exhausted(self.rule, self.measure, self.limit, granted.left, self._wait_s(amount, at)))
+            return
+        self._lease(granted.amount)
+        self.free -= amount
+        self.used_at = at
+        outcome.append(None)
 
     def settle(self, reserved: int, actual: int, slot: int) -> int:
         """Replace a reservation made in `slot` by what was used; gives units to return to a slot that has passed."""
@@ -159,7 +173,11 @@ class Counter:
         """Return units to the store."""
         if amount > 0:
             self._journal(self, slot, -amount)
-            await self._kv.give_back(self.tenant, self.name, amount, slot=slot)
+            try:
+                await self._kv.give_back(self.tenant, self.name, amount, slot=slot)
+            except BaseException:
+                self._journal(self, slot, amount)
+                raise
 
     async def rest(self, at: float, *, all_of_it: bool = False) -> None:
         """Return leased units that are not being used, and pay debts: called now and then, and at the end."""
@@ -167,14 +185,29 @@ class Counter:
             if not all_of_it:
                 await self._turn_to(at)
             if self.free > 0:
-                free, self.free = self.free, 0
-                self._leased[self.slot] = self._leased.get(self.slot, 0) - free
-                await self.give_back(free, self.slot)
+                await self._return_free()
             elif self.free < 0:
                 debt, self.free = -self.free, 0
                 slot = self.rule.slot(at)
-                await self._kv.grant(self.tenant, self.name, debt, limit=_UNBOUNDED, slot=slot.number, ttl_s=slot.ttl_s)
+                try:
+                    await self._kv.grant(
+                        self.tenant, self.name, debt, limit=_UNBOUNDED, slot=slot.number, ttl_s=slot.ttl_s
+                    )
+                except BaseException:
+                    self.free -= debt
+                    raise
                 self._journal(self, slot.number, debt)
+
+    async def _return_free(self) -> None:
+        """Return what is free now; it stays here when the store cannot be told. Under the lock."""
+        free, self.free = self.free, 0
+        self._leased[self.slot] = self._leased.get(self.slot, 0) - free
+        try:
+            await self.give_back(free, self.slot)
+        except BaseException:
+            self.free += free
+            self._leased[self.slot] = self._leased.get(self.slot, 0) + free
+            raise
 
     async def used(self, at: float) -> int:
         """Units in use or spent in the current window or period, those leased by other workers included."""
@@ -192,16 +225,13 @@ class Counter:
         slot = self.rule.slot(at)
         if slot.number == self.slot:
             return
-        left, passed = self.free, self.slot
-        self.free = min(0, left)
+        while self.free > 0:  # calls that end meanwhile give back to the slot that is still open here
+            await self._return_free()
         self.slot, self.ends_at = slot.number, slot.ends_at
         wait_s = self.rule.reset_s(at)
         self.whole_at = None if wait_s is None else at + wait_s
         for old in [number for number in self._leased if number <= slot.number - self.rule.span]:
             del self._leased[old]
-        if left > 0:
-            self._leased[passed] = self._leased.get(passed, 0) - left
-            await self.give_back(left, passed)
 
     def _wait_s(self, amount: int, at: float) -> float | None:
         if amount > self.limit:

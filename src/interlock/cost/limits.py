@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from interlock.core.ids import TenantId
 from interlock.core.money import Money
 
-__all__ = ["LimitRule", "Match", "Measure", "Slot", "Subject", "window_seconds"]
+__all__ = ["MOST_UNITS", "LimitRule", "Match", "Measure", "Slot", "Subject", "window_seconds"]
 
 Measure = Literal["requests", "tokens", "money"]
 Period = Literal["hour", "day", "week", "month", "total"]
@@ -29,6 +29,8 @@ start may still touch. Counting that one whole errs on the side of refusing."""
 _DURATION = re.compile(r"(\d+)(s|m|h|d)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SCOPES = ("tenant", "key", "user", "app", "provider", "model")
+MOST_UNITS = 1 << 60
+"""Of a limit: databases count in 64 bits, and what was used may pass it."""
 _KEEP_PERIOD_S = 400 * 86_400.0
 
 
@@ -127,8 +129,8 @@ class LimitRule(BaseModel):
         default=(),
         description="a counter for each value of: tenant, key, user, app, provider, model, tag:NAME; empty pools all",
     )
-    requests: int | None = Field(default=None, ge=0, description="calls at most")
-    tokens: int | None = Field(default=None, ge=0, description="input and output tokens at most")
+    requests: int | None = Field(default=None, ge=0, le=MOST_UNITS, description="calls at most")
+    tokens: int | None = Field(default=None, ge=0, le=MOST_UNITS, description="input and output tokens at most")
     money: str | None = Field(default=None, pattern=r"^\d{1,9}(\.\d{1,9})?$", description="US dollars")
     window: str | None = Field(default=None, description="sliding: 60s, 10m, 1h, 1d")
     period: Period | None = Field(default=None, description="calendar: hour, day, week, month, or total for ever")

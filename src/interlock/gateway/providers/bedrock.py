@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, Misconfigured, ProviderError
-from interlock.core.messages import ChatEvent, ChatRequest
+from interlock.core.messages import ChatEvent, ChatRequest, count_of
 from interlock.gateway.clouds.aws import AwsCredentials, region_of
 from interlock.gateway.http import HttpApi, Signer
 from interlock.gateway.ports import Provider, ProviderDeps, Reranked
@@ -79,7 +79,7 @@ class BedrockProvider:
                 for text in texts:
                     answer = await self._invoke(ctx, model, {"inputText": text})
                     vectors.append([float(x) for x in answer["embedding"]])
-                    tokens += int(answer.get("inputTextTokenCount") or 0)
+                    tokens += count_of(answer.get("inputTextTokenCount"))
             else:
                 for at in range(0, len(texts), _COHERE_BATCH):
                     batch = list(texts[at : at + _COHERE_BATCH])

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from interlock.core.context import Context
 from interlock.core.errors import ProviderError
-from interlock.core.messages import ChatEvent, ChatRequest
+from interlock.core.messages import ChatEvent, ChatRequest, count_of
 from interlock.gateway.http import HttpApi
 from interlock.gateway.ports import Provider, ProviderDeps, Reranked
 from interlock.gateway.profiles import profile
@@ -52,7 +52,7 @@ class CohereProvider:
             try:
                 rows = [[float(x) for x in row] for row in answer["embeddings"]["float"]]
                 billed = (answer.get("meta") or {}).get("billed_units") or {}
-                tokens += int(billed.get("input_tokens") or 0)
+                tokens += count_of(billed.get("input_tokens"))
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise ProviderError(
                     f"provider {self._name!r} sent embeddings of another shape", provider=self._name

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from interlock.core.context import Context
 from interlock.core.errors import ProviderError
+from interlock.core.messages import count_of
 from interlock.gateway.lanes.google import ContentCodec, GoogleLane
 from interlock.gateway.lanes.ports import BatchLane
 from interlock.gateway.ports import Provider, ProviderDeps
@@ -48,7 +49,7 @@ class GoogleProvider(GeminiProvider):
             answer = await self._api.post_json(f"{self._model(model)}:batchEmbedContents", None, body, ctx=ctx)
             try:
                 rows = answer["embeddings"]
-                tokens += int((answer.get("usageMetadata") or {}).get("promptTokenCount") or 0)
+                tokens += count_of((answer.get("usageMetadata") or {}).get("promptTokenCount"))
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise self._other_shape() from error
             vectors += self._vectors(rows, len(batch))

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, Misconfigured
-from interlock.core.messages import ChatEvent, ChatRequest
+from interlock.core.messages import ChatEvent, ChatRequest, count_of
 from interlock.gateway.ports import Provider, ProviderDeps
 from interlock.gateway.profiles import profile
 from interlock.gateway.providers._gemini import GeminiProvider
@@ -92,7 +92,7 @@ class VertexProvider(GeminiProvider):
             answer = await self._api.post_json(f"{self._model(model)}:predict", None, body, ctx=ctx)
             try:
                 found = answer["predictions"][0]["embeddings"]
-                tokens += int((found.get("statistics") or {}).get("token_count") or 0)
+                tokens += count_of((found.get("statistics") or {}).get("token_count"))
             except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
                 raise self._other_shape() from error
             vectors += self._vectors([found], 1)

@@ -27,6 +27,7 @@ from interlock.core.messages import (
     ToolCallPart,
     ToolResultPart,
     Usage,
+    count_of,
 )
 from interlock.gateway.failures import stream_error
 from interlock.gateway.types import ModelProfile
@@ -393,13 +394,13 @@ class _Answer:
         """The last event."""
         usage = self._usage
         # On this wire input_tokens leaves out what was read from or written to the prompt cache; ours includes both.
-        read = int(usage.get("cache_read_input_tokens") or 0)
-        written = int(usage.get("cache_creation_input_tokens") or 0)
+        read = count_of(usage.get("cache_read_input_tokens"))
+        written = count_of(usage.get("cache_creation_input_tokens"))
         counted = Usage(
-            int(usage.get("input_tokens") or 0) + read + written,
-            int(usage.get("output_tokens") or 0),
+            count_of(usage.get("input_tokens")) + read + written,
+            count_of(usage.get("output_tokens")),
             read,
-            int((usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
+            count_of((usage.get("output_tokens_details") or {}).get("thinking_tokens")),
             cache_write_tokens=written,
         )
         word = self._stop.get("stop_reason") or ""

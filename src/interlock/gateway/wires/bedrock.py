@@ -28,6 +28,7 @@ from interlock.core.messages import (
     ToolCallPart,
     ToolResultPart,
     Usage,
+    count_of,
 )
 from interlock.gateway.clouds.eventstream import Frame
 from interlock.gateway.failures import stream_error
@@ -292,11 +293,11 @@ def _decode(event: str, found: Mapping[str, Any], calls: CallIndex) -> Iterator[
 
 def _finish(stop: Mapping[str, Any], usage: Mapping[str, Any], extra: dict[str, Any], model: str) -> Finish:
     # Like Anthropic's, these input tokens leave out what was read from or written to the prompt cache.
-    read = int(usage.get("cacheReadInputTokens") or 0)
-    written = int(usage.get("cacheWriteInputTokens") or 0)
+    read = count_of(usage.get("cacheReadInputTokens"))
+    written = count_of(usage.get("cacheWriteInputTokens"))
     counted = Usage(
-        int(usage.get("inputTokens") or 0) + read + written,
-        int(usage.get("outputTokens") or 0),
+        count_of(usage.get("inputTokens")) + read + written,
+        count_of(usage.get("outputTokens")),
         read,
         cache_write_tokens=written,
     )

@@ -25,6 +25,7 @@ from interlock.core.messages import (
     ToolCallPart,
     ToolResultPart,
     Usage,
+    count_of,
 )
 from interlock.gateway.failures import stream_error
 from interlock.gateway.types import ModelProfile
@@ -200,9 +201,9 @@ def _finish(end: Mapping[str, Any], provider: str, model: str, response_id: str 
     usage = end.get("usage") or {}
     tokens = usage.get("tokens") or usage.get("billed_units") or {}
     counted = Usage(
-        int(tokens.get("input_tokens") or 0),
-        int(tokens.get("output_tokens") or 0),
-        int(usage.get("cached_tokens") or 0),
+        count_of(tokens.get("input_tokens")),
+        count_of(tokens.get("output_tokens")),
+        count_of(usage.get("cached_tokens")),
     )
     billed = {"billed_units": usage["billed_units"]} if usage.get("billed_units") else {}
     return Finish(_REASONS.get(word, "stop"), counted, model, response_id=response_id, extra=billed)

@@ -29,6 +29,7 @@ from interlock.core.messages import (
     ToolCallPart,
     ToolResultPart,
     Usage,
+    count_of,
 )
 from interlock.gateway.failures import stream_error
 from interlock.gateway.types import ModelProfile
@@ -304,11 +305,11 @@ class _Answer:
     def finish(self) -> Finish:
         """The last event."""
         usage = self._usage
-        thoughts = int(usage.get("thoughtsTokenCount") or 0)
+        thoughts = count_of(usage.get("thoughtsTokenCount"))
         counted = Usage(
-            int(usage.get("promptTokenCount") or 0) + int(usage.get("toolUsePromptTokenCount") or 0),
-            int(usage.get("candidatesTokenCount") or 0) + thoughts,
-            int(usage.get("cachedContentTokenCount") or 0),
+            count_of(usage.get("promptTokenCount")) + count_of(usage.get("toolUsePromptTokenCount")),
+            count_of(usage.get("candidatesTokenCount")) + thoughts,
+            count_of(usage.get("cachedContentTokenCount")),
             thoughts,
         )
         reason: FinishReason = self.reason or "stop"

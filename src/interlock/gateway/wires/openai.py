@@ -28,6 +28,7 @@ from interlock.core.messages import (
     ToolResultPart,
     ToolSpec,
     Usage,
+    count_of,
 )
 from interlock.gateway.failures import stream_error
 from interlock.gateway.presets import Quirks
@@ -414,10 +415,10 @@ def decode_usage(usage: Mapping[str, Any] | None) -> Usage | None:
         return None
     inputs = usage.get("prompt_tokens_details") or {}
     outputs = usage.get("completion_tokens_details") or {}
-    prompt = int(usage.get("prompt_tokens") or 0)
-    completion = int(usage.get("completion_tokens") or 0)
+    prompt = count_of(usage.get("prompt_tokens"))
+    completion = count_of(usage.get("completion_tokens"))
     reasoning = int(outputs.get("reasoning_tokens") or usage.get("reasoning_tokens") or 0)
-    if reasoning and int(usage.get("total_tokens") or 0) == prompt + completion + reasoning:
+    if reasoning and count_of(usage.get("total_tokens")) == prompt + completion + reasoning:
         # xAI counts the thoughts beside the answer; ours includes them.
         completion += reasoning
     cached = inputs.get("cached_tokens") or usage.get("prompt_cache_hit_tokens") or usage.get("cached_tokens") or 0
@@ -426,5 +427,5 @@ def decode_usage(usage: Mapping[str, Any] | None) -> Usage | None:
         completion,
         int(cached),
         reasoning,
-        cache_write_tokens=int(inputs.get("cache_write_tokens") or inputs.get("cache_creation_tokens") or 0),
+        cache_write_tokens=count_of(inputs.get("cache_write_tokens") or inputs.get("cache_creation_tokens")),
     )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from interlock.core.errors import ProviderError
-from interlock.core.messages import Usage
+from interlock.core.messages import Usage, count_of
 from interlock.gateway.ports import Ranked, Reranked
 
 __all__ = ["decode_answer", "encode_request"]
@@ -45,7 +45,7 @@ def decode_answer(answer: Any, *, provider: str, documents: int, limit: int | No
         meta = {} if isinstance(answer, list) else answer.get("meta") or {}
         billed = meta.get("billed_units") or {}
         tokens = usage.get("total_tokens") or (meta.get("tokens") or {}).get("input_tokens") or 0
-        searches = int(billed.get("search_units") or 0)
+        searches = count_of(billed.get("search_units"))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProviderError(f"provider {provider!r} sent a ranking of another shape", provider=provider) from error
     rows.sort(key=lambda row: -row.score)

@@ -25,6 +25,7 @@ from interlock.core.messages import (
     ToolCallPart,
     ToolResultPart,
     Usage,
+    count_of,
 )
 from interlock.gateway.failures import stream_error
 from interlock.gateway.types import ModelProfile
@@ -235,10 +236,10 @@ def _finish(final: Mapping[str, Any], calls: CallIndex, model: str) -> Finish:
     return Finish(
         reason,
         Usage(
-            int(usage.get("input_tokens") or 0),
-            int(usage.get("output_tokens") or 0),
-            int(inputs.get("cached_tokens") or 0),
-            int(outputs.get("reasoning_tokens") or 0),
+            count_of(usage.get("input_tokens")),
+            count_of(usage.get("output_tokens")),
+            count_of(inputs.get("cached_tokens")),
+            count_of(outputs.get("reasoning_tokens")),
         ),
         str(final.get("model") or model),
         response_id=str(final["id"]) if final.get("id") else None,

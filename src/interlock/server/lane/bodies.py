@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from interlock.core.messages import Usage
+from interlock.core.messages import Usage, count_of
 from interlock.gateway.ports import Forwarding
 from interlock.gateway.types import RouteSpec
+from interlock.server.lane.shapes import anthropic_parts_fit, chat_parts_fit, codec_takes
 
 __all__ = ["WIRES", "Scan", "Sent", "StreamFailed", "Wire", "spliced"]
 
@@ -171,6 +173,13 @@ class _Chat(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     verbosity: str | None = None
 
 
+_RARE_CHAT = (
+    "tools", "tool_choice", "response_format", "stop", "logit_bias", "reasoning_effort", "logprobs", "top_logprobs",
+    "parallel_tool_calls", "service_tier", "verbosity", "prompt_cache_key",
+)  # fmt: skip
+"""Fields that are not read here, and that most requests do without."""
+
+
 class _Details(msgspec.Struct):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -252,12 +261,20 @@ class _OpenAIChat:
         if given.tools is not UNSET and _holds(given.tools, b'"custom"'):
             # Tools of free text travel as functions.
             return None
-        for turn in given.messages:
-            # Bytes of an image are not tokens, which the estimate takes all bytes for.
-            if turn.content is not UNSET and _holds(turn.content, b"base64,"):
-                return None
-            if turn.tool_calls is not UNSET and _holds(turn.tool_calls, b'"custom"'):
-                return None
+        try:
+            for turn in given.messages:
+                # Bytes of an image are not tokens, which the estimate takes all bytes for.
+                if turn.content is not UNSET and _holds(turn.content, b"base64,"):
+                    return None
+                if not chat_parts_fit(turn.role, turn.content, turn.tool_calls):
+                    return None
+        except _UNREADABLE:
+            return None
+        rare = {
+            name: value for name in _RARE_CHAT if (value := getattr(given, name)) is not UNSET and value is not None
+        }
+        if rare and not codec_takes(self.name, rare):
+            return None
         options = given.stream_options
         return Sent(
             given.model,
@@ -303,7 +320,10 @@ class _OpenAIChat:
 
     def usage(self, body: bytes) -> Usage | None:
         """See `Wire`."""
-        return _usage(_read_reply(body).usage)
+        try:
+            return _usage(_read_reply(body).usage)
+        except msgspec.DecodeError:
+            return _usage(_usage_of_whole(body, "choices"))
 
     def scan(self, sent: Sent, extension: Callable[[Usage], bytes]) -> Scan:
         """See `Wire`."""
@@ -347,7 +367,10 @@ class _OpenAIEmbeddings:
 
     def usage(self, body: bytes) -> Usage | None:
         """See `Wire`."""
-        return _usage(_read_vectors(body).usage)
+        try:
+            return _usage(_read_vectors(body).usage)
+        except msgspec.DecodeError:
+            return _usage(_usage_of_whole(body, "data"))
 
     def scan(self, sent: Sent, extension: Callable[[Usage], bytes]) -> Scan:
         """See `Wire`."""
@@ -396,6 +419,48 @@ def _data_of(event: bytes) -> bytes | None:
 _DATA = re.compile(rb"^data:[ ]?([^\r\n]*)\r?$", re.MULTILINE)
 
 
+def _chunk_of(data: bytes) -> _Chunk:
+    try:
+        return _read_chunk(data)
+    except msgspec.DecodeError:
+        chunk = _mended(data)
+        told = msgspec.convert({name: chunk[name] for name in ("usage", "error") if name in chunk}, _Chunk)
+        told.choices = [_Raw(b"{}")] if chunk.get("choices") else None
+        return told
+
+
+def _event_of(data: bytes) -> _AnthropicEvent:
+    try:
+        return _read_event(data)
+    except msgspec.DecodeError:
+        return msgspec.convert(_mended(data), _AnthropicEvent)
+
+
+def _mended(data: bytes) -> dict[str, Any]:
+    """An object that only a lenient reader takes: half of a character stands in it, as its JSON may say.
+
+    Raises: msgspec.DecodeError: it is no JSON object at all.
+    """
+    try:
+        found = json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise msgspec.DecodeError(str(error)) from error
+    if not isinstance(found, dict):
+        raise msgspec.DecodeError("no object")
+    return found
+
+
+def _usage_of_whole(body: bytes, holder: str) -> _Usage | None:
+    answer = _mended(body)
+    if not isinstance(answer.get(holder), list) or not answer[holder]:
+        raise msgspec.DecodeError(f"no {holder}")
+    return msgspec.convert(answer.get("usage"), _Usage | None)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 class _ChatScan(_Events):
     __slots__ = ("_extension", "_finished", "_wanted")
 
@@ -430,7 +495,7 @@ class _ChatScan(_Events):
             self.ended = True
             return event
         self.events += 1
-        chunk = _read_chunk(data)
+        chunk = _chunk_of(data)
         if chunk.error:
             raise StreamFailed(chunk.error)
         if chunk.usage is None:
@@ -468,6 +533,9 @@ class _Messages(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     service_tier: str | None = None
 
 
+_RARE_MESSAGES = ("tools", "tool_choice", "thinking", "stop_sequences")
+
+
 class _AnthropicReply(msgspec.Struct):
     usage: dict[str, Any] | None = None
 
@@ -493,12 +561,12 @@ _read_event = msgspec.json.Decoder(_AnthropicEvent).decode
 def _anthropic_usage(usage: Mapping[str, Any] | None) -> Usage | None:
     if not usage:
         return None
-    read, written = int(usage.get("cache_read_input_tokens") or 0), int(usage.get("cache_creation_input_tokens") or 0)
+    read, written = count_of(usage.get("cache_read_input_tokens")), count_of(usage.get("cache_creation_input_tokens"))
     told = Usage(
-        int(usage.get("input_tokens") or 0) + read + written,
-        int(usage.get("output_tokens") or 0),
+        count_of(usage.get("input_tokens")) + read + written,
+        count_of(usage.get("output_tokens")),
         read,
-        int((usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
+        count_of((usage.get("output_tokens_details") or {}).get("thinking_tokens")),
         cache_write_tokens=written,
     )
     return told if told.is_plausible else None
@@ -516,8 +584,19 @@ class _AnthropicMessages:
             given = _read_messages(body)
         except _UNREADABLE:
             return None
-        for turn in given.messages:
-            if _holds(turn.content, b'"base64"', b'"file_id"'):
+        try:
+            for turn in given.messages:
+                if _holds(turn.content, b'"base64"', b'"file_id"') or not anthropic_parts_fit(turn.content):
+                    return None
+        except _UNREADABLE:
+            return None
+        rare = {name: value for name in _RARE_MESSAGES if (value := getattr(given, name)) is not UNSET}
+        if given.service_tier is not None:
+            rare["service_tier"] = given.service_tier
+        if rare:
+            # A thinking budget must be below the limit.
+            rare["max_tokens"] = given.max_tokens
+            if not codec_takes(self.name, rare):
                 return None
         return Sent(given.model, bool(given.stream), True, given.max_tokens, given)
 
@@ -540,7 +619,14 @@ class _AnthropicMessages:
 
     def usage(self, body: bytes) -> Usage | None:
         """See `Wire`."""
-        return _anthropic_usage(_read_anthropic(body).usage)
+        try:
+            return _anthropic_usage(_read_anthropic(body).usage)
+        except msgspec.DecodeError:
+            answer = _mended(body)
+            if not isinstance(answer.get("content"), list):
+                raise
+            answer["content"] = []
+            return _anthropic_usage(msgspec.convert(answer, _AnthropicWhole).usage)
 
     def scan(self, sent: Sent, extension: Callable[[Usage], bytes]) -> Scan:
         """See `Wire`."""
@@ -571,7 +657,7 @@ class _AnthropicScan(_Events):
 
     def _event(self, data: bytes) -> None:
         self.events += 1
-        event = _read_event(data)
+        event = _event_of(data)
         if event.type == "message_stop":
             self.ended = True
         if event.type == "error":
