@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -21,6 +20,7 @@ from interlock.access.settings import AccessSettings
 from interlock.core.errors import Misconfigured, NotFound
 from interlock.core.ids import TenantId
 from interlock.core.wording import first, told
+from interlock.core.yaml_text import YamlFault, read_yaml
 from interlock.cost.types import CostSettings
 from interlock.gateway.settings import SECRET_STORES, GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
@@ -226,10 +226,10 @@ def load_settings(root: Path, flags: Mapping[str, Any] | None = None, *, text: s
 
 def _read_yaml(path: Path, text: str | None) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text("utf-8") if text is None else text)
+        raw = read_yaml(path.read_text("utf-8") if text is None else text)
     except OSError as error:
         raise Misconfigured(f"{path.name} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YamlFault, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise Misconfigured(f"{path.name} is not YAML{where}") from error

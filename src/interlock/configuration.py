@@ -17,7 +17,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from interlock.config import FILE, Settings, Workspace, load_settings
@@ -25,6 +24,7 @@ from interlock.core.audit import AuditEvent
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, Misconfigured, NotFound
+from interlock.core.yaml_text import YamlFault, read_yaml
 from interlock.flows.parts import Parts
 from interlock.gateway.cache.calibration import SEMANTIC_CALIBRATION, read_calibration
 from interlock.gateway.checking import Problem, check, targets_of
@@ -139,7 +139,7 @@ class Configuration:
         if FILE in self.workspace.sources.values():
             return True
         known = history_of(self.workspace.data)
-        return bool(known) and bool(yaml.safe_load(known[0].text))
+        return bool(known) and bool(read_yaml(known[0].text))
 
     async def problems(self, workspace: Workspace, *, trust_unchanged: bool = True) -> list[Problem]:
         """Everything that would not work under `workspace`.
@@ -330,8 +330,8 @@ def history_of(data: Path) -> list[Accepted]:
 def _is_empty(text: str) -> bool:
     """True when it says nothing at all: white space, comments."""
     try:
-        return yaml.safe_load(text) is None
-    except yaml.YAMLError:
+        return read_yaml(text) is None
+    except YamlFault:
         return False
 
 

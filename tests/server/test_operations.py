@@ -345,6 +345,12 @@ def test_another_tenant_is_not_told_of_the_installation(site, path):
         assert rival.get(f"/api/v1/{path}").status_code == 404
 
 
+def test_another_tenant_is_told_neither_where_a_route_goes_nor_what_is_kept(site):
+    with site.client("rival") as rival:
+        assert rival.post("/api/v1/routes/explain", json={"model": "good/a"}).status_code == 404
+        assert rival.get("/api/v1/cache").json()["routes"] == {}
+
+
 def test_metrics_tell_of_targets_queues_and_limits_and_not_of_made_up_models(operator):
     ask(operator)
     operator.post(
@@ -538,6 +544,60 @@ def test_a_reload_refuses_a_file_that_was_emptied(own, text):
         assert ask(operator, "good/a").status_code == 200
         assert own.server.log.read_text().count("interlock.yaml is empty") == 1
         path.write_text(before)
+
+
+def in_gateway(**changes):
+    return lambda settings: settings["gateway"].update(changes)
+
+
+def in_route(**changes):
+    return lambda settings: settings["gateway"]["routes"]["answers"].update(changes)
+
+
+def in_provider(**changes):
+    return lambda settings: settings["gateway"]["providers"]["good"].update(changes)
+
+
+WRONG = {
+    "an unknown hook": (in_route(post=["nope"]), "gateway.routes.answers.post.0"),
+    "a hook's option": (in_route(post=[{"max_chars": -5}]), "gateway.routes.answers.post.0"),
+    "a weight that is no number": (
+        in_route(strategy="weighted", weights={"good/a": float("nan")}),
+        "gateway.routes.answers.weights.good/a",
+    ),
+    "no region at all": (in_gateway(residency={"acme": []}), "gateway.residency.acme"),
+    "two lines in a header": (in_provider(headers={"x-a": "b\r\nc: d"}), "gateway.providers.good.headers"),
+    "a header of the connection": (in_provider(headers={"Host": "evil"}), "gateway.providers.good.headers"),
+    "two lines in an address": (in_provider(base_url="http://h/v1\r\nx: y"), "gateway.providers.good.base_url"),
+    "a limit past all counting": (
+        lambda settings: settings.update(cost={"limits": [{"name": "a", "tokens": 10**30, "window": "1h"}]}),
+        "cost.limits.0.tokens",
+    ),
+}
+
+
+def test_a_reload_refuses_what_no_call_could_be_served_by(own):
+    path = own.workspace / "interlock.yaml"
+    before = path.read_text()
+    with own.client() as operator:
+        for what, (change, field) in WRONG.items():
+            path.write_text(before)
+            rewrite(own, change)
+            refused = operator.post("/api/v1/config/reload")
+            assert refused.status_code == 500, what
+            assert refused.json()["error"]["code"] == "misconfigured", what
+            assert refused.json()["error"]["param"] == field, what
+
+
+def test_a_date_that_does_not_exist_is_told_and_rolled_back(own):
+    path = own.workspace / "interlock.yaml"
+    with own.client() as operator:
+        assert operator.post("/api/v1/config/reload").status_code == 200
+        good = path.read_text()
+        path.write_text(good + "\nlate: 2020-02-30\n")
+        assert "not YAML" in operator.post("/api/v1/config/reload").json()["error"]["message"]
+        assert operator.post("/api/v1/config/rollback").status_code == 200
+        assert "2020-02-30" not in path.read_text()
 
 
 def test_a_reload_takes_settings_that_are_meant_to_be_none_and_rolls_back_a_file_that_is_gone(own):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interlock.access.types import DirectoryUser
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.wording import plain
+from interlock.core.yaml_text import YamlFault, read_yaml
 
 __all__ = ["read_directory", "user_of"]
 
@@ -31,9 +31,9 @@ class _Directory(BaseModel):
 def read_directory(path: Path) -> Mapping[str, DirectoryUser]:
     """Users by id. Raises: InvalidInput naming the file and the field."""
     try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
+        raw = read_yaml(path.read_text("utf-8"))
         parsed = _Directory.model_validate(raw)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, YamlFault) as error:
         raise InvalidInput(f"the directory file {path.name!r} cannot be read", param="access.users") from error
     except ValidationError as error:
         where = ".".join(str(step) for step in error.errors()[0]["loc"])

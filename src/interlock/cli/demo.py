@@ -52,7 +52,7 @@ def demo(session: Session, serve: bool, app_name: str, as_json: bool) -> None:
 
 
 def _samples(folder: Any) -> list[dict[str, str]]:  # Any: a Path; YAML gives plain values
-    import yaml
+    from interlock.core.yaml_text import read_yaml
 
     path = folder / "samples.yaml"
-    return list(yaml.safe_load(path.read_text("utf-8"))["questions"]) if path.exists() else []
+    return list(read_yaml(path.read_text("utf-8"))["questions"]) if path.exists() else []

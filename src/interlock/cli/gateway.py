@@ -113,7 +113,10 @@ def _show_targets(title: str, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         mark = f"{row['position']:>3}." if row["position"] is not None else "   –"
         click.secho(f"{mark} {row['target']}", bold=row["position"] == 1, nl=False)
-        facts = [f"{row['context_tokens']:,} tokens context", _price(row["price_per_million_usd"])]
+        facts = [
+            f"{row['context_tokens']:,} tokens context" if row["context_tokens"] else "context unknown",
+            _price(row["price_per_million_usd"]),
+        ]
         if row["state"]["first_token_ms"] is not None:
             facts.append(f"first token {row['state']['first_token_ms']:.0f} ms")
         click.secho(f"  {'; '.join(facts)}", dim=True)

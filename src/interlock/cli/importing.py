@@ -11,6 +11,7 @@ import yaml
 from interlock.cli.session import emit, json_option
 from interlock.core.errors import Conflict, InvalidInput, Misconfigured
 from interlock.core.wording import plain
+from interlock.core.yaml_text import YamlFault, read_yaml
 
 if TYPE_CHECKING:
     from interlock.config import Settings
@@ -42,8 +43,8 @@ def litellm(file: Path, out: Path | None, as_json: bool) -> None:
     from interlock.gateway.imports.litellm import convert
 
     try:
-        imported = convert(yaml.safe_load(file.read_text("utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        imported = convert(read_yaml(file.read_text("utf-8")))
+    except (YamlFault, UnicodeDecodeError) as error:
         raise InvalidInput(f"{file.name} is not YAML", param="FILE") from error
     try:
         settings = Settings(**imported.settings)

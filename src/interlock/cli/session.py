@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
-import yaml
+
+from interlock.core.yaml_text import YamlFault, read_yaml
 
 if TYPE_CHECKING:
     from interlock.app import App
@@ -65,8 +66,8 @@ def _nested(overrides: Sequence[str]) -> dict[str, Any]:
             if not isinstance(at, dict):
                 raise click.UsageError(f"--set {name} goes below a value that another --set gave")
         try:
-            at[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+            at[last] = read_yaml(value)
+        except YamlFault as error:
             raise click.UsageError(f"--set {name}: the value is not YAML; quote it") from error
     return flags
 

@@ -20,6 +20,7 @@ _SAID = {
     "Input should be a valid dictionary": "it is a mapping of names to values",
     "Input should be a valid string": "it is a text",
     "Input should be a finite number": "it is a finite number",
+    "Port out of range 0-65535": "a port is a number from 1 to 65535",
     "Input should be a valid integer, got a number with a fractional part": "it is a whole number",
 }
 _PATTERNS = [
@@ -43,6 +44,8 @@ _PATTERNS = [
         (r"(?:String|Value) should have at least (\d+) (?:characters?|items?).*", r"it has at least \1 characters"),
         (r"(?:String|Value) should have at most (\d+) (?:characters?|items?).*", r"it has at most \1 characters"),
         (r"Input should be ('.+)", r"it is one of \1"),
+        (r"String should match pattern '\^\\d\+\(.*", r"it is an amount, as 50 or 0.25"),
+        (r"String should match pattern '(.*)'", r"it has the form \1"),
         (r"Input should be a valid dictionary or .*", r"it is a mapping of names to values"),
     )
 ]

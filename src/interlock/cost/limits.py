@@ -77,7 +77,7 @@ class Subject(msgspec.Struct, frozen=True):
 class Match(BaseModel):
     """Which calls a rule is about; everything that is given must hold. Names may use ``*``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     key: str | None = Field(default=None, description="id of an API key")
     user: str | None = Field(default=None, description="a proven end user")
@@ -121,7 +121,7 @@ class Slot(NamedTuple):
 class LimitRule(BaseModel):
     """One limit or budget."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$", description="for people, errors and metrics")
     match: Match = Match()

@@ -24,7 +24,7 @@ reconciled. `shadow`: a copy of a request, sent to a second target, whose answer
 class PriceOverride(BaseModel):
     """A price of your own: a negotiated one, or that of a model nobody lists."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     input_per_million: str = Field(pattern=r"^\d+(\.\d+)?$", description="US dollars per million input tokens")
     output_per_million: str = Field(pattern=r"^\d+(\.\d+)?$", description="US dollars per million output tokens")
@@ -38,7 +38,7 @@ class PriceOverride(BaseModel):
 class CostSettings(BaseModel):
     """Section `cost`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     limits: list[LimitRule] = Field(default_factory=list, description="limits and budgets; see docs/how-to/limits.md")
     wait_for_ledger: bool = Field(

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, TenantId
 from interlock.core.wording import first, told
+from interlock.core.yaml_text import YamlFault, read_yaml
 from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -143,10 +143,10 @@ def validate_yaml(path: Path, model: type[M]) -> M:
     name = f"{path.parent.name}/{path.name}"
     try:
         # Any: YAML before validation.
-        raw: Any = yaml.safe_load(path.read_text("utf-8"))
+        raw: Any = read_yaml(path.read_text("utf-8"))
     except OSError as error:
         raise InvalidInput(f"{name} cannot be read: {error.strerror}", param=path.name) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YamlFault, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise InvalidInput(f"{name} is not YAML{where}", param=path.name) from error

@@ -61,6 +61,18 @@ class Taking:
             self._charge(handed, events)
             await self._keep(refused(self._run.batch, line, failed), handed)
             return True
+        except Exception as error:  # noqa: BLE001 - a border: one answer that nobody foresaw must not hold up the batch
+            _log.error(
+                "the answer to line %d of %s cannot be read: %s",
+                line.number,
+                self._run.batch.id,
+                type(error).__name__,
+                exc_info=error,
+            )
+            self._charge(handed, events)
+            told = InterlockError("something went wrong here; the server's log has the details")
+            await self._keep(refused(self._run.batch, line, told), handed)
+            return True
         answered = Answered(Replay(Target(lane.provider, lane.model), events), handed)
         kept = await self._keep_line_of(line, ready.call, hold.trace, answered)
         if handed.entry is None:

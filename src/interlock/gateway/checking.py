@@ -8,6 +8,7 @@ from typing import NamedTuple
 from interlock.core.errors import InterlockError
 from interlock.core.patterns import slow_on
 from interlock.gateway.ports import Provider
+from interlock.gateway.posting import chain
 from interlock.gateway.secrets import Keys
 from interlock.gateway.settings import GatewaySettings, ProviderSettings
 from interlock.gateway.types import RouteSpec, Target
@@ -105,6 +106,10 @@ _SLOW = "write it without a repeat inside a repeat, or with upper bounds: {1,50}
 
 def _route(field: str, route: RouteSpec, providers: Collection[str]) -> list[Problem]:
     found = []
+    try:
+        chain(route.post)
+    except InterlockError as error:
+        found.append(Problem(f"{field}.{error.param or 'post'}", error.message, error.hint or ""))
     for place, pattern in patterns_of(route):
         slow = slow_on(pattern)
         if slow is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -14,12 +15,17 @@ __all__ = ["SECRET_STORES", "BreakerSettings", "GatewaySettings", "ProviderSetti
 
 SECRET_STORES = ("env", "file", "vault", "aws-sm", "azure-kv", "gcp-sm")
 """Where a secret may be: what stands before the colon of a reference."""
+_NOT_SENT = re.compile(r"[\x00-\x20\x7f]")
+_NOT_IN_A_HEADER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"})
+"""Headers that say where a message begins and ends: they are the connection's own."""
 
 
 class ScriptRule(BaseModel):
     """One rule of a scripted provider: the first whose `match` is found in the last user message applies."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     match: str = Field(default="", description="regular expression; empty matches everything")
     reply: str = Field(default="ok", description="the answer; {question} stands for the caller's last words")
@@ -36,7 +42,7 @@ class ProviderSettings(BaseModel):
     """One configured provider, by name."""
 
     # A key pasted where a reference belongs must not come back in the error that refuses it.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     kind: str = Field(
         description="plug-in (openai, anthropic, google, vertex, azure, bedrock, cohere, mistral, local, scripted, "
@@ -119,13 +125,25 @@ class ProviderSettings(BaseModel):
             # Reading `port` checks its range.
             if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
                 raise ValueError("an address looks like https://host/v1")
+            if _NOT_SENT.search(value):
+                raise ValueError("an address has no spaces and no line ends")
+        return value
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, content in value.items():
+            if not _HEADER.fullmatch(name) or name.lower() in _FRAMING:
+                raise ValueError(f"{name!r} is no header that can be set here")
+            if _NOT_IN_A_HEADER.search(content):
+                raise ValueError(f"the value of {name!r} has characters that no header holds")
         return value
 
 
 class BreakerSettings(BaseModel):
     """When a failing target is given a rest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     failures: int = Field(default=5, ge=1, description="failures in a row that open it")
     failure_rate: float = Field(default=0.5, gt=0, le=1, description="or this share of at least twice as many calls")
@@ -137,7 +155,7 @@ class BreakerSettings(BaseModel):
 class GatewaySettings(BaseModel):
     """Section `gateway`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict,
@@ -185,7 +203,7 @@ class GatewaySettings(BaseModel):
         default_factory=dict,
         description="the provider register: 'provider/model' or a pattern, to what it is approved for",
     )
-    residency: dict[str, list[str]] = Field(
+    residency: dict[str, Annotated[list[str], Field(min_length=1)]] = Field(
         default_factory=dict, description="tenant to the regions in which its requests may be processed"
     )
     must_be_approved: bool = Field(default=False, description="refuse targets that the register does not name")

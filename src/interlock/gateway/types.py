@@ -86,7 +86,7 @@ class ModelProfile:
 class ModelFacts(BaseModel):
     """What an operator says of models whose facts Interlock does not know, or knows otherwise."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     tier: Tier | None = Field(
         default=None, description="'small' models write claim by claim from documents; 'none' only quotes"
@@ -108,7 +108,7 @@ class ModelFacts(BaseModel):
 class Approval(BaseModel):
     """What the provider register says about a target: a fact of contracts and law, not of the model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     uses: list[str] = Field(
         default_factory=lambda: ["*"],
@@ -124,7 +124,7 @@ class Approval(BaseModel):
 class Requirements(BaseModel):
     """What every target of a route must meet; one that does not is passed over, however cheap or fast it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     regions: list[str] = Field(default_factory=list, description="the target must process in one of these, only")
     use: str | None = Field(default=None, description="risk class of the app: the target must be approved for it")
@@ -144,7 +144,7 @@ class Requirements(BaseModel):
 class Shadow(BaseModel):
     """A second target that gets a copy of some requests; its answers are measured and thrown away."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     target: str = Field(description="'provider/model' that gets the copies")
     share: float = Field(default=1.0, gt=0, le=1, description="share of the requests that is copied")
@@ -165,7 +165,7 @@ class Shadow(BaseModel):
 class Cascade(BaseModel):
     """When an earlier target's answer is good enough; otherwise the next one answers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     min_chars: int = Field(default=1, ge=0, description="a shorter answer, in characters, is escalated")
     finished: bool = Field(default=True, description="the answer must not have been cut off or filtered")
@@ -182,7 +182,7 @@ class Cascade(BaseModel):
 class RouteSpec(BaseModel):
     """Component `route` of a release: which models may answer, in which order, under which conditions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     targets: list[str] = Field(min_length=1, description="'provider/model', best first; later ones are fallbacks")
     strategy: Strategy = Field(

@@ -6,13 +6,13 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from pydantic import ValidationError
 
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, Misconfigured, NotFound
 from interlock.core.release import Release
+from interlock.core.yaml_text import YamlFault, read_yaml
 from interlock.prompts.types import PromptSpec
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def read_prompt(path: Path) -> PromptSpec:
     if text.startswith("---\n") and "\n---\n" in text:
         front, _, body = text[3:].partition("\n---\n")
         try:
-            head = yaml.safe_load(front) or {}
-        except yaml.YAMLError as error:
+            head = read_yaml(front) or {}
+        except YamlFault as error:
             raise InvalidInput(f"the front matter of {path.name!r} is not YAML", param="prompt") from error
     if not isinstance(head, dict):
         raise InvalidInput(f"the front matter of {path.name!r} is not a mapping", param="prompt")

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,7 +63,6 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             ClientDisconnect: on_left,
             404: on_not_found,
             405: on_bad_method,
-            Exception: on_unexpected,
         },
     )
     asgi.state.interlock = app
@@ -100,12 +99,13 @@ class _Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 500
+        status, began_answer = 500, False
         began = time.perf_counter()
 
         async def send_on(message: Message) -> None:
-            nonlocal status
+            nonlocal status, began_answer
             if message["type"] == "http.response.start":
+                began_answer = True
                 status = message["status"]
                 message["headers"] = [
                     *message.get("headers", ()),
@@ -117,6 +117,12 @@ class _Observed:
         self._tally.open += 1
         try:
             await self._app(scope, receive, send_on)
+        except Exception as error:
+            if began_answer:
+                raise
+            # Told here: what passes this point closes the connection under its answer.
+            answer = await on_unexpected(Request(scope, receive), error)
+            await answer(scope, receive, send_on)
         finally:
             seconds = time.perf_counter() - began
             self._tally.open -= 1

@@ -125,7 +125,7 @@ class _ExplainRequest(BaseModel):
 
 async def explain(request: Request) -> Response:
     """``POST /api/v1/routes/explain``: where a request would go now, and why not elsewhere. Sends nothing."""
-    ctx = await context_of(request)
+    ctx = at_home(request, await context_of(request))
     body = _parsed(_ExplainRequest, await read_json(request))
     asking = Asking(
         body.model,

@@ -8,11 +8,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from interlock.core.errors import Conflict, InvalidInput
+from interlock.core.yaml_text import read_yaml
 
 __all__ = ["Template", "templates", "write_template"]
 
@@ -33,7 +33,7 @@ def templates() -> list[Template]:
     for folder in sorted(root.iterdir(), key=lambda f: f.name):
         about = folder.joinpath(_ABOUT) if folder.is_dir() else None
         if about is not None and about.is_file():
-            found.append(Template(folder.name, str(yaml.safe_load(about.read_text("utf-8"))["description"])))
+            found.append(Template(folder.name, str(read_yaml(about.read_text("utf-8"))["description"])))
     return found
 
 
