@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from interlock.core.yaml_text import YamlFault, read_yaml
-
 if TYPE_CHECKING:
     from interlock.app import App
     from interlock.config import Workspace
@@ -54,6 +52,8 @@ def json_option(command: Callable[..., T]) -> Callable[..., T]:
 
 # Any: nested settings before validation.
 def _nested(overrides: Sequence[str]) -> dict[str, Any]:
+    from interlock.core.yaml_text import YamlFault, read_yaml
+
     flags: dict[str, Any] = {}
     for override in overrides:
         name, equals, value = override.partition("=")

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from interlock.core.ids import PassageId
 from interlock.core.passages import Passage, Span
+from interlock.knowledge.explanation import Fate
 from interlock.knowledge.ports import CountTokens
 from interlock.knowledge.types import HEADING_SEPARATOR
 
-__all__ = ["assemble", "is_withdrawn"]
+__all__ = ["assemble", "is_withdrawn", "judged"]
 
 _WITHDRAWN = frozenset({"withdrawn", "superseded", "obsolete", "archived"})
 _SAME_TEXT = 0.8
@@ -48,15 +50,31 @@ def assemble(
 
     Returns: best first; a merged passage stands where its best part stood and keeps that part's id and scores.
     """
-    kept = _without_repeats(_current_first(passages, keep_withdrawn=keep_withdrawn))
-    chosen: list[Passage] = []
+    fates = judged(passages, budget_tokens=budget_tokens, count_tokens=count_tokens, keep_withdrawn=keep_withdrawn)
+    chosen = [passage for passage, fate in fates if fate == "context"]
+    spent = sum(count_tokens(passage.text) for passage in chosen)
+    return _merged(chosen, texts or {}, spare=budget_tokens - spent, count_tokens=count_tokens)
+
+
+def judged(
+    passages: Sequence[Passage], *, budget_tokens: int, count_tokens: CountTokens, keep_withdrawn: bool = False
+) -> list[tuple[Passage, Fate]]:
+    """What becomes of each passage before any is merged; arguments and order as of `assemble`."""
+    current = _current_first(passages, keep_withdrawn=keep_withdrawn)
+    kept = _without_repeats(current)
+    standing, said_once = {p.id for p in current}, {p.id for p in kept}
+    fates: dict[PassageId, Fate] = {}
     spent = 0
     for passage in kept:
         cost = count_tokens(passage.text)
-        if spent + cost <= budget_tokens:
-            chosen.append(passage)
-            spent += cost
-    return _merged(chosen, texts or {}, spare=budget_tokens - spent, count_tokens=count_tokens)
+        fits = spent + cost <= budget_tokens
+        fates[passage.id] = "context" if fits else "over_budget"
+        spent += cost if fits else 0
+    aside = [p for p in passages if p.id not in standing]
+    judged: list[tuple[Passage, Fate]] = [
+        (passage, fates[passage.id] if passage.id in said_once else "repeat") for passage in current
+    ]
+    return judged + [(passage, "withdrawn") for passage in aside]
 
 
 def _current_first(passages: Sequence[Passage], *, keep_withdrawn: bool) -> list[Passage]:

@@ -7,40 +7,34 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
-import anyio
-from anyio import to_thread
-
 from interlock.core.canonical import canonical_bytes, digest_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput, NotFound
-from interlock.core.ids import DocumentId, PassageId, SnapshotId
-from interlock.core.passages import Passage, Span
+from interlock.core.ids import DocumentId, SnapshotId
+from interlock.core.passages import Passage
 from interlock.core.ports import Embedder, Retriever
-from interlock.knowledge.analysers import analyse
 from interlock.knowledge.chunkers import chunkers
-from interlock.knowledge.context import assemble
+from interlock.knowledge.context import assemble, judged
 from interlock.knowledge.embedders import embedders
-from interlock.knowledge.fusion import convex, min_max, rrf
+from interlock.knowledge.explaining import explained, why_not
+from interlock.knowledge.explanation import Explanation
+from interlock.knowledge.filters import EVERYTHING, Filter
 from interlock.knowledge.ingesting import IngestRun, Pipeline
-from interlock.knowledge.languages import asked_in
 from interlock.knowledge.parsing import Parser
-from interlock.knowledge.payload import PassagePayload
 from interlock.knowledge.ports import CountTokens, Reader, ReportProgress
 from interlock.knowledge.readers import readers
-from interlock.knowledge.sentences import sentences
+from interlock.knowledge.searching import Searcher, SearchPlan, as_passage
 from interlock.knowledge.settings import FusionSettings, KnowledgeSettings
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import DocumentStore
 from interlock.knowledge.types import DocumentInfo, DocumentText, IngestReport, SearchMode, Snapshot
 from interlock.stores.blob.base import Blobs
-from interlock.stores.index.base import Hit, Index, IndexScope, IndexStats
+from interlock.stores.index.base import Index, IndexScope, IndexStats
 from interlock.stores.sql.base import Sql
 
 __all__ = ["KnowledgeService"]
 
-MAX_QUERY_CHARACTERS = 20_000
-MAX_LIMIT = 200
 _OVERSIGHT = (Role.DEVELOPER, Role.OPERATOR)
 
 
@@ -70,6 +64,7 @@ class KnowledgeService:
         self._settings = settings or KnowledgeSettings()
         self._embedder = embedder
         self._reader: Reader | None = None
+        self._searcher = Searcher(self._documents, index, lambda: self.embedder)
         self._reads = "none" if embedder is not None else self._settings.reader
 
     @property
@@ -158,37 +153,99 @@ class KnowledgeService:
         limit: int = 8,
         mode: SearchMode = "hybrid",
         fusion: FusionSettings | None = None,
+        filter: Filter = EVERYTHING,  # noqa: A002 - what every search interface calls it
     ) -> list[Passage]:
         """The passages that answer `query` best, among those `ctx.readers` may read.
 
-        Rights are applied inside both legs, before their top rows are taken, and checked again against the registry.
-        A question longer than the embedder reads is searched by its first sentences.
+        Rights and the filter are applied inside both legs, before their top rows are taken, and rights are checked
+        again against the registry. A question longer than the embedder reads is searched by its first sentences.
 
         Args:
             query: words of a person; no syntax.
             collection: where to look; an unknown one has no passages.
             limit: at most 200.
             mode: `lexical` works without a model.
-            fusion: overrides the settings, for evaluations.
+            fusion: overrides the settings, for apps and evaluations.
+            filter: which documents to look at, see :func:`~interlock.knowledge.filters.read_filter`.
 
         Returns: best first, `score` in [0, 1].
         Raises: InvalidInput: blank query, limit out of range; DeadlineExceeded; ModelMissing (unless lexical).
         """
-        if not query.strip():
-            raise InvalidInput("the query is empty", param="query")
-        if len(query) > MAX_QUERY_CHARACTERS:
-            raise InvalidInput(f"the query is longer than {MAX_QUERY_CHARACTERS} characters", param="query")
-        if not 1 <= limit <= MAX_LIMIT:
-            raise InvalidInput(f"limit must be from 1 to {MAX_LIMIT}, not {limit}", param="limit")
+        plan = self._plan(query, collection, limit=limit, mode=mode, fusion=fusion, filter=filter)
         ctx.deadline.check("searching")
         with ctx.span("knowledge.search", collection=collection, mode=mode, limit=limit) as (span, inner):
-            k = max(self._settings.candidates, limit)
-            scope = IndexScope(inner.tenant, collection, self.embedder.id)
-            dense, lexical = await self._legs(inner, scope, query, mode=mode, k=k)
-            ranked = _fuse(dense, lexical, fusion or self._settings.fusion)
-            passages = await self._passages(inner, ranked, dense, lexical, limit=limit)
-            span.set(dense_hits=len(dense), lexical_hits=len(lexical), passages=len(passages))
+            found = await self._searcher.find(inner, plan)
+            passages = found.passages(inner, limit=limit)
+            span.set(dense_hits=len(found.dense), lexical_hits=len(found.lexical), passages=len(passages))
+            if found.within is not None:
+                span.set(filtered_documents=len(found.within))
             return passages
+
+    async def explain(
+        self,
+        ctx: Context,
+        query: str,
+        *,
+        collection: str,
+        limit: int = 8,
+        mode: SearchMode = "hybrid",
+        fusion: FusionSettings | None = None,
+        filter: Filter = EVERYTHING,  # noqa: A002 - as of `search`
+        budget_tokens: int = 1500,
+        document: DocumentId | None = None,
+    ) -> Explanation:
+        """The same search told stage by stage, with what became of every candidate.
+
+        Nothing is told of documents the caller may not read; developers and operators may ask about one by its id.
+
+        Args:
+            ctx: whose rights decide.
+            query: as of `search`, and so are `collection`, `limit`, `mode`, `fusion` and `filter`.
+            budget_tokens: of the context a prompt would get.
+            document: answers why this one is not among the results.
+
+        Raises: as `search`; NotFound: no such document for this caller.
+        """
+        if budget_tokens < 1:
+            raise InvalidInput("budget_tokens must be at least 1", param="budget_tokens")
+        plan = self._plan(query, collection, limit=limit, mode=mode, fusion=fusion, filter=filter)
+        ctx.deadline.check("searching")
+        with ctx.span("knowledge.explain", collection=collection, mode=mode, limit=limit) as (_, inner):
+            found = await self._searcher.find(inner, plan)
+            count = self.embedder.count_tokens
+            given = found.passages(inner, limit=limit)
+            context = await self.evidence(inner, given, budget_tokens=budget_tokens)
+            why = None
+            if document is not None:
+                judgements = judged(given, budget_tokens=budget_tokens, count_tokens=count)
+                fates = {passage.id: fate for passage, fate in judgements}
+                why = await why_not(
+                    inner,
+                    plan,
+                    found,
+                    document,
+                    documents=self._documents,
+                    searcher=self._searcher,
+                    fate_of=fates.get,
+                )
+            return explained(
+                inner, plan, found, context=context, budget_tokens=budget_tokens, count_tokens=count, why=why
+            )
+
+    def _plan(
+        self,
+        query: str,
+        collection: str,
+        *,
+        limit: int,
+        mode: SearchMode,
+        fusion: FusionSettings | None,
+        filter: Filter,  # noqa: A002 - as of `search`
+    ) -> SearchPlan:
+        candidates = max(self._settings.candidates, limit)
+        plan = SearchPlan(query, collection, limit, mode, fusion or self._settings.fusion, candidates, filter)
+        plan.check()
+        return plan
 
     def retriever(self, collection: str) -> Retriever:
         """One collection of this service as a :class:`~interlock.core.ports.Retriever`."""
@@ -218,60 +275,6 @@ class KnowledgeService:
             texts=texts,
             keep_withdrawn=keep_withdrawn,
         )
-
-    async def _legs(
-        self, ctx: Context, scope: IndexScope, query: str, *, mode: SearchMode, k: int
-    ) -> tuple[list[Hit], list[Hit]]:
-        dense: list[Hit] = []
-        lexical: list[Hit] = []
-
-        async def by_meaning() -> None:
-            with ctx.span("knowledge.embed_query"):
-                vectors = await self.embedder.embed([_first_sentences(query, self.embedder)], "query")
-            dense.extend(await self._index.dense(scope, vectors[0], readers=ctx.readers, k=k))
-
-        async def by_words() -> None:
-            held = await self._documents.languages(ctx.tenant, scope.collection)
-            languages = asked_in(query, held) if len(held) < 2 else await to_thread.run_sync(asked_in, query, held)
-            terms = list(dict.fromkeys(analyse(query, languages)))[:256]
-            if terms:
-                lexical.extend(await self._index.lexical(scope, terms, readers=ctx.readers, k=k))
-
-        try:
-            async with anyio.create_task_group() as legs:
-                if mode != "lexical":
-                    legs.start_soon(by_meaning)
-                if mode != "dense":
-                    legs.start_soon(by_words)
-        except BaseExceptionGroup as group:
-            # One leg's error is the caller's error; the group is only how it travelled.
-            raise group.exceptions[0] from group
-        return dense, lexical
-
-    async def _passages(
-        self,
-        ctx: Context,
-        ranked: Sequence[tuple[PassageId, float]],
-        dense: Sequence[Hit],
-        lexical: Sequence[Hit],
-        *,
-        limit: int,
-    ) -> list[Passage]:
-        hits = {hit.passage_id: hit for hit in (*lexical, *dense)}
-        cosine = {hit.passage_id: hit.score for hit in dense}
-        best = max((hit.score for hit in lexical), default=0.0) or 1.0
-        words = {hit.passage_id: max(0.0, hit.score / best) for hit in lexical}
-        documents = await self._documents.by_id(ctx.tenant, {hit.document_id for hit in hits.values()})
-        passages: list[Passage] = []
-        for passage, score in ranked:
-            info = documents.get(hits[passage].document_id)
-            # A row the registry does not know is being written or removed right now.
-            if info is None or not info.readers & ctx.readers:
-                continue
-            passages.append(_passage(hits[passage], info, score, dense=cosine.get(passage), lexical=words.get(passage)))
-            if len(passages) == limit:
-                break
-        return passages
 
     # ── documents ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -311,7 +314,7 @@ class KnowledgeService:
         info = await self._visible(ctx, document, oversight=False)
         scope = IndexScope(ctx.tenant, info.collection, self.embedder.id)
         hits = await self._index.document_passages(scope, document, readers=ctx.readers)
-        found = [_passage(hit, info, 0.0, dense=None, lexical=None) for hit in hits]
+        found = [as_passage(hit, info, 0.0, dense=None, lexical=None) for hit in hits]
         return sorted(found, key=lambda passage: passage.span)
 
     async def original_bytes(self, ctx: Context, document: DocumentId) -> bytes:
@@ -370,58 +373,6 @@ class _CollectionRetriever:
 
     async def search(self, ctx: Context, query: str, *, limit: int) -> Sequence[Passage]:
         return await self._service.search(ctx, query, collection=self._collection, limit=limit)
-
-
-def _fuse(dense: Sequence[Hit], lexical: Sequence[Hit], fusion: FusionSettings) -> list[tuple[PassageId, float]]:
-    by_meaning = {hit.passage_id: hit.score for hit in dense}
-    by_words = {hit.passage_id: hit.score for hit in lexical}
-    if not by_meaning or not by_words:
-        alone: dict[PassageId, float] = min_max(by_meaning or by_words)
-        return list(alone.items())
-    if fusion.method == "convex":
-        return convex(by_meaning, by_words, fusion.dense_weight)
-    top = 2 / (fusion.k + 1)
-    return [(passage, score / top) for passage, score in rrf([list(by_meaning), list(by_words)], fusion.k)]
-
-
-def _passage(hit: Hit, info: DocumentInfo, score: float, *, dense: float | None, lexical: float | None) -> Passage:
-    payload = PassagePayload.decode(hit.payload)
-    return Passage(
-        id=hit.passage_id,
-        document_id=hit.document_id,
-        document_digest=payload.digest,
-        source=info.source,
-        title=info.title,
-        heading=payload.heading,
-        text=payload.text,
-        span=Span(payload.start, payload.end),
-        page=payload.page,
-        score=score,
-        dense_score=dense,
-        lexical_score=lexical,
-        metadata=tuple(sorted(info.metadata.items())),
-    )
-
-
-def _first_sentences(query: str, embedder: Embedder) -> str:
-    """As much of a long question as the embedder reads whole, cut between sentences where it can be."""
-    if embedder.count_tokens(query) <= embedder.max_tokens:
-        return query
-    kept = ""
-    for span in sentences(query):
-        longer = query[: span.end]
-        if embedder.count_tokens(longer) > embedder.max_tokens:
-            break
-        kept = longer
-    if kept:
-        return kept
-    words = query.split()
-    while embedder.count_tokens(" ".join(words)) > embedder.max_tokens and len(words) > 1:
-        words = words[: len(words) * 3 // 4]
-    text = " ".join(words)
-    while embedder.count_tokens(text) > embedder.max_tokens:
-        text = text[: len(text) // 2]
-    return text
 
 
 def _no_document(document: DocumentId) -> NotFound:

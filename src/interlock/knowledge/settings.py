@@ -17,12 +17,14 @@ class FusionSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    method: Literal["rrf", "convex"] = "rrf"
+    method: Literal["rrf", "convex"] = "convex"
     """`rrf`: by reciprocal ranks; `convex`: by weighted scores."""
-    dense_weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    dense_weight: float = Field(default=0.4, ge=0.0, le=1.0)
     """Weight of the dense leg in convex fusion."""
     k: int = Field(default=60, ge=1)
     """Damping of reciprocal rank fusion."""
+    document_weight: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Share of how well a passage's whole document did: for passages that say little alone, as in code."""
 
 
 class KnowledgeSettings(BaseModel):

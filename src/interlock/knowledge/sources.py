@@ -105,11 +105,11 @@ def read_spec(path: Path) -> SourceSpec:
 
     Raises: InvalidInput: names the field (`param`) at fault.
     """
-    import yaml
+    from interlock.core.yaml_text import YamlFault, read_yaml
 
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        values = read_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YamlFault) as error:
         raise InvalidInput(f"the source file {path.name!r} cannot be read as YAML", param=path.name) from error
     return parse_spec(values, base=path.parent, name=path.name)
 

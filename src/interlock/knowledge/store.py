@@ -95,6 +95,8 @@ _DOCS, _VERSIONS = knowledge_documents, knowledge_versions
 _COLLECTIONS, _SNAPSHOTS = knowledge_collections, knowledge_snapshots
 _REMEMBERED = 10_000
 """Collections whose languages are kept in memory."""
+_FACTS_OF = 16
+"""Collections whose documents' facts are kept in memory."""
 _IN_LIST = 500
 """Ids a statement may list: SQLite bounds its parameters."""
 
@@ -127,6 +129,7 @@ class DocumentStore:
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
         self._languages: dict[tuple[TenantId, str], tuple[int, frozenset[str]]] = {}
+        self._facts: dict[tuple[TenantId, str], tuple[int, list[DocumentInfo]]] = {}
 
     async def collection(self, tenant: TenantId, collection: str) -> CollectionState | None:
         """State of a collection, None when nothing was ever ingested."""
@@ -170,6 +173,23 @@ class DocumentStore:
             return [_stored(row) for row in rows]
 
         return await self._sql.read(read)
+
+    async def facts(self, tenant: TenantId, collection: str) -> list[DocumentInfo]:
+        """A collection's documents in no order. Those of the last collections asked for are kept until they change."""
+        key = (tenant, collection)
+        state = await self.collection(tenant, collection)
+        known = self._facts.get(key)
+        if state is None:
+            return []
+        if known is not None and known[0] == state.revision:
+            return known[1]
+        infos = [stored.info for stored in await self.documents(tenant, collection)]
+        self._facts.pop(key, None)
+        while len(self._facts) >= _FACTS_OF:
+            self._facts.pop(next(iter(self._facts)))
+        # Read after the revision: newer facts under an older number are read again next time, never the other way.
+        self._facts[key] = (state.revision, infos)
+        return infos
 
     async def by_id(self, tenant: TenantId, ids: Collection[DocumentId]) -> dict[DocumentId, DocumentInfo]:
         """Documents by id; unknown ids are absent."""

@@ -41,14 +41,14 @@ class MarkdownLoader:
 
 def _front_matter(text: str) -> tuple[str, dict[str, str]]:
     """Body and the flat facts of the YAML before it; text that only looks like front matter stays text."""
-    import yaml
+    from interlock.core.yaml_text import YamlFault, read_yaml
 
     found = _FRONT_MATTER.match(text)
     if found is None:
         return text, {}
     try:
-        values = yaml.safe_load(found.group(1))
-    except yaml.YAMLError:
+        values = read_yaml(found.group(1))
+    except YamlFault:
         return text, {}
     if not isinstance(values, Mapping):
         return text, {}

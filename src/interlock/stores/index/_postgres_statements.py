@@ -17,6 +17,7 @@ __all__ = [
     "LEXICAL",
     "LOCK_COLLECTION",
     "NEAREST",
+    "OF_DOCUMENTS",
     "SCHEMA",
     "SET_READERS",
     "STATS",
@@ -64,6 +65,10 @@ SELECT w.term, count(*) AS n FROM interlock_index.posting w
 JOIN interlock_index.collection c ON c.id = w.collection_id AND c.tenant = :tenant
 WHERE w.collection_id = :collection AND w.term = ANY(CAST(:terms AS text[])) GROUP BY w.term
 """)
+OF_DOCUMENTS = (
+    "SELECT id FROM interlock_index.passage WHERE collection_id = :collection AND tenant = :tenant"
+    " AND document_id = ANY(CAST(:documents AS text[]))"
+)
 LEXICAL = sa.text(f"""
 SELECT p.passage_id, p.document_id, best.score, p.payload FROM (
   SELECT w.passage, sum(q.weight * w.n * {_rows.K1 + 1}
@@ -71,6 +76,7 @@ SELECT p.passage_id, p.document_id, best.score, p.payload FROM (
   FROM unnest(CAST(:terms AS text[]), CAST(:weights AS float8[])) AS q(term, weight)
   JOIN interlock_index.posting w ON w.collection_id = :collection AND w.term = q.term
   JOIN interlock_index.passage p ON p.id = w.passage AND p.tenant = :tenant AND p.aclset = ANY(:allowed)
+   AND (CAST(:documents AS text[]) IS NULL OR p.document_id = ANY(CAST(:documents AS text[])))
   GROUP BY w.passage ORDER BY score DESC, w.passage LIMIT :k) best
 JOIN interlock_index.passage p ON p.id = best.passage AND p.tenant = :tenant ORDER BY best.score DESC, p.id
 """)  # noqa: S608 - two constants

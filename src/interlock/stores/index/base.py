@@ -75,12 +75,32 @@ class Index(Protocol):
         """Change who may find a document, at once, without touching vectors."""
 
     async def dense(
-        self, scope: IndexScope, vector: Sequence[float] | NDArray[np.float32], *, readers: frozenset[str], k: int
+        self,
+        scope: IndexScope,
+        vector: Sequence[float] | NDArray[np.float32],
+        *,
+        readers: frozenset[str],
+        k: int,
+        documents: Collection[DocumentId] | None = None,
     ) -> list[Hit]:
-        """The `k` nearest readable rows by cosine, best first. k <= 4096."""
+        """The `k` nearest readable rows by cosine, best first. k <= 4096.
 
-    async def lexical(self, scope: IndexScope, terms: Sequence[str], *, readers: frozenset[str], k: int) -> list[Hit]:
-        """The `k` best readable rows by BM25 over any of `terms`, best first. Terms are plain words, no syntax."""
+        `documents` narrows the search to those documents before the top k is taken; None does not.
+        """
+
+    async def lexical(
+        self,
+        scope: IndexScope,
+        terms: Sequence[str],
+        *,
+        readers: frozenset[str],
+        k: int,
+        documents: Collection[DocumentId] | None = None,
+    ) -> list[Hit]:
+        """The `k` best readable rows by BM25 over any of `terms`, best first. Terms are plain words, no syntax.
+
+        `documents` as for `dense`; what a word weighs is always the whole collection's.
+        """
 
     async def get(self, scope: IndexScope, passages: Collection[PassageId], *, readers: frozenset[str]) -> list[Hit]:
         """Readable rows by id, in no order, score 0. Unknown and unreadable ids are both simply absent."""

@@ -102,7 +102,13 @@ class PostgresIndex:
         await self._sql.write(write)
 
     async def dense(
-        self, scope: IndexScope, vector: Sequence[float] | NDArray[np.float32], *, readers: frozenset[str], k: int
+        self,
+        scope: IndexScope,
+        vector: Sequence[float] | NDArray[np.float32],
+        *,
+        readers: frozenset[str],
+        k: int,
+        documents: Collection[DocumentId] | None = None,
     ) -> list[Hit]:
         """See `Index.dense`, and this module for when it is exact."""
         _rows.check_k(k)
@@ -112,11 +118,20 @@ class PostgresIndex:
                 return []
             query = _literal(_rows.unit_vector(vector, found.dims))
             where = {"tenant": scope.tenant, "collection": found.id, "allowed": allowed, "query": query, "k": k}
+            where["documents"] = None if documents is None else list(documents)
             return self._nearest(connection, found.dims, where)
 
         return await self._read(scope, readers, search)
 
-    async def lexical(self, scope: IndexScope, terms: Sequence[str], *, readers: frozenset[str], k: int) -> list[Hit]:
+    async def lexical(
+        self,
+        scope: IndexScope,
+        terms: Sequence[str],
+        *,
+        readers: frozenset[str],
+        k: int,
+        documents: Collection[DocumentId] | None = None,
+    ) -> list[Hit]:
         """See `Index.lexical`."""
         _rows.check_k(k)
         words = _rows.query_words(terms)
@@ -134,6 +149,7 @@ class PostgresIndex:
                 "mean": found.words / found.rows,
                 "allowed": allowed,
                 "k": k,
+                "documents": None if documents is None else list(documents),
             }
             return _hits(connection.execute(_statements.LEXICAL, where))
 
@@ -231,6 +247,8 @@ class PostgresIndex:
     def _nearest(self, connection: Connection, dims: int, where: dict[str, Any]) -> list[Hit]:
         table = _vectors(dims)
         of_reader = "tenant = :tenant AND collection_id = :collection AND aclset = ANY(:allowed)"
+        if where["documents"] is not None:
+            of_reader += f" AND passage IN ({_statements.OF_DOCUMENTS})"
         readable = _execute(
             connection,
             f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {of_reader} LIMIT :most) readable",  # noqa: S608 - constants

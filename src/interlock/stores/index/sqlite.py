@@ -103,7 +103,13 @@ class SqliteIndex:
         await self._threads.run(write)
 
     async def dense(
-        self, scope: IndexScope, vector: Sequence[float] | NDArray[np.float32], *, readers: frozenset[str], k: int
+        self,
+        scope: IndexScope,
+        vector: Sequence[float] | NDArray[np.float32],
+        *,
+        readers: frozenset[str],
+        k: int,
+        documents: Collection[DocumentId] | None = None,
     ) -> list[Hit]:
         """See `Index.dense`. Exact; time grows with the rows of the collection."""
         _rows.check_k(k)
@@ -112,21 +118,30 @@ class SqliteIndex:
             if found.embedder != scope.embedder:
                 return []
             query = _rows.unit_vector(vector, found.dims).tobytes()
+            narrowed, values = _within(found, documents, "rowid")
             rows = connection.execute(
                 f"""
                 WITH near AS MATERIALIZED (
                   SELECT rowid AS id, distance FROM vector_{found.id}
-                  WHERE embedding MATCH ? AND k = ? AND aclset IN (SELECT value FROM json_each(?)))
+                  WHERE embedding MATCH ? AND k = ? AND aclset IN (SELECT value FROM json_each(?)){narrowed})
                 SELECT p.passage_id, p.document_id, 1.0 - near.distance, p.payload
                 FROM near JOIN passage p ON p.id = near.id ORDER BY near.distance, p.id
                 """,  # noqa: S608 - our own number
-                (query, k, allowed),
+                (query, k, allowed, *values),
             )
             return [Hit(row[0], row[1], max(-1.0, min(1.0, row[2])), row[3]) for row in rows]
 
         return await self._read(scope, readers, search)
 
-    async def lexical(self, scope: IndexScope, terms: Sequence[str], *, readers: frozenset[str], k: int) -> list[Hit]:
+    async def lexical(
+        self,
+        scope: IndexScope,
+        terms: Sequence[str],
+        *,
+        readers: frozenset[str],
+        k: int,
+        documents: Collection[DocumentId] | None = None,
+    ) -> list[Hit]:
         """See `Index.lexical`. No sign in `terms` has a meaning: each word is quoted."""
         _rows.check_k(k)
         match = " OR ".join('"' + word.replace('"', '""') + '"' for word in _rows.query_words(terms))
@@ -135,16 +150,17 @@ class SqliteIndex:
 
         def search(connection: Connection, found: _Collection, allowed: str) -> list[Hit]:
             table = f"words_{found.id}"
+            narrowed, values = _within(found, documents, "p.id")
             rows = connection.execute(
                 f"""
                 WITH best AS MATERIALIZED (
                   SELECT f.rowid AS id, bm25({table}) AS rank FROM {table} f JOIN passage p ON p.id = f.rowid
-                  WHERE {table} MATCH ? AND p.aclset IN (SELECT value FROM json_each(?))
+                  WHERE {table} MATCH ? AND p.aclset IN (SELECT value FROM json_each(?)){narrowed}
                   ORDER BY rank, f.rowid LIMIT ?)
                 SELECT p.passage_id, p.document_id, -best.rank, p.payload
                 FROM best JOIN passage p ON p.id = best.id ORDER BY best.rank, p.id
                 """,  # noqa: S608 - our own number
-                (match, allowed, k),
+                (match, allowed, *values, k),
             )
             return [Hit(*row) for row in rows]
 
@@ -269,6 +285,14 @@ class SqliteIndex:
                 if upsert:
                     found = _bind(connection, scope, found, len(upsert[0].vector))
                     _insert(connection, found, upsert)
+
+
+def _within(found: _Collection, documents: Collection[DocumentId] | None, row: str) -> tuple[str, tuple[object, ...]]:
+    """The condition that keeps rows of `documents`, and its values; nothing without them."""
+    if documents is None:
+        return "", ()
+    of_documents = "SELECT id FROM passage WHERE collection_id = ? AND document_id IN (SELECT value FROM json_each(?))"
+    return f" AND {row} IN ({of_documents})", (found.id, json.dumps(list(documents)))
 
 
 def _collection(connection: Connection, name: str) -> _Collection | None:

@@ -122,6 +122,12 @@ class IndexSuite:
         _agrees(await index.lexical(scope, query, readers=who, k=k), scores, k)
         got = await index.get(scope, [row.passage_id for row in rows], readers=who)
         assert {hit.passage_id for hit in got} == readable
+        for documents in (frozenset[DocumentId](), frozenset(row.document_id for row in rows[::4])):
+            inside = {row.passage_id for row in rows if row.document_id in documents} & readable
+            near = await index.dense(scope, vector, readers=who, k=k, documents=documents)
+            _agrees(near, {passage: cosines[passage] for passage in inside}, k)
+            said = await index.lexical(scope, query, readers=who, k=k, documents=documents)
+            _agrees(said, {passage: scores[passage] for passage in inside & scores.keys()}, k)
         await index.drop(scope.tenant, scope.collection)
 
     async def test_a_row_without_readers_is_found_by_nobody(self, index: Index) -> None:

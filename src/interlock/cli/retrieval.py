@@ -1,0 +1,168 @@
+"""`interlock knowledge search`, `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.core.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from interlock.app import App
+    from interlock.core.context import Context
+    from interlock.knowledge.explanation import Explanation
+
+__all__ = ["knowledge"]
+
+_MODES = ("hybrid", "dense", "lexical")
+_SNIPPET = 150
+
+
+@click.group()
+def knowledge() -> None:
+    """Search collections, and see how a search came about."""
+
+
+# Any: click wraps a function in something else with each option.
+def _search_options(command: Any) -> Any:
+    options: list[Callable[[Any], Any]] = [
+        click.argument("query"),
+        click.option("--collection", help="Where to look (default: the only one)."),
+        click.option("--as", "user", metavar="USER", help="Search as a user of the workspace's directory."),
+        click.option("--limit", default=8, show_default=True, type=click.IntRange(1, 200)),
+        click.option("--mode", default="hybrid", show_default=True, type=click.Choice(_MODES)),
+        click.option("--filter", "conditions", multiple=True, metavar="FIELD=VALUE", help="Or !=, >, >=, <, <=, ~."),
+        json_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@knowledge.command()
+@_search_options
+@pass_session
+def search(session: Session, /, *, as_json: bool, **asked: Any) -> None:
+    """Passages that answer QUERY best, among those the asker may read."""
+    run(_search(session, asked, as_json=as_json))
+
+
+@knowledge.command()
+@_search_options
+@click.option("--budget", "budget_tokens", default=1500, show_default=True, type=click.IntRange(1, 200_000))
+@click.option("--document", help="Say why this document (id or source) is not among the results.")
+@pass_session
+def explain(session: Session, /, *, budget_tokens: int, document: str | None, as_json: bool, **asked: Any) -> None:
+    """Tell a search stage by stage: ranks and scores of both legs, what was left out, what a prompt would get."""
+    run(_explain(session, asked, budget_tokens, document, as_json=as_json))
+
+
+# Any: the options shared by both commands, as click hands them over.
+async def _search(session: Session, asked: dict[str, Any], *, as_json: bool) -> None:
+    from interlock.flows.search_views import found_view
+
+    async with session.open() as app:
+        ctx, arguments = _arguments(app, asked)
+        passages = await app.parts.knowledge.search(ctx, **arguments)
+        if as_json:
+            emit([found_view(passage) for passage in passages])
+            return
+        for rank, passage in enumerate(passages, start=1):
+            where = passage.source + (f", page {passage.page}" if passage.page else "")
+            click.secho(f"{rank:>3}. {passage.title}", bold=True, nl=False)
+            click.echo(f"  {passage.score:.3f}  {where}")
+            click.echo(f"     {_shown(passage.text)}")
+        if not passages:
+            click.echo("nothing found")
+
+
+async def _explain(
+    session: Session, asked: dict[str, Any], budget_tokens: int, document: str | None, *, as_json: bool
+) -> None:
+    from interlock.flows.search_views import explanation_view
+
+    async with session.open() as app:
+        ctx, arguments = _arguments(app, asked)
+        wanted = None if document is None else await _document(app, arguments["collection"], document)
+        told = await app.parts.knowledge.explain(ctx, **arguments, budget_tokens=budget_tokens, document=wanted)
+        if as_json:
+            emit(explanation_view(told))
+        else:
+            _print(told)
+
+
+def _arguments(app: App, asked: dict[str, Any]) -> tuple[Context, dict[str, Any]]:
+    from interlock.knowledge.filters import parse_filter
+
+    ctx = app.owner() if asked["user"] is None else app.parts.access.act_as(app.owner(), asked["user"])
+    names = list(app.collections())
+    if asked["collection"] is None and len(names) != 1:
+        raise InvalidInput(
+            "name the collection to search", param="--collection", hint=f"one of: {', '.join(names) or 'none yet'}"
+        )
+    return ctx, {
+        "query": asked["query"],
+        "collection": asked["collection"] or names[0],
+        "limit": asked["limit"],
+        "mode": asked["mode"],
+        "filter": parse_filter(asked["conditions"]),
+    }
+
+
+# Any: a document's id, which is a text to Python.
+async def _document(app: App, collection: str, named: str) -> Any:
+    from interlock.core.ids import DocumentId
+
+    if named.startswith("doc_"):
+        return DocumentId(named)
+    infos = await app.parts.knowledge.documents(app.owner(), collection=collection)
+    found = next((info.id for info in infos if info.source == named), None)
+    if found is None:
+        raise InvalidInput(
+            f"no document of {collection!r} has the source {named!r}",
+            param="--document",
+            hint=f"interlock documents --collection {collection}",
+        )
+    return found
+
+
+def _print(told: Explanation) -> None:
+    click.secho("asked  ", dim=True, nl=False)
+    click.echo(told.query)
+    click.secho("words  ", dim=True, nl=False)
+    click.echo(f"{' '.join(told.terms) or 'none'}  ({', '.join(told.languages) or 'not searched'})")
+    click.secho("fused  ", dim=True, nl=False)
+    filtered = "" if told.documents is None else f"; the filter left {told.documents} documents"
+    click.echo(f"{told.fusion}; {told.mode}{filtered}")
+    click.secho("stages ", dim=True, nl=False)
+    click.echo(" → ".join(f"{s.name} {s.seconds * 1000:.1f} ms ({s.rows})" for s in told.stages) + "\n")
+    table(
+        ["#", "score", "meaning", "words", "becomes", "source", "text"],
+        [
+            (
+                c.rank,
+                f"{c.passage.score:.3f}",
+                "–" if c.dense is None else f"{c.dense.score:.3f} (#{c.dense.rank})",
+                "–" if c.lexical is None else f"{c.lexical.score:.1f} (#{c.lexical.rank})",
+                c.fate.replace("_", " "),
+                c.passage.source,
+                _shown(c.passage.text, 60),
+            )
+            for c in told.candidates[:20]
+        ],
+        right=["#", "score", "meaning", "words"],
+    )
+    if len(told.candidates) > 20:
+        click.echo(f"… and {len(told.candidates) - 20} more")
+    click.echo(f"\ncontext: {len(told.context)} passages, {told.context_tokens} of {told.budget_tokens} tokens")
+    if told.why_not is not None:
+        click.secho(f"\n{told.why_not.source}: ", bold=True, nl=False)
+        click.echo(told.why_not.told)
+
+
+def _shown(text: str, most: int = _SNIPPET) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else flat[: most - 1] + "…"

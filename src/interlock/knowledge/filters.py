@@ -1,0 +1,235 @@
+"""Metadata filters: which documents a search may look at, as conditions on what is known of them.
+
+A filter narrows what rights allow; it never widens it. Both legs apply it before their top rows are taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TypeAlias
+
+from interlock.core.errors import InvalidInput
+from interlock.knowledge.sources import matches
+from interlock.knowledge.types import DocumentInfo
+
+__all__ = ["EVERYTHING", "OPERATORS", "Condition", "Filter", "parse_filter", "read_filter"]
+
+MOST_CONDITIONS = 20
+MOST_VALUES = 200
+_MOST_CHARACTERS = 1000
+
+Value: TypeAlias = str | int | float | bool
+
+_OWN: Mapping[str, Callable[[DocumentInfo], tuple[str, ...]]] = {
+    "document.source": lambda info: (info.source,),
+    "document.title": lambda info: (info.title,),
+    "document.media_type": lambda info: (info.media_type,),
+    "document.language": lambda info: info.languages,
+    "document.ingested_at": lambda info: (info.ingested_at.isoformat(),) if info.ingested_at else (),
+}
+"""What every document has, beside the metadata of its source and of itself."""
+
+# Longer signs first: "year>=2023" is no year named "year>".
+_SIGNS = {"!=": "ne", ">=": "gte", "<=": "lte", "~": "matches", "=": "eq", ">": "gt", "<": "lt"}
+OPERATORS = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "contains", "matches", "exists")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition. A document without the field meets ``ne`` and ``exists: false`` only."""
+
+    field: str
+    operator: str
+    value: Value | tuple[Value, ...]
+
+    def holds(self, info: DocumentInfo) -> bool:
+        """Whether a document meets it."""
+        found = _values(info, self.field)
+        if self.operator == "exists":
+            return bool(found) is self.value
+        if self.operator == "ne":
+            return not any(_same(each, self.value) for each in found)
+        return any(self._meets(each) for each in found)
+
+    def _meets(self, found: str) -> bool:
+        value = self.value
+        match self.operator:
+            case "in":
+                assert isinstance(value, tuple)
+                return any(_same(found, each) for each in value)
+            case "contains":
+                return str(value).casefold() in found.casefold()
+            case "matches":
+                return matches(str(value), found)
+            case "eq":
+                return _same(found, value)
+            case _:
+                return _ORDER[self.operator](_compare(found, value))
+
+
+# A comparison of unlike values is false, whichever way it is asked.
+_ORDER: Mapping[str, Callable[[int | None], bool]] = {
+    "gt": lambda order: order is not None and order > 0,
+    "gte": lambda order: order is not None and order >= 0,
+    "lt": lambda order: order is not None and order < 0,
+    "lte": lambda order: order is not None and order <= 0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions that must all hold; none at all holds for every document."""
+
+    conditions: tuple[Condition, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.conditions)
+
+    def holds(self, info: DocumentInfo) -> bool:
+        """Whether a document may be searched."""
+        return all(condition.holds(info) for condition in self.conditions)
+
+
+EVERYTHING = Filter()
+
+
+def read_filter(given: Mapping[str, object]) -> Filter:
+    """A filter as the API takes it.
+
+    ``{"status": "current", "year": {"gte": 2023}, "team": ["red", "blue"]}``: a plain value must be equal, a list holds
+    one that is, and an object names operators. Fields are metadata names, or ``document.source``, ``.title``,
+    ``.media_type``, ``.language`` and ``.ingested_at``. Numbers compare as numbers and ISO 8601 dates as dates;
+    everything else as text, without regard to case.
+
+    Raises: InvalidInput: `param` names the field.
+    """
+    conditions: list[Condition] = []
+    for field, value in given.items():
+        if not field or len(field) > 200:
+            raise InvalidInput("a filter names a field of 1 to 200 characters", param="filter")
+        if field.startswith("document.") and field not in _OWN:
+            raise InvalidInput(
+                f"the filter names {field!r}, which documents do not have",
+                param=f"filter.{field}",
+                hint=f"known: {', '.join(_OWN)}",
+            )
+        if isinstance(value, Mapping):
+            if not value:
+                raise InvalidInput(f"the filter on {field!r} says nothing", param=f"filter.{field}")
+            conditions += [_condition(field, str(operator), each) for operator, each in value.items()]
+        else:
+            conditions.append(_condition(field, "in" if isinstance(value, list | tuple) else "eq", value))
+    if len(conditions) > MOST_CONDITIONS:
+        raise InvalidInput(f"a filter has at most {MOST_CONDITIONS} conditions", param="filter")
+    return Filter(tuple(conditions))
+
+
+def parse_filter(conditions: Sequence[str]) -> Filter:
+    """A filter as the command line takes it: ``status=current``, ``year>=2023``, ``team=red,blue``, ``status!=draft``.
+
+    Raises: InvalidInput.
+    """
+    given: dict[str, dict[str, object]] = {}
+    for text in conditions:
+        for sign, operator in _SIGNS.items():
+            field, found, value = text.partition(sign)
+            if found and field and value and not set(field) & set("=<>!~"):
+                several = operator == "eq" and "," in value
+                parsed: object = value.split(",") if several else value
+                given.setdefault(field.strip(), {})["in" if several else operator] = parsed
+                break
+        else:
+            raise InvalidInput(
+                f"{text!r} is no condition", param="filter", hint="write FIELD=VALUE, or with !=, >, >=, <, <=, ~"
+            )
+    return read_filter(given)
+
+
+def _condition(field: str, operator: str, value: object) -> Condition:
+    param = f"filter.{field}"
+    if operator not in OPERATORS:
+        raise InvalidInput(
+            f"the filter on {field!r} uses the unknown operator {operator!r}",
+            param=param,
+            hint=f"known: {', '.join(OPERATORS)}",
+        )
+    if operator == "exists":
+        if not isinstance(value, bool):
+            raise InvalidInput(f"`exists` on {field!r} is true or false", param=param)
+        return Condition(field, operator, value)
+    if operator == "in":
+        if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_VALUES:
+            raise InvalidInput(f"`in` on {field!r} takes a list of 1 to {MOST_VALUES} values", param=param)
+        return Condition(field, operator, tuple(_plain(each, param) for each in value))
+    return Condition(field, operator, _plain(value, param))
+
+
+def _plain(value: object, param: str) -> Value:
+    if isinstance(value, str | int | float) and len(str(value)) <= _MOST_CHARACTERS and not _is_nan(value):
+        return value
+    raise InvalidInput(
+        f"{param} takes text of at most {_MOST_CHARACTERS} characters, a number, true or false", param=param
+    )
+
+
+def _is_nan(value: Value) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _values(info: DocumentInfo, field: str) -> Sequence[str]:
+    own = _OWN.get(field)
+    if own is not None:
+        return own(info)
+    value = info.metadata.get(field)
+    return () if value is None else (value,)
+
+
+def _same(found: str, value: Value | tuple[Value, ...]) -> bool:
+    if isinstance(value, tuple):
+        return False
+    if isinstance(value, bool):
+        return found.strip().casefold() == str(value).casefold()
+    order = _compare(found, value)
+    return order == 0
+
+
+def _compare(found: str, value: Value | tuple[Value, ...]) -> int | None:
+    """-1, 0 or 1; None when the two cannot be compared."""
+    if isinstance(value, tuple):
+        return None
+    left, right = _number(found), _number(value)
+    if left is not None and right is not None:
+        return (left > right) - (left < right)
+    if isinstance(value, int | float):
+        return None
+    before, after = _moment(found), _moment(value)
+    if before is not None and after is not None:
+        return (before > after) - (before < after)
+    a, b = found.strip().casefold(), value.strip().casefold()
+    return (a > b) - (a < b)
+
+
+def _number(value: Value) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _moment(text: str) -> datetime | None:
+    """An ISO 8601 date or time; without a zone it is UTC."""
+    text = text.strip()
+    try:
+        if len(text) == 10:
+            day = date.fromisoformat(text)
+            return datetime(day.year, day.month, day.day, tzinfo=UTC)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
