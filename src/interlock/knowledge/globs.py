@@ -20,9 +20,8 @@ def _class_or_literal(part: str) -> str:
         return re.escape(part)
     negated = part.startswith("[!") and len(part) > 3
     # One hyphen makes a range; two in a row would be another library's set difference.
-    inner = re.sub(
-        r"(?:\\-)+", lambda run: "-" if run[0] == r"\-" else run[0], re.escape(part[2 if negated else 1 : -1])
-    )
+    escaped = re.escape(part[2 if negated else 1 : -1])
+    inner = re.sub(r"(?:\\-)+", lambda run: "-" if run[0] == r"\-" else run[0], escaped)
     pattern = f"[^/{inner}]" if negated else f"[{inner}]"
     try:
         re.compile(pattern)
