@@ -19,7 +19,7 @@ __all__ = ["Listed", "ListedPage", "Listing", "SourceAway"]
 _log = logging.getLogger("interlock.knowledge")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
 _MOST_PATH = 1_000
-_MOST_CURSOR = 64_000
+_MOST_CURSOR = 8_000_000
 
 
 class SourceAway(Exception):
@@ -96,7 +96,7 @@ class Listing:
     def _listed(self, page: SourcePage) -> ListedPage:
         cursor = page.cursor
         if cursor is not None and len(cursor) > _MOST_CURSOR:
-            raise InvalidInput("the connector's cursor is longer than 64,000 characters", param="sources.kind")
+            raise InvalidInput("the connector's cursor is longer than 8,000,000 characters", param="sources.kind")
         items: dict[str, Listed] = {}
         skipped = 0
         for item in page.items:

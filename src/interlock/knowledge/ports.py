@@ -67,7 +67,7 @@ class SourcePage:
     removed: Sequence[str] = ()
     """Paths of what is gone, as an incremental listing names them."""
     cursor: str | None = None
-    """Where a later listing goes on, once the items up to here are stored. Opaque, without secrets, 64 kB at most."""
+    """Where a later listing goes on, once the items up to here are stored. Opaque, without secrets, 8 MB at most."""
     complete: bool = False
     """On the last page of a full listing: whatever it did not name is gone."""
 
