@@ -11,6 +11,7 @@ from interlock.core.context import Context, EndUser, Principal, Role
 from interlock.core.ids import PrincipalId, TenantId
 from interlock.knowledge import KnowledgeService, KnowledgeSettings, parse_spec
 from interlock.knowledge import store as tables
+from interlock.knowledge.source_store import knowledge_sources
 from interlock.stores.blob.files import FileBlobs
 from interlock.stores.index.postgres import PostgresIndex
 from interlock.stores.index.sqlite import SqliteIndex
@@ -97,6 +98,7 @@ async def house(request, tmp_path):
         tables.knowledge_versions,
         tables.knowledge_collections,
         tables.knowledge_snapshots,
+        knowledge_sources,
     ]
     await sql.write(lambda connection: names[0].metadata.create_all(connection, tables=names))
     blobs = FileBlobs(tmp_path / "blobs")

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.core.errors import InvalidInput
-from interlock.knowledge.sources import matches, parse_spec, read_spec, walk
+from interlock.knowledge.connectors import connectors
+from interlock.knowledge.ports import Surroundings
+from interlock.knowledge.sources import matches, parse_spec, read_spec
 
 GOOD = {"collection": "docs", "sources": [{"path": "documents"}]}
 
@@ -27,6 +29,8 @@ GOOD = {"collection": "docs", "sources": [{"path": "documents"}]}
         ("[!ab].md", "a.md", False),
         ("a.md", "axmd", False),
         ("public.md", "secret/public.md", False),
+        ("[a-c].md", "b.md", True),
+        ("[?--]", "-", True),
     ],
 )
 def test_globs_match_whole_paths(glob, path, expected):
@@ -46,6 +50,10 @@ def test_no_glob_breaks_and_everything_is_below_two_stars(glob, path):
         ({"collection": "Not A Name"}, "collection"),
         ({"sources": []}, "sources"),
         ({"sources": [{"path": "x", "glob": "*"}]}, "sources.0.glob"),
+        ({"sources": ["x"]}, "sources.0"),
+        ({"sources": [{"path": "x"}, {"kind": "gopher"}]}, "sources.1.kind"),
+        ({"sources": [{"kind": "folder"}]}, "sources.0.path"),
+        ({"sources": [{"path": "x", "schedule": "often"}]}, "sources.0.schedule"),
         ({"permissions": [{"match": "**", "readers": ["everyone"]}]}, "permissions.0.readers.0"),
         ({"permissions": [{"readers": ["public"]}]}, "permissions.0.match"),
         ({"metadata": [{"match": "**", "set": {"a": [1]}}]}, "metadata.0.set.a"),
@@ -73,7 +81,15 @@ def test_the_first_permission_wins_and_none_means_nobody(tmp_path):
     assert spec.readers_of("a.csv") == frozenset()
 
 
-def test_the_walk_is_ordered_filtered_and_stays_inside(tmp_path):
+async def listing(spec):
+    (source,) = spec.sources
+    connector = connectors.get(source.kind).open(source, Surroundings(1000, {}))
+    (page,) = [page async for page in connector.changes(None)]
+    assert page.complete
+    return {item.source: item.error for item in page.items}
+
+
+async def test_the_walk_is_ordered_and_stays_inside(tmp_path):
     root = tmp_path / "documents"
     for name in ["b.md", "a.md", "sub/c.md", "sub/d.tmp", ".git/config", "~$a.docx"]:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -84,18 +100,19 @@ def test_the_walk_is_ordered_filtered_and_stays_inside(tmp_path):
     (root / "leaves.md").symlink_to(tmp_path / "outside" / "secret.md")
     (root / "inside.md").symlink_to(root / "a.md")
     (root / "dangling.md").symlink_to(root / "nowhere")
-    spec = parse_spec({**GOOD, "sources": [{"path": "documents", "exclude": ["**/*.tmp"]}]}, base=tmp_path, name="x")
-    found = {file.source: file.error for file in walk(spec)}
-    assert list(found) == ["a.md", "b.md", "dangling.md", "inside.md", "leaves.md", "sub/c.md"]
+    found = await listing(parse_spec(GOOD, base=tmp_path, name="x"))
+    assert list(found) == ["a.md", "b.md", "dangling.md", "inside.md", "leaves.md", "sub/c.md", "sub/d.tmp"]
     assert [name for name, error in found.items() if error] == ["leaves.md"]
 
 
-def test_two_files_of_one_path_ask_for_a_prefix(tmp_path):
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.md").write_text("x")
-    with pytest.raises(InvalidInput, match="prefix"):
-        list(walk(parse_spec({**GOOD, "sources": [{"path": "one"}, {"path": "two"}]}, base=tmp_path, name="x")))
-    folders = [{"path": "one"}, {"path": "two", "prefix": "second"}]
-    spec = parse_spec({**GOOD, "sources": folders}, base=tmp_path, name="x")
-    assert [file.source for file in walk(spec)] == ["a.md", "second/a.md"]
+def test_sources_have_names_that_stay_and_differ(tmp_path):
+    given = [{"path": "one"}, {"path": "two", "name": "second", "fresh_within": "1h", "schedule": "15m"}]
+    spec = parse_spec({**GOOD, "sources": given}, base=tmp_path, name="x")
+    again = parse_spec({**GOOD, "sources": given[::-1]}, base=tmp_path / "moved", name="x")
+    assert [s.name for s in spec.sources] == [s.name for s in again.sources][::-1]
+    assert spec.sources[1].fresh_within.total_seconds() == 3600
+    with pytest.raises(InvalidInput, match="called 'a'") as caught:
+        parse_spec(
+            {**GOOD, "sources": [{"path": "one", "name": "a"}, {"path": "two", "name": "a"}]}, base=tmp_path, name="x"
+        )
+    assert caught.value.param == "sources.1.name"

@@ -1,11 +1,13 @@
-"""What plugs into knowledge: loaders (bytes to text), chunkers (text to passages), embedders (text to vectors)."""
+"""What plugs into knowledge: connectors (places to bytes), loaders (bytes to text), chunkers, embedders, readers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from interlock.core.errors import Conflict, InterlockError
 from interlock.core.ports import Embedder
 from interlock.knowledge.types import Chunk, LoadedDocument, Progress, Reading
 
@@ -13,13 +15,115 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Chunker", "CountTokens", "EmbedderPlugin", "Loader", "Reader", "ReaderPlugin", "ReportProgress"]
+    from interlock.knowledge.sources import Source
+
+__all__ = [
+    "Chunker",
+    "Connector",
+    "ConnectorPlugin",
+    "CountTokens",
+    "CursorExpired",
+    "EmbedderPlugin",
+    "Loader",
+    "Reader",
+    "ReaderPlugin",
+    "ReportProgress",
+    "SourceItem",
+    "SourcePage",
+    "Surroundings",
+]
 
 CountTokens = Callable[[str], int]
 """Tokens of a text as the embedder counts them, without special tokens."""
 
 ReportProgress = Callable[[Progress], Awaitable[None]]
 """Called between documents; raising from it stops the ingest, keeping what is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceItem:
+    """One thing a source holds that becomes one document."""
+
+    source: str
+    """Path below the source, with ``/``: what globs match and citations name. Always the same for the same thing."""
+    version: str = ""
+    """Changes with the content (an etag, a commit, a time of change): the same one is not fetched again; empty when
+    it is unknown, and then the bytes decide."""
+    readers: frozenset[str] | None = None
+    """Who may read it, when the source system says so (`Source.readers_for`); None when the rules of the file do."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Facts the source system states: author, address, state."""
+    name_hint: str = ""
+    """A file name that says which loader reads it; empty when `source` does."""
+    error: InterlockError | None = None
+    """Why it must not be fetched; it is listed as failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePage:
+    """A part of a listing."""
+
+    items: Sequence[SourceItem] = ()
+    removed: Sequence[str] = ()
+    """Paths of what is gone, as an incremental listing names them."""
+    cursor: str | None = None
+    """Where a later listing goes on, once the items up to here are stored. Opaque, without secrets, 8 MB at most."""
+    complete: bool = False
+    """On the last page of a full listing: whatever it did not name is gone."""
+
+
+class CursorExpired(Conflict):
+    """The source cannot go on from this cursor: everything is listed again."""
+
+    code = "cursor_expired"
+
+
+class Connector(Protocol):
+    """One open source. Used by one run at a time."""
+
+    def changes(self, cursor: str | None) -> AsyncIterator[SourcePage]:
+        """What is there (None), or what changed since `cursor`. Network or disk.
+
+        A full listing sets `complete` on its last page and gives a cursor there only. When a part of the source
+        cannot be listed it raises: what is not listed must never look as if it were gone.
+
+        Raises: Unavailable, Unauthenticated, Forbidden, LimitExceeded, InvalidInput: the source cannot be listed.
+        CursorExpired: ask again with None.
+        """
+
+    async def fetch(self, item: SourceItem) -> bytes:
+        """The bytes of an item of the page given last, at most `Surroundings.max_bytes`. Network or disk.
+
+        Raises: InvalidInput, TooLarge, NotFound: this item cannot be had, the others can. Anything else of the
+        listing's errors: the source is away.
+        """
+
+    async def aclose(self) -> None:
+        """Give back connections and temporary files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a connector gets from where it runs."""
+
+    max_bytes: int
+    """No item may be larger."""
+    environ: Mapping[str, str]
+    """Where secrets are, by the names that the source file gives."""
+
+
+class ConnectorPlugin(Protocol):
+    """One kind of source. Built-ins are the files of ``knowledge/connectors``."""
+
+    @property
+    def model(self) -> type[Source]:
+        """Its fields in a source file."""
+
+    def open(self, source: Source, surroundings: Surroundings) -> Connector:
+        """Give a connector for one source, an instance of `model`; cheap, nothing is contacted.
+
+        Raises: Misconfigured: a secret it names is not in the environment.
+        """
 
 
 class Loader(Protocol):

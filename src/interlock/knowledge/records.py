@@ -9,6 +9,7 @@ from interlock.core.canonical import digest_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, MissingExtra
+from interlock.knowledge.ports import SourceItem
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import StoredDocument, document_id
 from interlock.knowledge.types import DocumentInfo, LoadedDocument
@@ -29,16 +30,32 @@ class Recorder:
         self._ctx = ctx
         self._spec = spec
         self._at = at
+        self._sources = {source.name: source for source in spec.sources}
 
     def with_facts(self, known: StoredDocument) -> StoredDocument:
-        """The row with the readers and metadata the source gives it now."""
-        source = known.info.source
-        facts = {**known.own_metadata, **self._spec.facts_of(source)}
-        return known._replace(info=replace(known.info, readers=self._spec.readers_of(source), metadata=facts))
+        """The row with the readers and metadata that the spec gives it now."""
+        path = known.info.source
+        facts = {**known.own_metadata, **self._spec.facts_of(path)}
+        source = self._sources.get(known.origin)
+        stated = known.stated
+        if stated is not None and source is not None:
+            # What is no longer in the map is gone before the source is asked again.
+            stated = stated & source.all_readers() if source.readers_from == "source" else None
+        readers = self._spec.readers_of(path) if stated is None else stated
+        return known._replace(info=replace(known.info, readers=readers, metadata=facts), stated=stated)
+
+    def listed(self, known: StoredDocument, origin: str, item: SourceItem) -> StoredDocument:
+        """The row with what its source says about it now; content and version stay."""
+        own = {**known.own_metadata, **item.metadata}
+        return self.with_facts(
+            known._replace(own_metadata=own, origin=origin, name_hint=item.name_hint, stated=item.readers)
+        )
 
     def parsed(
         self,
         source: str,
+        origin: str,
+        item: SourceItem,
         document: LoadedDocument,
         raw: bytes,
         *,
@@ -46,7 +63,7 @@ class Recorder:
         languages: tuple[str, ...],
         fingerprint: str,
     ) -> StoredDocument:
-        """The row of a file that was read."""
+        """The row of an item that was read."""
         digest = digest_bytes(raw)
         info = replace(
             self._blank(source),
@@ -63,12 +80,20 @@ class Recorder:
             fingerprint=fingerprint,
             seen_digest=digest,
         )
-        return self.with_facts(StoredDocument(info, dict(document.metadata)))
+        return self.listed(StoredDocument(info, dict(document.metadata), version=item.version), origin, item)
 
     def failed(
-        self, source: str, known: StoredDocument | None, raw: bytes, error: InterlockError, *, fingerprint: str
+        self,
+        source: str,
+        origin: str,
+        item: SourceItem,
+        *,
+        known: StoredDocument | None,
+        raw: bytes,
+        error: InterlockError,
+        fingerprint: str,
     ) -> StoredDocument:
-        """The row of a file that could not be read; an older version stays what passages point into."""
+        """The row of an item that could not be read; an older version stays what passages point into."""
         before = known or StoredDocument(self._blank(source), {})
         # A missing library may be installed tomorrow and an unreadable file repaired: look at those again.
         settled = bool(raw) and not isinstance(error, MissingExtra)
@@ -81,7 +106,7 @@ class Recorder:
             seen_digest=digest_bytes(raw) if settled else "",
             fingerprint=fingerprint,
         )
-        return self.with_facts(before._replace(info=info))
+        return self.listed(before._replace(info=info, version=item.version if settled else ""), origin, item)
 
     def _blank(self, source: str) -> DocumentInfo:
         return DocumentInfo(

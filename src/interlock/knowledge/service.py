@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from interlock.core.canonical import canonical_bytes, digest_bytes
@@ -26,6 +27,7 @@ from interlock.knowledge.ports import CountTokens, Reader, ReportProgress
 from interlock.knowledge.readers import readers
 from interlock.knowledge.searching import Searcher, SearchPlan, as_passage
 from interlock.knowledge.settings import FusionSettings, KnowledgeSettings
+from interlock.knowledge.source_store import SourceStore
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import DocumentStore
 from interlock.knowledge.types import DocumentInfo, DocumentText, IngestReport, SearchMode, Snapshot
@@ -47,6 +49,7 @@ class KnowledgeService:
         index: passages.
         settings: see :class:`KnowledgeSettings`.
         embedder: overrides the one the settings name.
+        environ: where connectors find the secrets that source files name.
     """
 
     def __init__(
@@ -57,8 +60,11 @@ class KnowledgeService:
         *,
         settings: KnowledgeSettings | None = None,
         embedder: Embedder | None = None,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._documents = DocumentStore(sql)
+        self._sources = SourceStore(sql)
+        self._environ = environ
         self._blobs = blobs
         self._index = index
         self._settings = settings or KnowledgeSettings()
@@ -88,16 +94,27 @@ class KnowledgeService:
 
     # ── ingest ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def ingest(self, ctx: Context, spec: SourceSpec, progress: ReportProgress | None = None) -> IngestReport:
-        """Make the collection mirror its source. Needs the role developer or operator.
+    async def ingest(
+        self,
+        ctx: Context,
+        spec: SourceSpec,
+        progress: ReportProgress | None = None,
+        *,
+        only: str | None = None,
+    ) -> IngestReport:
+        """Make the collection mirror its sources, or the one called `only`. Needs the role developer or operator.
 
-        Disk and CPU heavy; the context's deadline does not bound it. An unchanged folder costs one read of its bytes.
+        Disk, network and CPU heavy; the context's deadline does not bound it. An unchanged item costs its line of the
+        listing; one source that cannot be reached does not stop the others, and nothing of it is deleted.
         Cancel it, or raise from `progress`, to stop: committed batches stay, and the next run does the rest. Runs of
         one collection must not overlap (a job key of tenant and collection sees to that).
 
-        Raises: Forbidden; InvalidInput: a source folder is missing; ModelMissing; StorageFull: nothing half-written.
+        Raises: Forbidden; NotFound: no source `only`; ModelMissing; StorageFull: nothing half-written; when no source
+        could be reached, the error of the first: InvalidInput: a folder is missing; Unavailable; Unauthenticated.
         """
         ctx.require(*_OVERSIGHT)
+        if only is not None:
+            spec.source(only)
         started = time.monotonic()
         with ctx.span("knowledge.ingest", collection=spec.collection) as (span, inner):
             pipeline = Pipeline(
@@ -107,8 +124,10 @@ class KnowledgeService:
                 self.embedder,
                 chunkers.get(self._settings.chunker),
                 self._settings,
+                self._sources,
+                self._environ,
             )
-            run = IngestRun(pipeline, inner, spec, progress)
+            run = IngestRun(pipeline, inner, spec, progress, only=only)
             limits = self._settings
             async with Parser(timeout_s=limits.parse_timeout_s, memory_bytes=limits.parse_memory_bytes) as parser:
                 current = await run.run(parser)
@@ -120,6 +139,7 @@ class KnowledgeService:
                 unchanged=report.unchanged,
                 deleted=report.deleted,
                 failed=len(report.failed),
+                away=len(report.away),
                 passages=report.passages,
                 embedding_tokens=report.embedding_tokens,
             )

@@ -1,38 +1,50 @@
-"""Where knowledge comes from: ``knowledge/*.yaml``, and the walk over its folders."""
+"""Where knowledge comes from: ``knowledge/*.yaml``. What a kind of source needs is the model of its connector."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import stat
-import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal, Self, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
-from interlock.core.errors import InterlockError, InvalidInput, TooLarge
+from interlock.core.canonical import digest_json
+from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.wording import first, told
+from interlock.knowledge.connectors import connectors
+from interlock.knowledge.globs import matches
 from interlock.knowledge.languages import KNOWN
 
 __all__ = [
+    "Interval",
     "MetadataRule",
     "PermissionRule",
-    "SourceFile",
-    "SourceFolder",
+    "Source",
     "SourceSpec",
+    "absolute",
     "matches",
     "parse_spec",
-    "read_file",
     "read_spec",
-    "walk",
 ]
 
 Reader = Annotated[str, StringConstraints(pattern=r"^(public|user:.{1,200}|group:.{1,200})$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DEFAULT_KIND = "folder"
 
 
 def _known_language(code: str) -> str:
@@ -41,22 +53,95 @@ def _known_language(code: str) -> str:
     return code
 
 
+def _interval(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    found = re.fullmatch(r"([1-9][0-9]{0,5}) ?([smhdw])", value) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("it is a time such as 90s, 15m, 1h, 7d or 2w")
+    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+
+
+def _plainly(value: timedelta) -> str:
+    return f"{int(value.total_seconds())}s"
+
+
 Language = Annotated[str, AfterValidator(_known_language)]
+Interval = Annotated[timedelta, BeforeValidator(_interval), PlainSerializer(_plainly, return_type=str)]
+"""Written ``90s``, ``15m``, ``1h``, ``7d`` or ``2w``."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SourceFolder(_Strict):
-    """One folder. Globs match the path below it: ``*`` within a folder, ``**`` across folders."""
+class Source(_Strict):
+    """What every kind of source has. Globs match the path below it: ``*`` within a folder, ``**`` across folders."""
 
-    path: str
-    """Relative to the file that names it."""
+    kind: str
+    name: str = ""
+    """Names it in reports, commands and webhooks; made from the kind and the place when left out"""
     include: tuple[str, ...] = ("**/*",)
+    """Globs of what is taken"""
     exclude: tuple[str, ...] = ()
+    """Globs of what is left out of that"""
     prefix: str = ""
-    """Put before every path, so that two folders with the same file names can live in one collection."""
+    """Put before every path, so that two sources with the same paths can live in one collection"""
+    owner: str = Field(default="", max_length=200)
+    """Who answers for the content: a person or a team"""
+    licence: str = Field(default="", max_length=200)
+    """Under which terms the content may be used, e.g. an SPDX name"""
+    pii: str = Field(default="", max_length=200)
+    """Name of the policy for personal data that holds for this source"""
+    schedule: Interval | None = None
+    """How often the worker looks for changes; without it only when asked"""
+    fresh_within: Interval | None = None
+    """The source is told as stale when its last complete look is older than this"""
+    full_every: Interval = timedelta(days=7)
+    """How often everything is listed again, which finds what reports of changes left out"""
+    readers_from: Literal["rules", "source"] = "rules"
+    """`rules`: the permissions of this file decide; `source`: those of the source system, through `readers_map`"""
+    readers_map: Mapping[str, tuple[Reader, ...]] = {}
+    """Readers for each name the source system uses; a name that is not here gives nobody a right"""
+
+    states_readers: ClassVar[bool] = False
+    """Whether the source system says who may read."""
+    unimportant: ClassVar[frozenset[str]] = frozenset(
+        {"name", "owner", "licence", "pii", "schedule", "fresh_within", "full_every"}
+    )
+    """Fields that do not change what a listing gives."""
+
+    @model_validator(mode="after")
+    def _can_state_readers(self) -> Self:
+        if self.name and not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", self.name):
+            raise ValueError("name has small letters, digits, - and _ only")
+        if self.readers_from == "source" and not self.states_readers:
+            raise ValueError(f"readers_from: a source of the kind {self.kind!r} does not say who may read; use rules")
+        if self.readers_map and self.readers_from != "source":
+            raise ValueError("readers_map: it is used with readers_from: source only")
+        return self
+
+    def place(self) -> str:
+        """What makes it another source than the others of its kind: its address."""
+        raise NotImplementedError
+
+    def based(self, base: Path) -> Self:
+        """The same with relative paths made absolute, starting at `base`."""
+        return self
+
+    def digest(self) -> str:
+        """Changes when a cursor of before is of no use."""
+        return digest_json(self.model_dump(mode="json", exclude=set(self.unimportant)))
+
+    def readers_for(self, stated: Iterable[str]) -> frozenset[str] | None:
+        """Readers for the names the source system gave; None when the rules of the file decide."""
+        if self.readers_from == "rules":
+            return None
+        return frozenset(reader for name in stated for reader in self.readers_map.get(name, ()))
+
+    def all_readers(self) -> frozenset[str]:
+        """Everybody whom the map can name."""
+        return frozenset(reader for readers in self.readers_map.values() for reader in readers)
 
 
 class PermissionRule(_Strict):
@@ -74,10 +159,10 @@ class MetadataRule(_Strict):
 
 
 class SourceSpec(_Strict):
-    """One collection: its folders, who may read them, and facts about them. One file owns one collection."""
+    """One collection: its sources, who may read them, and facts about them. One file owns one collection."""
 
     collection: Name
-    sources: tuple[SourceFolder, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = Field(min_length=1)
     languages: tuple[Language, ...] = ()
     """ISO 639-1 codes of what the documents are written in; when empty, each document is looked at."""
     permissions: tuple[PermissionRule, ...] = ()
@@ -99,11 +184,19 @@ class SourceSpec(_Strict):
                 return dict(rule.set)
         return {}
 
+    def source(self, name: str) -> Source:
+        """One source by its name. Raises: NotFound."""
+        for source in self.sources:
+            if source.name == name:
+                return source
+        known = ", ".join(source.name for source in self.sources)
+        raise NotFound(f"{self.collection!r} has no source {name!r}", param="source", hint=f"known: {known}")
+
 
 def read_spec(path: Path) -> SourceSpec:
     """Read ``knowledge/NAME.yaml``; its folders become absolute.
 
-    Raises: InvalidInput: names the field (`param`) at fault.
+    Raises: InvalidInput: names the field (`param`) at fault. MissingExtra: a kind of source needs a library.
     """
     from interlock.core.yaml_text import YamlFault, read_yaml
 
@@ -117,133 +210,60 @@ def read_spec(path: Path) -> SourceSpec:
 def parse_spec(values: object, *, base: Path, name: str) -> SourceSpec:
     """Check the content of a source file called `name`; relative folders start at `base`.
 
-    Raises: InvalidInput.
+    Raises: InvalidInput, MissingExtra.
     """
+    if isinstance(values, Mapping) and isinstance(values.get("sources"), Sequence):
+        given = cast("Mapping[str, object]", values)
+        listed = cast("Sequence[object]", given["sources"])
+        if not isinstance(listed, str):
+            sources = [_source(one, f"sources.{n}", base, name) for n, one in enumerate(listed)]
+            _must_differ(sources, name)
+            values = {**given, "sources": tuple(sources)}
+    return _checked(SourceSpec, values, "", name)
+
+
+def _source(values: object, at: str, base: Path, name: str) -> Source:
+    if not isinstance(values, Mapping):
+        raise InvalidInput(f"{name}: {at}: it is a mapping of names to values", param=at)
+    given = cast("Mapping[str, object]", values)
+    kind = given.get("kind", _DEFAULT_KIND)
+    if not isinstance(kind, str) or kind not in connectors.names():
+        known = ", ".join(connectors.names())
+        raise InvalidInput(f"{name}: {at}.kind: no such kind of source; known: {known}", param=f"{at}.kind")
+    source = _checked(connectors.get(kind).model, {**given, "kind": kind}, at, name)
+    if not source.name:
+        key = hashlib.sha256(source.place().encode()).hexdigest()[:8]
+        source = source.model_copy(update={"name": f"{kind}-{key}"})
+    return source.based(base)
+
+
+def _must_differ(sources: Sequence[Source], name: str) -> None:
+    seen: set[str] = set()
+    for number, source in enumerate(sources):
+        if source.name in seen:
+            at = f"sources.{number}.name"
+            raise InvalidInput(
+                f"{name}: {at}: two sources are called {source.name!r}", param=at, hint="give one of them a name"
+            )
+        seen.add(source.name)
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def _checked(model: type[_M], values: object, at: str, name: str) -> _M:
     try:
-        spec = SourceSpec.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         fault = first(error)
-        field = ".".join(str(part) for part in fault["loc"]) or "(top level)"
+        field = ".".join(part for part in (at, *(str(step) for step in fault["loc"])) if part) or "(top level)"
         raise InvalidInput(
-            f"{name}: {field}: {told(SourceSpec, fault)}",
+            f"{name}: {field}: {told(model, fault)}",
             param=field,
-            hint="see docs/how-to/document-permissions.md for the fields",
+            hint="see docs/how-to/sources.md and docs/how-to/document-permissions.md for the fields",
         ) from error
-    folders = tuple(f.model_copy(update={"path": os.path.normpath(base.absolute() / f.path)}) for f in spec.sources)
-    return spec.model_copy(update={"sources": folders})
 
 
-@lru_cache(maxsize=4096)
-def _pattern(glob: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob)
-    special = {"**/": r"(?:[^/]+/)*", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
-    return re.compile("".join(special.get(part) or _class_or_literal(part) for part in parts if part), re.DOTALL)
-
-
-def _class_or_literal(part: str) -> str:
-    if not (part.startswith("[") and part.endswith("]") and len(part) > 2):
-        return re.escape(part)
-    negated = part.startswith("[!") and len(part) > 3
-    inner = re.escape(part[2:-1] if negated else part[1:-1]).replace(r"\-", "-")
-    pattern = f"[^/{inner}]" if negated else f"[{inner}]"
-    try:
-        re.compile(pattern)
-    except re.error:  # a range the wrong way round is read as plain text
-        return re.escape(part)
-    return pattern
-
-
-def matches(glob: str, path: str) -> bool:
-    """Whether the whole `path` (with ``/``) matches; ``**`` crosses folders, ``**/`` also matches none."""
-    return _pattern(glob).fullmatch(path) is not None
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """One file found by the walk, or the reason why it must not be read."""
-
-    source: str
-    """Path below its folder with ``/``, with the folder's prefix."""
-    path: Path
-    error: InterlockError | None = None
-
-
-def walk(spec: SourceSpec) -> Iterator[SourceFile]:
-    """Files of all folders in path order. Hidden files, Word's lock files and linked folders are left out.
-
-    Reads directories only. Raises: InvalidInput: a folder is missing, or two files have the same path.
-    """
-    seen: set[str] = set()
-    for folder in spec.sources:
-        root = Path(folder.path)
-        if not root.is_dir():
-            raise InvalidInput(f"the source folder {folder.path!r} does not exist", param="sources.path")
-        for relative, path in _files(root):
-            if not any(matches(g, relative) for g in folder.include) or any(
-                matches(g, relative) for g in folder.exclude
-            ):
-                continue
-            source = f"{folder.prefix.rstrip('/')}/{relative}" if folder.prefix else relative
-            if source in seen:
-                raise InvalidInput(
-                    f"two files of {spec.collection!r} have the path {source!r}",
-                    param="sources.prefix",
-                    hint="give one of the folders a prefix",
-                )
-            seen.add(source)
-            yield SourceFile(source, path, _refusal(root, path, source))
-
-
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
-    for current, folders, names in os.walk(root, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith((".", "~$")):
-                continue
-            path = Path(current) / name
-            relative = path.relative_to(root).as_posix()
-            # Undecodable bytes of a file name arrive as lone surrogates; macOS names are decomposed.
-            readable = relative.encode("utf-8", "replace").decode("utf-8")
-            yield unicodedata.normalize("NFC", readable), path
-
-
-def _refusal(root: Path, path: Path, source: str) -> InterlockError | None:
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        return InvalidInput(
-            f"the file {source!r} is a link that leaves its folder", param=source, code="link_outside_source"
-        )
-    return None
-
-
-def read_file(file: SourceFile, *, max_bytes: int) -> bytes:
-    """The bytes of a file. Blocking disk read.
-
-    Raises: InvalidInput: it cannot be read, is no regular file, or left its folder; TooLarge.
-    """
-    if file.error is not None:
-        raise file.error
-    try:
-        # The link was checked; what it points to must not be a link again, nor a pipe that would block.
-        handle = os.open(file.path.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(handle, "rb") as stream:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidInput(f"{file.source!r} is no regular file", param=file.source)
-            if status.st_size > max_bytes:
-                raise _too_large(file, status.st_size, max_bytes)
-            data = stream.read(max_bytes + 1)
-    except OSError as error:
-        raise InvalidInput(
-            f"the file {file.source!r} cannot be read: {error.strerror}", param=file.source, code="unreadable_file"
-        ) from error
-    if len(data) > max_bytes:
-        raise _too_large(file, len(data), max_bytes)
-    return data
-
-
-def _too_large(file: SourceFile, size: int, limit: int) -> TooLarge:
-    return TooLarge(
-        f"the file {file.source!r} has {size} bytes, more than {limit}",
-        param=file.source,
-        hint="split it, or raise knowledge.max_file_bytes",
-    )
+def absolute(path: str, base: Path) -> str:
+    """A path of a source file, starting at the folder of that file."""
+    return os.path.normpath(base.absolute() / Path(path).expanduser())

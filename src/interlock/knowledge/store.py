@@ -19,6 +19,7 @@ from interlock.stores.sql.base import Json, Sql, UtcDateTime, metadata
 __all__ = [
     "CollectionState",
     "DocumentStore",
+    "Noted",
     "StoredDocument",
     "document_id",
     "knowledge_collections",
@@ -52,9 +53,14 @@ knowledge_documents = sa.Table(
     sa.Column("checked_at", UtcDateTime, nullable=False),
     sa.Column("fingerprint", sa.Text, nullable=False),
     sa.Column("languages", Json, nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("name_hint", sa.Text, nullable=False),
+    sa.Column("stated_readers", Json, nullable=True),
     sa.Index("ix_knowledge_documents_tenant_collection", "tenant", "collection"),
 )
-"""One row a source file. `own_metadata` is what the document says itself, before the source's rules."""
+"""One row a source item. `own_metadata` is what the document and its source system say, before the file's rules;
+`origin` is the name of its source, `version` what that called its content, `stated_readers` whom it named."""
 
 knowledge_versions = sa.Table(
     "knowledge_versions",
@@ -121,6 +127,22 @@ class StoredDocument(NamedTuple):
 
     info: DocumentInfo
     own_metadata: dict[str, str]
+    origin: str = ""
+    """Name of the source it came from; empty for what was stored before sources had names."""
+    version: str = ""
+    """The version at which its bytes were last looked at; empty when they must be looked at again."""
+    name_hint: str = ""
+    stated: frozenset[str] | None = None
+    """Readers by the source system; None when the rules of the file decide."""
+
+
+class Noted(NamedTuple):
+    """What a run learned about a document whose content did not change."""
+
+    id: DocumentId
+    origin: str
+    version: str
+    name_hint: str
 
 
 class DocumentStore:
@@ -231,6 +253,25 @@ class DocumentStore:
                 connection.execute(sa.update(_DOCS).where(*where).values(checked_at=at))
 
         if wanted:
+            await self._sql.write(write)
+
+    async def note(self, tenant: TenantId, noted: Collection[Noted]) -> None:
+        """Remember origins and versions; the collection stays as it is."""
+        rows = [{"b_id": n.id, "b_origin": n.origin, "b_version": n.version, "b_hint": n.name_hint} for n in noted]
+
+        def write(connection: Connection) -> None:
+            statement = (
+                sa.update(_DOCS)
+                .where(_DOCS.c.tenant == tenant, _DOCS.c.id == sa.bindparam("b_id"))
+                .values(
+                    origin=sa.bindparam("b_origin"),
+                    version=sa.bindparam("b_version"),
+                    name_hint=sa.bindparam("b_hint"),
+                )
+            )
+            connection.execute(statement, rows)
+
+        if rows:
             await self._sql.write(write)
 
     async def delete(
@@ -361,6 +402,10 @@ def _save(connection: Connection, tenant: TenantId, document: StoredDocument) ->
         "checked_at": info.checked_at,
         "fingerprint": info.fingerprint,
         "languages": list(info.languages),
+        "origin": document.origin,
+        "version": document.version,
+        "name_hint": document.name_hint,
+        "stated_readers": None if document.stated is None else sorted(document.stated),
     }
     where = (_DOCS.c.tenant == tenant, _DOCS.c.id == info.id)
     if connection.execute(sa.update(_DOCS).where(*where).values(**values)).rowcount == 0:
@@ -407,4 +452,12 @@ def _stored(row: Any) -> StoredDocument:
         fingerprint=row["fingerprint"],
         seen_digest=row["seen_digest"],
     )
-    return StoredDocument(info, dict(row["own_metadata"]))
+    stated = row["stated_readers"]
+    return StoredDocument(
+        info,
+        dict(row["own_metadata"]),
+        row["origin"],
+        row["version"],
+        row["name_hint"],
+        None if stated is None else frozenset(stated),
+    )

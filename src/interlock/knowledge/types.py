@@ -24,6 +24,7 @@ __all__ = [
     "Progress",
     "SearchMode",
     "Snapshot",
+    "SourceFailure",
     "join_headings",
 ]
 
@@ -169,6 +170,16 @@ class FileFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFailure:
+    """One source that could not be listed or read to its end; the others went on, and nothing of it was deleted."""
+
+    source: str
+    """Its name."""
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class IngestReport:
     """What an ingest changed. Counts are documents unless they say otherwise."""
 
@@ -187,3 +198,5 @@ class IngestReport:
     """Passages written by this run."""
     embedding_tokens: int
     seconds: float
+    away: tuple[SourceFailure, ...] = ()
+    """Sources that could not be reached or broke off."""

@@ -1,0 +1,145 @@
+"""A source as a run sees it: its connector's pages with checked paths, and its failures in our words."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from interlock.core.errors import InterlockError, InvalidInput, MissingExtra, NotFound, TooLarge, Unavailable
+from interlock.knowledge.globs import matches
+from interlock.knowledge.loaders import find_loader
+from interlock.knowledge.ports import Connector, CursorExpired, SourceItem, SourcePage
+from interlock.knowledge.sources import Source
+
+__all__ = ["Listed", "ListedPage", "Listing", "SourceAway"]
+
+_log = logging.getLogger("interlock.knowledge")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
+_MOST_PATH = 1_000
+_MOST_CURSOR = 8_000_000
+
+
+class SourceAway(Exception):
+    """The source cannot be listed or read any further; what was stored stays, and nothing is taken for gone."""
+
+    def __init__(self, source: str, error: InterlockError) -> None:
+        super().__init__(source)
+        self.source = source
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One item that is wanted."""
+
+    path: str
+    """In the collection: with the source's prefix."""
+    loader: str
+    item: SourceItem
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPage:
+    """A part of a listing, without what is not wanted."""
+
+    items: Sequence[Listed]
+    removed: frozenset[str]
+    cursor: str | None
+    complete: bool
+    skipped: int
+    """Items that no loader reads."""
+
+
+class Listing:
+    """One source while a run mirrors it."""
+
+    def __init__(self, source: Source, connector: Connector, *, max_bytes: int) -> None:
+        self._source = source
+        self._connector = connector
+        self._max_bytes = max_bytes
+
+    async def pages(self, cursor: str | None) -> AsyncGenerator[ListedPage]:
+        """The connector's pages. Raises: SourceAway, CursorExpired."""
+        try:
+            # The protocol says iterator; every one of ours is a generator, and a foreign one may be.
+            async with aclosing(_closable(self._connector.changes(cursor))) as pages:
+                async for page in pages:
+                    yield self._listed(page)
+        except CursorExpired:
+            raise
+        except InterlockError as error:
+            raise SourceAway(self._source.name, error) from error
+        except Exception as error:
+            raise SourceAway(self._source.name, self._broke(error)) from error
+
+    async def fetch(self, listed: Listed) -> bytes:
+        """Raises: InvalidInput, NotFound, MissingExtra: this item failed; SourceAway."""
+        try:
+            data = await self._connector.fetch(listed.item)
+        except (InvalidInput, NotFound, MissingExtra):
+            raise
+        except InterlockError as error:
+            raise SourceAway(self._source.name, error) from error
+        except Exception as error:
+            raise SourceAway(self._source.name, self._broke(error)) from error
+        if len(data) > self._max_bytes:
+            raise TooLarge(
+                f"{listed.path!r} has more than {self._max_bytes} bytes",
+                param=listed.path,
+                hint="leave it out with exclude, or raise knowledge.max_file_bytes",
+            )
+        return data
+
+    def _listed(self, page: SourcePage) -> ListedPage:
+        cursor = page.cursor
+        if cursor is not None and len(cursor) > _MOST_CURSOR:
+            raise InvalidInput("the connector's cursor is longer than 8,000,000 characters", param="sources.kind")
+        items: dict[str, Listed] = {}
+        skipped = 0
+        for item in page.items:
+            if not self._wants(item.source):
+                continue
+            path = self._path(item.source)
+            loader = find_loader(item.name_hint or path)
+            if loader is None:
+                skipped += 1
+            else:
+                items[path] = Listed(path, loader, item)
+        removed = frozenset(self._path(path) for path in page.removed) - set(items)
+        return ListedPage(list(items.values()), removed, cursor, page.complete, skipped)
+
+    def _wants(self, relative: str) -> bool:
+        return any(matches(glob, relative) for glob in self._source.include) and not any(
+            matches(glob, relative) for glob in self._source.exclude
+        )
+
+    def _path(self, relative: str) -> str:
+        clean = _UNPRINTABLE.sub(" ", relative)[:_MOST_PATH]
+        prefix = self._source.prefix.rstrip("/")
+        return f"{prefix}/{clean}" if prefix else clean
+
+    def _broke(self, error: Exception) -> Unavailable:
+        _log.warning("the source %r broke off", self._source.name, exc_info=error)
+        return Unavailable(
+            f"the source {self._source.name!r} broke off: {type(error).__name__}",
+            code="source_broke",
+            hint="what was stored stays; the log says where",
+        )
+
+
+class _closable:  # noqa: N801 - used like a function
+    """An iterator that can be closed, whether or not it is a generator."""
+
+    def __init__(self, inner: AsyncIterator[SourcePage]) -> None:
+        self._inner = inner
+
+    def __aiter__(self) -> AsyncIterator[SourcePage]:
+        return self._inner
+
+    async def aclose(self) -> None:
+        close = getattr(self._inner, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,336 @@
+"""What every connector promises, tested through the ingest: derive the classes that fit and give a `world`.
+
+A world is the source system under the test's control, as real as it can be had on one machine: a repository, a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from interlock.core.clock import Deadline
+from interlock.core.context import Context, EndUser, Principal, Role
+from interlock.core.errors import InterlockError
+from interlock.core.ids import PrincipalId, TenantId
+from interlock.knowledge import KnowledgeService, KnowledgeSettings, parse_spec
+from interlock.knowledge.source_store import SourceStore
+from interlock.stores.blob.files import FileBlobs
+from interlock.stores.index.sqlite import SqliteIndex
+from interlock.stores.sql import open_sql
+from interlock.testing.embedders import HashEmbedder
+
+TENANT = TenantId("acme")
+SECRET = "s3cret-t0ken-of-the-tests"
+
+
+def caller(*groups, roles=()):
+    principal = Principal(PrincipalId("svc"), "service", frozenset(roles))
+    return Context(TENANT, principal, EndUser("ada", frozenset(groups)), deadline=Deadline.after(86_400))
+
+
+OPERATOR = caller(roles=(Role.OPERATOR,))
+
+
+class Desk:
+    """A knowledge service over real stores, with one collection of one source."""
+
+    def __init__(self, folder, sql, index, world):
+        self.folder = folder
+        self.world = world
+        self.states = SourceStore(sql)
+        self.index = index
+        self.embedder = HashEmbedder()
+        self._sql = sql
+        self.knowledge = self.opened()
+
+    def opened(self):
+        settings = KnowledgeSettings(batch_passages=4, max_file_bytes=200_000)
+        blobs = FileBlobs(self.folder / "blobs")
+        return KnowledgeService(
+            self._sql, blobs, self.index, settings=settings, embedder=self.embedder, environ=self.world.environ
+        )
+
+    def spec(self, **more):
+        source = {"name": "it", **self.world.source, **more}
+        values = {
+            "collection": "docs",
+            "sources": [source],
+            "permissions": [{"match": "**", "readers": ["public"]}],
+        }
+        return parse_spec(values, base=self.folder, name="docs.yaml")
+
+    async def ingest(self, progress=None, **more):
+        return await self.knowledge.ingest(OPERATOR, self.spec(**more), progress)
+
+    async def documents(self):
+        return {info.source: info for info in await self.knowledge.documents(OPERATOR)}
+
+    async def found(self, words, *groups):
+        hits = await self.knowledge.search(caller(*groups), words, collection="docs", mode="lexical")
+        return {hit.source for hit in hits}
+
+    async def state(self):
+        return (await self.states.states(TENANT, "docs"))["it"]
+
+
+@dataclass
+class World:
+    """One source system. `source`: its fields in a source file."""
+
+    source: dict = field(default_factory=dict)
+    environ: dict = field(default_factory=dict)
+
+    async def put(self, name, text):
+        """Add a document called `name`, or change it."""
+        raise NotImplementedError
+
+    async def remove(self, name):
+        """Take it away."""
+        raise NotImplementedError
+
+    def path(self, name):
+        """Its path in the collection."""
+        raise NotImplementedError
+
+    async def go_away(self):
+        """From now on nobody can reach the source."""
+        raise NotImplementedError
+
+    def fetches(self):
+        """How often content was asked for; None when the source cannot count."""
+        return
+
+
+@pytest.fixture
+async def desk(tmp_path, world):
+    sql = open_sql(f"sqlite:///{tmp_path}/control.db")
+    await sql.migrate()
+    index = SqliteIndex(tmp_path / "index")
+    yield Desk(tmp_path, sql, index, world)
+    await index.close()
+    await sql.close()
+
+
+class ConnectorConformance:
+    """Listing, change, deletion, and a source that goes away."""
+
+    many = 7
+    """Documents that need more than one page, where the source has pages."""
+
+    async def fill(self, world, count=3):
+        for number in range(count):
+            await world.put(f"n{number}", f"The heron number{number} stands by the river.")
+
+    async def test_everything_is_listed_and_a_second_run_fetches_and_embeds_nothing(self, desk, world):
+        await self.fill(world, self.many)
+        first = await desk.ingest()
+        assert (first.added, first.failed, first.away) == (self.many, (), ())
+        assert set(await desk.documents()) == {world.path(f"n{n}") for n in range(self.many)}
+        assert await desk.found("number2 heron") >= {world.path("n2")}
+        embedded, fetched = len(desk.embedder.texts), world.fetches()
+        second = await desk.ingest()
+        assert (second.added, second.changed, second.deleted, second.embedding_tokens) == (0, 0, 0, 0)
+        assert len(desk.embedder.texts) == embedded
+        assert world.fetches() == fetched
+        assert second.snapshot == first.snapshot
+        state = await desk.state()
+        assert state.synced_at is not None
+        assert state.full_at is not None
+        assert state.error_code == ""
+
+    async def test_a_change_is_taken_and_nothing_else(self, desk, world):
+        await self.fill(world)
+        await desk.ingest()
+        await world.put("n1", "The otter swims at night.")
+        await world.put("n9", "A new kingfisher came.")
+        report = await desk.ingest()
+        assert (report.added, report.changed, report.deleted) == (1, 1, 0)
+        assert await desk.found("otter") == {world.path("n1")}
+        assert await desk.found("kingfisher") == {world.path("n9")}
+        assert world.path("n1") not in await desk.found("number1")
+
+    async def test_what_is_deleted_there_is_gone_here_after_a_full_listing(self, desk, world):
+        await self.fill(world)
+        await desk.ingest()
+        await world.remove("n1")
+        report = await desk.ingest(full_every="1s", name="it") if await self._waits(desk) else await desk.ingest()
+        assert report.deleted == 1
+        assert world.path("n1") not in await desk.documents()
+        assert world.path("n1") not in await desk.found("number1 heron")
+
+    async def _waits(self, desk):
+        # A full listing is due one second after the last one.
+        await asyncio.sleep(1.1)
+        return True
+
+    async def test_a_source_that_is_away_is_said_to_be_and_nothing_is_deleted(self, desk, world):
+        await self.fill(world)
+        await desk.ingest()
+        before = await desk.state()
+        await world.go_away()
+        with pytest.raises(InterlockError) as caught:
+            await desk.ingest()
+        assert SECRET not in str(caught.value)
+        assert len(await desk.documents()) == 3
+        assert await desk.found("heron") == {world.path(f"n{n}") for n in range(3)}
+        state = await desk.state()
+        assert state.error_code
+        assert state.synced_at == before.synced_at
+        assert state.cursor == before.cursor
+
+    async def test_a_run_that_dies_between_documents_is_made_good_by_the_next(self, desk, world):
+        await self.fill(world, self.many)
+
+        class Killed(Exception):
+            pass
+
+        async def die(progress):
+            if progress.done >= self.many - 2:
+                raise Killed
+
+        with pytest.raises(Killed):
+            await desk.ingest(die)
+        assert 0 < len(await desk.documents()) < self.many
+        desk.knowledge = desk.opened()
+        report = await desk.ingest()
+        assert report.deleted == 0
+        assert report.added + report.unchanged == self.many
+        assert report.unchanged > 0
+        assert len(await desk.documents()) == self.many
+
+    async def test_no_secret_is_kept(self, desk, world):
+        await self.fill(world)
+        await desk.ingest()
+        for path in desk.folder.rglob("*"):
+            if path.is_file() and desk.folder / "world" not in path.parents:
+                assert SECRET.encode() not in path.read_bytes()
+
+
+class IncrementalConformance:
+    """For a connector whose cursor tells of changes."""
+
+    async def test_the_cursor_spares_a_listing_of_everything(self, desk, world):
+        for number in range(3):
+            await world.put(f"n{number}", f"The heron number{number} stands by the river.")
+        await desk.ingest()
+        first = await desk.state()
+        assert first.cursor
+        await world.put("n1", "The otter swims at night.")
+        report = await desk.ingest()
+        assert report.changed == 1
+        assert report.unchanged <= 1, "one that changed in the same moment may be looked at again"
+        second = await desk.state()
+        assert second.cursor != first.cursor
+        assert second.full_at == first.full_at
+        assert len(await desk.documents()) == 3
+
+    async def test_another_configuration_lists_everything_again(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await desk.ingest()
+        first = await desk.state()
+        await desk.ingest(exclude=["nothing-has-this-name"])
+        assert (await desk.state()).full_at > first.full_at
+
+
+class ReadersConformance:
+    """For a source system that says who may read. `world.source` maps ``staff`` to ``group:staff``."""
+
+    async def test_readers_come_from_the_source_and_nobody_is_the_default(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await world.share("n0", "staff")
+        await world.put("n1", "The otter swims at night.")
+        await world.share("n1", "unmapped-circle")
+        await desk.ingest()
+        assert await desk.found("heron", "staff") == {world.path("n0")}
+        assert await desk.found("heron") == set()
+        assert await desk.found("otter", "staff") == set()
+        assert (await desk.documents())[world.path("n1")].readers == frozenset()
+
+    async def test_a_right_taken_away_there_is_gone_here_without_embedding(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await world.share("n0", "staff")
+        await desk.ingest()
+        embedded = len(desk.embedder.texts)
+        await world.share("n0", "unmapped-circle")
+        await asyncio.sleep(1.1)
+        report = await desk.ingest(full_every="1s")
+        assert await desk.found("heron", "staff") == set()
+        assert report.updated_facts == 1
+        assert len(desk.embedder.texts) == embedded
+
+    async def test_a_map_without_a_name_takes_its_right_away_before_the_source_is_asked(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await world.share("n0", "staff")
+        await desk.ingest()
+        await world.go_away()
+        with pytest.raises(InterlockError):
+            await desk.ingest(readers_map={"other": ["group:other"]})
+        assert await desk.found("heron", "staff") == set()
+
+
+class AttachmentConformance:
+    """For a source whose things have files. `world.attach(name, file, data)` gives the path of the file."""
+
+    async def test_attachments_are_documents_of_their_own(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        path = await world.attach("n0", "notes.txt", b"A walrus was seen from the pier.")
+        report = await desk.ingest()
+        assert report.added == 2
+        assert await desk.found("walrus") == {path}
+
+
+class ThrottleConformance:
+    """For what is asked over HTTP."""
+
+    async def test_a_source_that_says_slow_down_is_asked_again_later(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        world.throttle(2)
+        report = await desk.ingest()
+        assert (report.added, report.failed) == (1, ())
+        assert world.throttled == 2
+
+    async def test_a_source_that_keeps_saying_it_is_left_alone_and_nothing_is_deleted(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await desk.ingest()
+        world.throttle(10_000)
+        with pytest.raises(InterlockError) as caught:
+            await desk.ingest()
+        assert caught.value.code in {"rate_limit_exceeded", "source_unreachable"}
+        assert len(await desk.documents()) == 1
+
+    async def test_a_document_that_never_ends_is_one_line_of_the_report(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await world.put("n1", "endless " * 40_000)
+        report = await desk.ingest()
+        assert report.added == 1
+        assert [f.code for f in report.failed] == ["request_too_large"]
+
+
+class TokenConformance:
+    """For a source that wants a token."""
+
+    async def test_a_token_that_expired_is_read_anew(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await desk.ingest()
+        world.renew_token()
+        await world.put("n1", "The otter swims at night.")
+        report = await desk.ingest()
+        assert report.added == 1
+
+    async def test_a_wrong_token_is_said_and_nothing_is_deleted(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await desk.ingest()
+        world.refuse_token()
+        with pytest.raises(InterlockError) as caught:
+            await desk.ingest()
+        assert caught.value.code in {"source_refused", "invalid_api_key"}
+        assert SECRET not in str(caught.value)
+        assert len(await desk.documents()) == 1
+
+    async def test_a_token_that_is_not_there_is_named(self, desk, world):
+        world.environ.clear()
+        with pytest.raises(InterlockError) as caught:
+            await desk.ingest()
+        assert caught.value.code == "misconfigured"

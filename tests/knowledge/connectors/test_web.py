@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass, field
+
+import pytest
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from tests.knowledge.connectors.conformance import (
+    ConnectorConformance,
+    IncrementalConformance,
+    ThrottleConformance,
+    desk,
+)
+from tests.knowledge.connectors.servers import HttpWorld, serving
+
+from interlock.core.errors import InterlockError, InvalidInput
+from interlock.knowledge.connectors._addresses import is_outside
+
+__all__ = ["desk"]
+
+
+@dataclass
+class Site(HttpWorld):
+    token: str = ""
+    pages: dict = field(default_factory=dict)
+    robots: tuple = (404, "")
+    sent: int = 0
+    redirects: dict = field(default_factory=dict)
+    broken: set = field(default_factory=set)
+    extra: list = field(default_factory=list)
+
+    def routes(self):
+        return [
+            Route("/robots.txt", self._robots),
+            Route("/sitemap.xml", self._index),
+            Route("/pages.xml.gz", self._sitemap),
+            Route("/{name:path}", self._page),
+        ]
+
+    async def _robots(self, request):
+        return PlainTextResponse(self.robots[1], self.robots[0])
+
+    async def _index(self, request):
+        return Response(
+            f'<?xml version="1.0"?><sitemapindex xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">'
+            f"<sitemap><loc>{self.url}/pages.xml.gz</loc></sitemap></sitemapindex>",
+            media_type="application/xml",
+        )
+
+    async def _sitemap(self, request):
+        names = [f"{self.url}/{name}" for name in (*self.pages, *self.redirects)] + self.extra
+        text = "".join(f"<url><loc>{name}</loc></url>" for name in names)
+        return Response(
+            gzip.compress(f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{text}</urlset>'.encode()),
+            media_type="application/gzip",
+        )
+
+    async def _page(self, request):
+        name = request.path_params["name"]
+        if name in self.redirects:
+            return RedirectResponse(self.redirects[name])
+        if name in self.broken:
+            return PlainTextResponse("no", 500)
+        if name not in self.pages:
+            return PlainTextResponse("no", 404)
+        text = self.pages[name]
+        tag = '"' + hashlib.sha256(text.encode()).hexdigest()[:16] + '"'
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers={"etag": tag})
+        self.sent += 1
+        html = f"<html><head><title>{name}</title></head><body><main><h1>{name}</h1><p>{text}</p></main></body></html>"
+        return Response(html, media_type="text/html", headers={"etag": tag})
+
+    async def put(self, name, text):
+        self.pages[name] = text
+
+    async def remove(self, name):
+        del self.pages[name]
+
+    def path(self, name):
+        return name
+
+    def fetches(self):
+        return self.sent
+
+
+@pytest.fixture
+async def world():
+    site = Site()
+    async with serving(site.app()) as url:
+        site.url = url
+        site.source = {"kind": "web", "url": url, "allow_private": True}
+        yield site
+
+
+class TestWeb(ConnectorConformance, IncrementalConformance, ThrottleConformance):
+    async def test_robots_close_pages_and_a_site_without_an_answer_about_them_is_away(self, desk, world):
+        await world.put("open/n0", "The heron stands by the river.")
+        await world.put("closed/n1", "The otter swims at night.")
+        world.robots = (200, "User-agent: *\nDisallow: /closed/\n")
+        await desk.ingest()
+        assert set(await desk.documents()) == {"open/n0"}
+        assert "GET /closed/n1" not in world.requests
+        world.robots = (500, "")
+        with pytest.raises(InterlockError):
+            await desk.ingest()
+        assert set(await desk.documents()) == {"open/n0"}
+        world.robots = (200, "User-agent: *\nDisallow: /closed/\n")
+        await desk.ingest(obey_robots=False)
+        assert set(await desk.documents()) == {"open/n0", "closed/n1"}
+
+    async def test_pages_of_other_hosts_and_redirects_to_them_are_left_out(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        world.extra = ["http://169.254.169.254/latest/meta-data/", "http://localhost:1/x", "file:///etc/passwd"]
+        world.redirects = {
+            "away": "http://169.254.169.254/latest/",
+            "local": "http://localhost:1/",
+            "files": "file:///etc/passwd",
+            "here": f"{world.url}/n0",
+        }
+        report = await desk.ingest()
+        assert (report.added, report.failed) == (2, ())
+        assert set(await desk.documents()) == {"n0", "here"}
+
+    async def test_an_address_of_a_private_network_is_refused_unless_allowed(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        for url in (world.url, world.url.replace("127.0.0.1", "localhost")):
+            with pytest.raises(InvalidInput) as caught:
+                await desk.ingest(allow_private=False, url=url)
+            assert caught.value.code == "private_address"
+        assert world.requests == []
+
+    async def test_one_broken_page_is_one_line_and_a_page_that_is_gone_is_removed_at_once(self, desk, world):
+        for name in ("n0", "n1", "n2"):
+            await world.put(name, f"The heron {name} stands by the river.")
+        await desk.ingest()
+        world.broken = {"n1"}
+        world.redirects = {"n2": "/nowhere"}
+        report = await desk.ingest()
+        assert [f.code for f in report.failed] == ["page_failed"]
+        assert report.deleted == 1
+        assert set(await desk.documents()) == {"n0", "n1"}
+        assert await desk.found("heron n1") >= {"n1"}
+
+    async def test_too_many_pages_and_bombs_are_refused(self, desk, world):
+        for number in range(4):
+            await world.put(f"n{number}", "The heron.")
+        with pytest.raises(InvalidInput, match="more than 3"):
+            await desk.ingest(max_pages=3)
+        world.pages["bomb.xml"] = "x"
+        with pytest.raises(InterlockError):
+            await desk.ingest(sitemap=f"{world.url}/bomb.xml")
+        assert await desk.documents() == {}
+
+
+@pytest.mark.parametrize(
+    ("address", "outside"),
+    [
+        ("93.184.215.14", True),
+        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.1", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("0.0.0.0", False),
+        ("224.0.0.1", False),
+        ("::1", False),
+        ("::", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:93.184.215.14", True),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::", False),
+        ("no address", False),
+    ],
+)
+def test_inner_addresses_are_told_however_they_are_written(address, outside):
+    assert is_outside(address) is outside
