@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +44,9 @@ def read_judged(path: Path) -> list[JudgedQuestion]:
             questions.append(question)
     if not questions:
         raise InvalidInput(f"{path.name} holds no question with an answer", param=path.name)
-    twice = {q.id for q in questions if sum(other.id == q.id for other in questions) > 1} if len(questions) < 5000 else ()
-    if twice:
-        raise InvalidInput(f"two questions of {path.name} have the id {min(twice)!r}", param="id")
+    often = Counter(question.id for question in questions).most_common(1)[0]
+    if often[1] > 1:
+        raise InvalidInput(f"two questions of {path.name} have the id {often[0]!r}", param="id")
     return questions
 
 
@@ -80,7 +81,9 @@ def read_beir(folder: Path) -> list[JudgedQuestion]:
     """
     table = next((path for path in (folder / "qrels.tsv", folder / "qrels" / "test.tsv") if path.is_file()), None)
     if table is None:
-        raise NotFound(f"{folder.name!r} holds no qrels.tsv", param="set", hint="a set has corpus.jsonl, queries.jsonl, qrels.tsv")
+        raise NotFound(
+            f"{folder.name!r} holds no qrels.tsv", param="set", hint="a set has corpus.jsonl, queries.jsonl, qrels.tsv"
+        )
     relevant: dict[str, dict[str, int]] = {}
     with table.open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.reader(file, delimiter="\t"), start=1):

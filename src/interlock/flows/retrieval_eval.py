@@ -80,7 +80,7 @@ async def scored(
         cut: where nDCG, recall and MRR are cut instead of at 10.
         named: a document's name in the judgements, of its source.
     """
-    cuts = CUTS if cut is None else {name: cut for name in ("ndcg", "recall", "precision", "mrr", "map", "hit")}
+    cuts = CUTS if cut is None else dict.fromkeys(CUTS, cut)
     for question in questions:
         passages = await knowledge.search(
             asker(question.user),

@@ -40,6 +40,8 @@ FEATURES = ("similarity", "own", "context", "near", "pairs", "names", "place", "
 """
 
 _CONTEXT_TOKENS = 200
+_FLOOR = 0.5
+"""Least value of `place`: the weights were fitted on ranks, which lie this near to one another."""
 _CLOSE = 3
 
 
@@ -98,7 +100,7 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
                 float(mass @ hits) / total,
                 _pairs(asked[q], own[c]),
                 len(names[q] & terms[c]) / len(names[q]) if names[q] else 1.0,
-                evidence.passage.score / best,
+                _FLOOR + (1 - _FLOOR) * evidence.passage.score / best,
                 evidence.passage.dense_score or 0.0,
                 0.5 if kind == "other" else float(holds(kind, evidence.readable)),
                 float(evidence.is_row),

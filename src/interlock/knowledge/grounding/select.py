@@ -209,7 +209,7 @@ def shortlist(question: str, found: Sequence[Evidence]) -> list[Evidence]:
     terms = [frozenset(analyse(searchable(e))) for e in found]
     weights = term_weights([asked], terms)
     keys = [
-        (-term_coverage(asked, t, weights) - 0.5 * e.passage.score / e.rank**0.5, e.rank)
+        (-term_coverage(asked, t, weights) - (0.25 + 0.25 * e.passage.score) / e.rank**0.5, e.rank)
         for e, t in zip(found, terms, strict=True)
     ]
     order = sorted(range(len(found)), key=keys.__getitem__)[:_CANDIDATES]

@@ -41,14 +41,15 @@ class MarkdownLoader:
 
 def _front_matter(text: str) -> tuple[str, dict[str, str]]:
     """Body and the flat facts of the YAML before it; text that only looks like front matter stays text."""
-    from interlock.core.yaml_text import YamlFault, read_yaml
+    import yaml
 
     found = _FRONT_MATTER.match(text)
     if found is None:
         return text, {}
     try:
-        values = read_yaml(found.group(1))
-    except YamlFault:
+        # Other people's documents: a name that stands twice is no reason to show the facts as text.
+        values = yaml.safe_load(found.group(1))
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text, {}
     if not isinstance(values, Mapping):
         return text, {}
