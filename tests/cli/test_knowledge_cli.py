@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from .test_cli import run, workspace
@@ -47,4 +49,61 @@ def test_an_explanation_tells_stages_fates_and_why_not(run):
 def test_what_is_wrong_is_said(run, arguments, said):
     refused = run("knowledge", *arguments)
     assert refused.code in {1, 2, 3}
+    assert said in refused.err
+
+
+def rows(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_questions_measure_a_collection_and_bars_fail_it(run, tmp_path):
+    assert run("ingest").code == 0
+    asked = rows(
+        tmp_path / "q.jsonl",
+        {"id": "fee", "query": "how much is the restocking fee", "relevant": ["returns.md"], "as": "ada"},
+        {"id": "pay", "query": "salary band of a senior engineer", "relevant": ["pay/bands.md"], "as": "fay"},
+    )
+    kept = tmp_path / "kept.jsonl"
+    told = run("knowledge", "eval", asked, "--out", kept, "--beside", "lexical", "--json").json
+    assert told["questions"] == 2
+    assert told["figures"]["ndcg@10"] == {"value": 1.0, "interval": [1.0, 1.0]}
+    assert told["gains"]["over lexical"]["recall@10"]["value"] == 0
+    assert [json.loads(line)["ranking"][0] for line in kept.read_text().splitlines()] == ["returns.md", "pay/bands.md"]
+    # Who may not read the answer does not find it, and the bar says so.
+    blind = rows(tmp_path / "b.jsonl", {"id": "pay", "query": "salary band", "relevant": ["pay/bands.md"], "as": "ada"})
+    failed = run("knowledge", "eval", blind, "--fail-under", "ndcg@10=0.5", "--json")
+    assert (failed.code, failed.json["failed"]) == (1, ["ndcg@10"])
+    worse = run("knowledge", "eval", blind, "--against", kept)
+    assert worse.code == 1
+    assert "worse than before" in worse.err
+
+
+def test_a_set_in_beirs_format_is_ingested_once_and_measured(run, tmp_path):
+    place = tmp_path / "birds"
+    place.mkdir()
+    facts = ["The heron eats fish by the river.", "The owl hunts mice at night.", "The wren nests in hedges."]
+    rows(place / "corpus.jsonl", *({"_id": f"d{n}", "title": "", "text": fact} for n, fact in enumerate(facts)))
+    rows(place / "queries.jsonl", {"_id": "1", "text": "who hunts at night?"}, {"_id": "2", "text": "what eats fish?"})
+    (place / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n1\td1\t1\n2\td0\t1\n")
+    for _ in range(2):
+        told = run("knowledge", "eval", place, "--cut", "3", "--json").json
+        assert told["figures"]["mrr@3"]["value"] == 1.0
+    assert "mean" in run("knowledge", "eval", place, "--limit", "1").out
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--fail-under", "ndcg=1"], "is no bar"),
+        (["--fail-under", "ndcg@10=7"], "is no bar"),
+        (["--against", "q.jsonl"], "is no result of --out"),
+        (["--cut", "0"], "--cut"),
+    ],
+)
+def test_a_wrong_evaluation_is_said(run, tmp_path, monkeypatch, more, said):
+    monkeypatch.chdir(tmp_path)
+    rows(tmp_path / "q.jsonl", {"query": "fee", "relevant": ["returns.md"]})
+    refused = run("knowledge", "eval", "q.jsonl", *more)
+    assert refused.code != 0
     assert said in refused.err

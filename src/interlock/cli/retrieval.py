@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from interlock.cli.retrieval_eval import evaluate
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
@@ -166,3 +167,6 @@ def _print(told: Explanation) -> None:
 def _shown(text: str, most: int = _SNIPPET) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= most else flat[: most - 1] + "…"
+
+
+knowledge.add_command(evaluate)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Self
 
 from interlock.core.canonical import canonical_bytes, digest_bytes
 from interlock.core.clock import now
@@ -72,6 +73,17 @@ class KnowledgeService:
         self._reader: Reader | None = None
         self._searcher = Searcher(self._documents, index, lambda: self.embedder)
         self._reads = "none" if embedder is not None else self._settings.reader
+
+    def beside(self, sql: Sql, blobs: Blobs, index: Index, *, settings: KnowledgeSettings | None = None) -> Self:
+        """Another service with the same models over stores of its own, for evaluations.
+
+        Args:
+            sql: its registry; and so `blobs` and `index`.
+            settings: instead of this service's.
+        """
+        return type(self)(
+            sql, blobs, index, settings=settings or self._settings, embedder=self.embedder, environ=self._environ
+        )
 
     @property
     def embedder(self) -> Embedder:
