@@ -10,7 +10,7 @@ export INTERLOCK_DATA ?= $(abspath $(DATA))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types browser eval-demo bench-demo verify-live lock models clean screenshots
+.PHONY: help demo test check lint types browser eval-demo bench-demo bench-knowledge verify-live lock models clean screenshots
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ check: lint types test ## What CI runs
 
 eval-demo: $(VENV)/.run models ## Golden set of the handbook through the default local stack, with intervals
 	@$(BIN)/python -m benchmarks.eval_demo
+
+bench-knowledge: $(VENV)/.test models ## Retrieval bars on public sets, through the product (INTERLOCK_DATA)
+	@$(BIN)/python -m benchmarks.knowledge
 
 bench-demo: $(VENV)/.run models ## Time to the first quote and to the whole answer
 	@$(BIN)/python -m benchmarks.bench_demo

@@ -276,7 +276,10 @@ async def open_app(
             return _pins(gateway_settings, route, knowledge if retrieval else None)
 
         sources = app_sources(
-            workspace.path(settings.apps_dir), pins=pins, detected=[found.target for found in detected]
+            workspace.path(settings.apps_dir),
+            pins=pins,
+            detected=[found.target for found in detected],
+            fusion=knowledge.fusion_of,
         )
         directory = read_directory(workspace.path(settings.access.users)) if settings.access.users else {}
         access = Access(

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from .test_cli import run, workspace
+from .test_cli import make_workspace, run, workspace
 
 pytestmark = pytest.mark.model
 __all__ = ["run", "workspace"]
@@ -107,3 +107,37 @@ def test_a_wrong_evaluation_is_said(run, tmp_path, monkeypatch, more, said):
     refused = run("knowledge", "eval", "q.jsonl", *more)
     assert refused.code != 0
     assert said in refused.err
+
+
+def test_tuning_proposes_only_what_questions_that_did_not_choose_it_confirm(run, tmp_path):
+    place = tmp_path / "parts"
+    place.mkdir()
+    codes = [f"K{n * 37 % 1000:03d}-{n * 91 % 97:02d}" for n in range(60)]
+    rows(place / "corpus.jsonl", *({"_id": c, "text": f"The part {c} is kept in the store."} for c in codes))
+    rows(place / "queries.jsonl", *({"_id": f"q{n}", "text": f"where is {c}?"} for n, c in enumerate(codes)))
+    (place / "qrels.tsv").write_text("".join(f"q{n}\t{c}\t1\n" for n, c in enumerate(codes)))
+    told = run("knowledge", "tune", place, "--json").json
+    assert told["chosen_on"] + told["judged_on"] == 60
+    assert told["legs"]["words"]["ndcg@10"] == 1.0
+    assert told["legs"]["words"]["dead"] is False
+    low, high = told["gain"]["interval"]
+    assert low <= told["gain"]["value"] <= high
+    assert told["better"] is (low > 0)
+    assert (told["settings"] is not None) is told["better"]
+    few = run("knowledge", "tune", place, "--limit", "12")
+    assert few.code in {1, 2}
+    assert "too few" in few.err
+
+
+def test_settings_of_one_collection_decide_its_search_and_are_pinned(run, tmp_path, models_dir):
+    own = make_workspace(tmp_path / "own", models_dir)
+    file = own / "interlock.yaml"
+    fusion = "knowledge: {collections: {docs: {fusion: {method: convex, dense_weight: 0.1}}}}"
+    file.write_text(file.read_text() + "\n" + fusion + "\n")
+    assert run("ingest", at=own).code == 0
+    assert run("knowledge", "explain", "fee", "--json", at=own).json["fusion"] == "convex, dense weight 0.1"
+    before = run("release", "build", "--app", "helper", "--json", at=own).json
+    file.write_text(file.read_text().replace("0.1", "0.2"))
+    after = run("release", "build", "--app", "helper", "--json", at=own).json
+    assert before["id"] != after["id"]
+    assert run("release", "build", "--app", "helper", "--json", at=own).json["id"] == after["id"]

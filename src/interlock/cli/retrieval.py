@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from interlock.cli.retrieval_eval import evaluate
+from interlock.cli.retrieval_eval import evaluate, tune
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
@@ -170,3 +170,4 @@ def _shown(text: str, most: int = _SNIPPET) -> str:
 
 
 knowledge.add_command(evaluate)
+knowledge.add_command(tune)

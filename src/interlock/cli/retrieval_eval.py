@@ -1,4 +1,4 @@
-"""`interlock knowledge eval`."""
+"""`interlock knowledge eval`, `tune`: both search judged questions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from interlock.knowledge.service import KnowledgeService
     from interlock.knowledge.types import Progress, SearchMode
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "tune"]
 
 _MODES = ("hybrid", "dense", "lexical")
 
@@ -86,7 +86,9 @@ async def _evaluate(session: Session, asked: _Options) -> None:
 
     earlier = None if asked.against is None else _earlier(asked.against)
     async with session.open() as app, AsyncExitStack() as stack:
-        subject = await _subject(app, asked, stack)
+        subject = await _subject(
+            app, asked.place, stack, collection=asked.collection, limit=asked.limit, shown=not asked.as_json
+        )
         scores = await _scores(subject, asked, asked.mode)
         figures = summed_up(scores)
         bars = parse_bars(asked.bars, [figure.name for figure in figures])
@@ -112,29 +114,31 @@ async def _evaluate(session: Session, asked: _Options) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def _subject(app: App, asked: _Options, stack: AsyncExitStack) -> _Subject:
+async def _subject(
+    app: App, place: Path, stack: AsyncExitStack, *, collection: str | None, limit: int | None, shown: bool
+) -> _Subject:
     from interlock.evals.judged import read_beir, read_judged
 
     owner = app.owner()
-    if asked.place.is_dir():
+    if place.is_dir():
         from interlock.flows.evaluation_shelf import COLLECTION, document_name, ingest_set, shelf
 
-        if asked.collection is not None:
+        if collection is not None:
             raise InvalidInput("a folder brings its own documents: leave --collection out", param="--collection")
-        questions = read_beir(asked.place)
-        knowledge = await stack.enter_async_context(shelf(app.workspace.data, asked.place, app.parts.knowledge))
-        await _with_bar("ingesting", not asked.as_json, lambda show: ingest_set(knowledge, owner, asked.place, show))
-        return _Subject(knowledge, COLLECTION, questions[: asked.limit], lambda _: owner, document_name)
+        questions = read_beir(place)
+        knowledge = await stack.enter_async_context(shelf(app.workspace.data, place, app.parts.knowledge))
+        await _with_bar("ingesting", shown, lambda show: ingest_set(knowledge, owner, place, show))
+        return _Subject(knowledge, COLLECTION, questions[:limit], lambda _: owner, document_name)
     names = list(app.collections())
-    if asked.collection is None and len(names) != 1:
+    if collection is None and len(names) != 1:
         raise InvalidInput(
             "name the collection", param="--collection", hint=f"one of: {', '.join(names) or 'none yet'}"
         )
     access = app.parts.access
     return _Subject(
         app.parts.knowledge,
-        asked.collection or names[0],
-        read_judged(asked.place)[: asked.limit],
+        collection or names[0],
+        read_judged(place)[:limit],
         lambda user: owner if user is None else access.act_as(owner, user),
         str,
     )
@@ -241,3 +245,75 @@ def _print(questions: int, figures: Sequence[Figure], gains: Mapping[str, Sequen
         ],
         right=["mean", "95 %", *gains],
     )
+
+
+@click.command()
+@click.argument("place", metavar="SET", type=click.Path(exists=True, path_type=Path))
+@click.option("--collection", help="What a file of questions is asked of (default: the only one).")
+@click.option("--limit", type=click.IntRange(1), help="Only the first so many questions.")
+@json_option
+@pass_session
+def tune(session: Session, place: Path, collection: str | None, limit: int | None, as_json: bool) -> None:
+    """Find how a collection's legs are best fused, by SET (as of `eval`).
+
+    One half of the questions chooses, the other judges. Proposes settings only where the gain is more than chance.
+    """
+    run(_tune(session, place, collection, limit, as_json=as_json))
+
+
+async def _tune(session: Session, place: Path, collection: str | None, limit: int | None, *, as_json: bool) -> None:
+    from interlock.flows.retrieval_tuning import Tried, propose, tried
+    from interlock.knowledge.types import Progress
+
+    found: list[Tried] = []
+    async with session.open() as app, AsyncExitStack() as stack:
+        subject = await _subject(app, place, stack, collection=collection, limit=limit, shown=not as_json)
+
+        async def work(show: Callable[[Progress], Any]) -> None:
+            async for one in tried(
+                subject.knowledge,
+                subject.questions,
+                collection=subject.collection,
+                asker=subject.asker,
+                named=subject.named,
+            ):
+                found.append(one)
+                await show(Progress(len(found), len(subject.questions), one.id))
+
+        await _with_bar("searching", not as_json, work)
+    told = propose(found)
+    name = collection or (place.name if place.is_dir() else subject.collection)
+    changed = told.fusion.model_dump(mode="json", exclude_defaults=True) or {"method": "convex"}
+    settings = {"knowledge": {"collections": {name: {"fusion": changed}}}}
+    if as_json:
+        emit(
+            {
+                "collection": name,
+                "fusion": told.fusion.model_dump(mode="json"),
+                "chosen_on": told.chosen_on,
+                "judged_on": told.judged_on,
+                "ndcg@10": {"value": round(told.score, 4), "interval": _rounded(told.interval)},
+                "current": round(told.current, 4),
+                "gain": {"value": round(told.gain, 4), "interval": _rounded(told.gain_interval)},
+                "better": told.is_better,
+                "legs": {leg.name: {"ndcg@10": round(leg.score, 4), "dead": leg.is_dead} for leg in told.legs},
+                "settings": settings if told.is_better else None,
+            }
+        )
+        return
+    for leg in told.legs:
+        click.echo(f"{leg.name + ' alone':<16} nDCG@10 {leg.score:.4f}", nl=False)
+        click.secho("  nearly nothing: leave it out" if leg.is_dead else "", fg="red")
+    low, high = told.gain_interval
+    click.echo(
+        f"{'now':<16} nDCG@10 {told.current:.4f}\n{'best':<16} nDCG@10 {told.score:.4f}  "
+        f"{told.gain:+.4f} [{low:+.4f}, {high:+.4f}]  chosen by {told.chosen_on} questions, judged by "
+        f"{told.judged_on} others"
+    )
+    if not told.is_better:
+        click.echo("The gain may be chance: leave the settings as they are, or bring more questions.")
+        return
+    import yaml
+
+    click.echo("\nPut into interlock.yaml, and freeze new releases of the apps that use it:\n")
+    click.echo(yaml.safe_dump(settings, sort_keys=False).rstrip())

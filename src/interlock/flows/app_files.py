@@ -16,6 +16,7 @@ from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.release import RetrievalSpec
+from interlock.knowledge.settings import FusionSettings
 from interlock.prompts.service import read_prompt
 from interlock.releases.types import AppSource, Components
 
@@ -47,14 +48,20 @@ class AppFile(BaseModel):
     guardrails: GuardrailSpec | str = Field(default_factory=GuardrailSpec, description="a policy, or a file with one")
 
 
-def app_sources(folder: Path, *, pins: Pins, detected: Sequence[str] = ()) -> dict[str, AppSource]:
-    """Every sub-folder with an `app.yaml`, by name. Files are read when a release is resolved, not now."""
+def app_sources(
+    folder: Path, *, pins: Pins, detected: Sequence[str] = (), fusion: Callable[[str], FusionSettings] | None = None
+) -> dict[str, AppSource]:
+    """Every sub-folder with an `app.yaml`, by name. Files are read when a release is resolved, not now.
+
+    Args:
+        fusion: how a collection is searched where its app does not say; releases pin it.
+    """
     sources: dict[str, AppSource] = {}
     for file in sorted(folder.glob("*/app.yaml")):
         name = file.parent.name
         if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
             raise InvalidInput(f"an app's folder is named with letters, digits, - and _, not {name!r}", param="apps")
-        loader = _Loader(file, pins, tuple(detected))
+        loader = _Loader(file, pins, tuple(detected), fusion)
         try:
             described = loader.read()
         except InvalidInput as error:
@@ -69,7 +76,10 @@ def app_sources(folder: Path, *, pins: Pins, detected: Sequence[str] = ()) -> di
 class _Loader:
     """Reads one app's files, again only when one of them changed."""
 
-    def __init__(self, file: Path, pins: Pins, detected: tuple[str, ...]) -> None:
+    def __init__(
+        self, file: Path, pins: Pins, detected: tuple[str, ...], fusion: Callable[[str], FusionSettings] | None
+    ) -> None:
+        self._fusion = fusion
         self._file = file
         self._pins = pins
         self._detected = detected
@@ -123,7 +133,10 @@ class _Loader:
             "models": self._pins(route, app.knowledge),
         }
         if app.knowledge is not None:
-            components["retrieval"] = app.knowledge.model_dump(mode="json")
+            retrieval = app.knowledge
+            if retrieval.fusion is None and self._fusion is not None:
+                retrieval = retrieval.model_copy(update={"fusion": self._fusion(retrieval.collection)})
+            components["retrieval"] = retrieval.model_dump(mode="json")
             components["answer"] = app.answer.model_dump(mode="json")
         return components
 

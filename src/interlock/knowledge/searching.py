@@ -79,6 +79,10 @@ class Findings:
     seconds: dict[str, float] = field(default_factory=dict)
     """By stage."""
 
+    def fuse(self, fusion: FusionSettings) -> None:
+        """Rank the hits of both legs."""
+        self.ranked = _fuse(self.dense, self.lexical, fusion)
+
     def passages(self, ctx: Context, *, limit: int | None = None) -> list[Passage]:
         """The best of what the caller may read."""
         hits = {hit.passage_id: hit for hit in (*self.lexical, *self.dense)}
@@ -132,7 +136,7 @@ class Searcher:
         if found.within is None or found.within:
             await self._legs(ctx, scope, plan, found)
         with _timed(found, "fuse"):
-            found.ranked = _fuse(found.dense, found.lexical, plan.fusion)
+            found.fuse(plan.fusion)
         with _timed(found, "registry"):
             ids = {hit.document_id for hit in (*found.dense, *found.lexical)}
             found.documents = await self._documents.by_id(ctx.tenant, ids)

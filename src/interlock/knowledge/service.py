@@ -275,9 +275,30 @@ class KnowledgeService:
         filter: Filter,  # noqa: A002 - as of `search`
     ) -> SearchPlan:
         candidates = max(self._settings.candidates, limit)
-        plan = SearchPlan(query, collection, limit, mode, fusion or self._settings.fusion, candidates, filter)
+        plan = SearchPlan(query, collection, limit, mode, fusion or self.fusion_of(collection), candidates, filter)
         plan.check()
         return plan
+
+    async def rankings(
+        self, ctx: Context, query: str, *, collection: str, fusions: Sequence[FusionSettings]
+    ) -> list[list[Passage]]:
+        """One search fused in several ways, for tuning: the legs run once.
+
+        Returns: for each of `fusions` what `search` would give of it, with every candidate.
+        Raises: as `search`.
+        """
+        plan = self._plan(query, collection, limit=1, mode="hybrid", fusion=None, filter=EVERYTHING)
+        found = await self._searcher.find(ctx, plan)
+        given: list[list[Passage]] = []
+        for fusion in fusions:
+            found.fuse(fusion)
+            given.append(found.passages(ctx))
+        return given
+
+    def fusion_of(self, collection: str) -> FusionSettings:
+        """How a collection's legs are fused where nobody says otherwise."""
+        own = self._settings.collections.get(collection)
+        return self._settings.fusion if own is None else own.fusion
 
     def retriever(self, collection: str) -> Retriever:
         """One collection of this service as a :class:`~interlock.core.ports.Retriever`."""

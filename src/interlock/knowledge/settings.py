@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["FusionSettings", "KnowledgeSettings"]
+__all__ = ["CollectionSettings", "FusionSettings", "KnowledgeSettings"]
 
 MiB = 1024 * 1024
 
@@ -27,6 +27,15 @@ class FusionSettings(BaseModel):
     """Share of how well a passage's whole document did: for passages that say little alone, as in code."""
 
 
+class CollectionSettings(BaseModel):
+    """What one collection has otherwise than the others: `interlock knowledge tune` proposes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fusion: FusionSettings
+    """How its legs become one ranking."""
+
+
 class KnowledgeSettings(BaseModel):
     """Settings under ``knowledge`` in interlock.yaml."""
 
@@ -43,6 +52,8 @@ class KnowledgeSettings(BaseModel):
     chunker: str = "structural"
     """Plug-in that cuts documents into passages."""
     fusion: FusionSettings = FusionSettings()
+    collections: dict[str, CollectionSettings] = Field(default_factory=dict)
+    """Settings of single collections, by name."""
     candidates: int = Field(default=50, ge=1, le=4096)
     """Rows each leg hands to fusion."""
     max_file_bytes: int = Field(default=64 * MiB, ge=1)
