@@ -27,6 +27,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "ask": ("ask:ask", "Ask an app."),
     "batch": ("batch:batch", "Run many requests from a file."),
     "documents": ("knowledge:documents", "List documents."),
+    "knowledge": ("knowledge:knowledge", "Look after collections and their sources."),
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases and point channels at them."),
     "traces": ("observe:traces", "List traces, or show one."),

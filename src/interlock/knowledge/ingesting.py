@@ -209,8 +209,8 @@ class IngestRun:
         full = self._must_be_full(source, state, config)
         # Under other fields the same version may be other text: it is fetched again, and its digest decides.
         self._trusts_versions = state.config in {"", config}
-        first = {} if state.config else {"config": config}
-        await self._note_source(source.name, attempted_at=self._started, **first)
+        if not state.config:
+            await self._note_source(source.name, config=config)
         connector = self._open(source)
         try:
             listing = Listing(source, connector, max_bytes=self._p.settings.max_file_bytes)

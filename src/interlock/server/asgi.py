@@ -17,7 +17,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from interlock.app import App
 from interlock.core.errors import InterlockError
 from interlock.http.errors import on_bad_method, on_error, on_left, on_not_found, on_unexpected
-from interlock.server import admin, batches, cache, conversations, gateway, google, health, media, operations, responses
+from interlock.server import (
+    admin,
+    batches,
+    cache,
+    conversations,
+    gateway,
+    google,
+    health,
+    media,
+    operations,
+    responses,
+    sources,
+)
 from interlock.server.access_log import AccessLine, AccessLog
 from interlock.server.tally import Tally
 
@@ -52,6 +64,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *media.routes,
             *batches.routes,
             *admin.routes,
+            *sources.routes,
             *operations.routes,
             *cache.routes,
             *health.routes,
