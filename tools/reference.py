@@ -1,4 +1,4 @@
-"""Write docs/reference/cli.md and settings.md from the code. `--check` only says whether they are up to date."""
+"""Write the pages of docs/reference that are made from the code. `--check` only says whether they are up to date."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import inspect
 import sys
 import textwrap
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
@@ -17,6 +18,9 @@ from pydantic.fields import FieldInfo
 
 from interlock.cli.root import cli
 from interlock.config import Settings
+from interlock.knowledge.connectors import connectors
+from interlock.knowledge.connectors._sites import OAuth
+from interlock.knowledge.sources import Source
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -85,6 +89,64 @@ def settings() -> str:
     return "\n".join(lines) + "\n"
 
 
+def sources() -> str:
+    """Every kind of source with its fields."""
+    lines = [
+        "# Kinds of sources",
+        "",
+        "Made by `python tools/reference.py`: the fields of an entry under `sources` in `knowledge/NAME.yaml`, by its",
+        "`kind`. How to use them: [sources](../how-to/sources.md).",
+    ]
+    shared = set(Source.model_fields)
+    kinds: list[tuple[str, type[BaseModel], set[str]]] = [("Every kind", Source, set())]
+    kinds += [(f"`kind: {name}`", connectors.get(name).model, shared) for name in connectors.names()]
+    for title, model, known in kinds:
+        said = " ".join((model.__doc__ or "").split()).replace("``", "`")
+        lines += ["", f"## {title}", "", said, "", "| Field | Default | Meaning |", "|---|---|---|"]
+        told: dict[str, str] = {}
+        for base in reversed(model.__mro__):
+            if issubclass(base, BaseModel) and base is not BaseModel and base.__module__.startswith("interlock."):
+                told |= _docstrings(base)
+        for name, field in model.model_fields.items():
+            is_own = name not in known or field.annotation != Source.model_fields[name].annotation
+            if name in {"kind", *([] if is_own else known)}:
+                continue
+            if not told.get(name):
+                raise SystemExit(f"the field {name!r} of {title} has no meaning; give it a description")
+            meaning = " ".join(filter(None, [told[name], _bounds(field)])).replace("|", "\\|")
+            lines.append(f"| `{name}` | {_default_of_source(field)} | {meaning} |")
+    lines += [
+        "",
+        "## `oauth`",
+        "",
+        " ".join((OAuth.__doc__ or "").split()),
+        "",
+        "| Field | Default | Meaning |",
+        "|---|---|---|",
+    ]
+    told = _docstrings(OAuth)
+    lines += [
+        f"| `{name}` | {_default_of_source(field)} | {told[name]} |" for name, field in OAuth.model_fields.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _default_of_source(field: FieldInfo) -> str:
+    value = None if field.is_required() else field.get_default(call_default_factory=True)
+    if isinstance(value, timedelta):
+        days = value // timedelta(days=1)
+        return f"`{days}d`" if days else f"`{int(value.total_seconds())}s`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(map(str, value))}]`" if value else ""
+    if value in ("", {}):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, str):
+        return f"`{value}`"
+    return _default(field)
+
+
 def _inner(annotation: object) -> tuple[type[BaseModel] | None, str]:
     """The model inside an annotation, and what stands between the setting and the model's fields."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -146,9 +208,9 @@ def _bounds(field: FieldInfo) -> str:
 
 
 def main() -> int:
-    """Write or check both pages."""
+    """Write or check the pages."""
     stale = []
-    for name, text in (("cli.md", command_line()), ("settings.md", settings())):
+    for name, text in (("cli.md", command_line()), ("settings.md", settings()), ("sources.md", sources())):
         path = DOCS / name
         if "--check" in sys.argv:
             if not path.exists() or path.read_text("utf-8") != text:

@@ -1,50 +1,56 @@
-"""`interlock ingest`, `interlock documents`."""
+"""`interlock ingest`, `interlock documents`, `interlock knowledge`."""
 
 from __future__ import annotations
 
 import os
 import socket
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
+from interlock.cli.retrieval import explain, search
+from interlock.cli.retrieval_eval import evaluate, tune
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
     from interlock.app import App
-    from interlock.knowledge.types import IngestReport, Progress
+    from interlock.knowledge.types import IngestReport, Progress, SourceStatus
 
-__all__ = ["documents", "ingest", "ingest_collection"]
+__all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
 
 
 @click.command()
 @click.argument("collection", required=False)
+@click.option("--source", help="Only this source of COLLECTION.")
 @json_option
 @pass_session
-def ingest(session: Session, collection: str | None, as_json: bool) -> None:
+def ingest(session: Session, collection: str | None, source: str | None, as_json: bool) -> None:
     """Read the sources of COLLECTION (default: all) into the index. Unchanged documents cost nothing."""
-    run(_ingest(session, collection, as_json=as_json))
+    if source is not None and collection is None:
+        raise click.UsageError("--source needs the COLLECTION it belongs to")
+    run(_ingest(session, collection, source, as_json=as_json))
 
 
-async def _ingest(session: Session, collection: str | None, *, as_json: bool) -> None:
+async def _ingest(session: Session, collection: str | None, source: str | None, *, as_json: bool) -> None:
     async with session.open() as app:
         names = [collection] if collection else list(app.collections())
         if not names:
             raise NotFound("this workspace has no knowledge", hint="add knowledge/NAME.yaml; see interlock init --help")
-        reports = [await ingest_collection(app, name, quiet=as_json) for name in names]
+        reports = [await ingest_collection(app, name, source, quiet=as_json) for name in names]
         if as_json:
             emit([asdict(report) for report in reports])
         else:
             for report in reports:
                 print_report(report)
-    if any(report.failed for report in reports):
+    if any(report.failed or report.away for report in reports):
         raise click.exceptions.Exit(1)
 
 
-async def ingest_collection(app: App, name: str, *, quiet: bool) -> IngestReport:
-    """Ingest one collection as a durable job, with a progress bar unless `quiet`."""
+async def ingest_collection(app: App, name: str, source: str | None = None, *, quiet: bool) -> IngestReport:
+    """Ingest one collection, or one source of it, as a durable job, with a progress bar unless `quiet`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
@@ -53,13 +59,15 @@ async def ingest_collection(app: App, name: str, *, quiet: bool) -> IngestReport
 
     spec = app.source_spec(name)
     ctx = app.owner()
-    job = await enqueue_ingest(app.parts, ctx, name)
+    if source is not None:
+        spec.source(source)
+    job = await enqueue_ingest(app.parts, ctx, name, source)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
     if claimed is None and _is_dead(job.worker):
         # Its process was killed on this machine: nobody will renew that lease.
         await app.parts.jobs.fail(job, code="worker_lost", message="its process was killed", retry_in_s=None)
-        job = await enqueue_ingest(app.parts, ctx, name)
+        job = await enqueue_ingest(app.parts, ctx, name, source)
         claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
     if claimed is None:
         raise Conflict(
@@ -98,6 +106,8 @@ def print_report(report: IngestReport) -> None:
         f"{report.deleted} deleted, {report.skipped} skipped, {len(report.failed)} failed · "
         f"{report.passages} passages, {report.embedding_tokens} tokens embedded in {report.seconds:.1f} s"
     )
+    for away in report.away:
+        click.secho(f"  not reached: {away.source}: {away.message}", fg="red")
     for failure in report.failed:
         click.secho(f"  failed: {failure.source}: {failure.message}", fg="red")
 
@@ -162,3 +172,54 @@ def delete(session: Session, document: str, yes: bool, as_json: bool) -> None:
                 click.echo(f"{info.source} is deleted")
 
     run(work())
+
+
+@click.group()
+def knowledge() -> None:
+    """Search collections, measure how well, and look after their sources."""
+
+
+for _command in (search, explain, evaluate, tune):
+    knowledge.add_command(_command)
+
+
+@knowledge.command()
+@click.argument("collection", required=False)
+@json_option
+@pass_session
+def sources(session: Session, collection: str | None, as_json: bool) -> None:
+    """List the sources of COLLECTION (default: all) with their freshness. Fails when one is stale or broken."""
+
+    async def work() -> list[SourceStatus]:
+        async with session.open() as app:
+            names = [collection] if collection else list(app.collections())
+            specs = [app.source_spec(name) for name in names]
+            return [status for spec in specs for status in await app.parts.knowledge.sources(app.owner(), spec)]
+
+    found = run(work())
+    if as_json:
+        emit([asdict(status) for status in found])
+    else:
+        table(
+            ["collection", "source", "kind", "owner", "documents", "failed", "last look", "state"],
+            [
+                (s.collection, s.name, s.kind, s.owner, s.documents, s.failed, _moment(s.synced_at), _standing(s))
+                for s in found
+            ],
+            right=["documents", "failed"],
+        )
+    if any(status.stale or status.error_code for status in found):
+        raise click.exceptions.Exit(1)
+
+
+def _moment(at: datetime | None) -> str:
+    return "never" if at is None else at.strftime("%Y-%m-%d %H:%M")
+
+
+def _standing(status: SourceStatus) -> str:
+    parts = [f"failed: {status.error_message or status.error_code}"] if status.error_code else []
+    if status.stale:
+        parts.append(f"stale since {_moment(status.stale_since)}" if status.stale_since else "stale, never read")
+    elif status.stale is False:
+        parts.append("fresh")
+    return "; ".join(parts) or ("read" if status.synced_at else "not read yet")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from interlock.cli.retrieval_eval import evaluate, tune
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
@@ -16,15 +15,10 @@ if TYPE_CHECKING:
     from interlock.core.context import Context
     from interlock.knowledge.explanation import Explanation
 
-__all__ = ["knowledge"]
+__all__ = ["explain", "search"]
 
 _MODES = ("hybrid", "dense", "lexical")
 _SNIPPET = 150
-
-
-@click.group()
-def knowledge() -> None:
-    """Search collections, and see how a search came about."""
 
 
 # Any: click wraps a function in something else with each option.
@@ -43,7 +37,7 @@ def _search_options(command: Any) -> Any:
     return command
 
 
-@knowledge.command()
+@click.command()
 @_search_options
 @pass_session
 def search(session: Session, /, *, as_json: bool, **asked: Any) -> None:
@@ -51,7 +45,7 @@ def search(session: Session, /, *, as_json: bool, **asked: Any) -> None:
     run(_search(session, asked, as_json=as_json))
 
 
-@knowledge.command()
+@click.command()
 @_search_options
 @click.option("--budget", "budget_tokens", default=1500, show_default=True, type=click.IntRange(1, 200_000))
 @click.option("--document", help="Say why this document (id or source) is not among the results.")
@@ -167,7 +161,3 @@ def _print(told: Explanation) -> None:
 def _shown(text: str, most: int = _SNIPPET) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= most else flat[: most - 1] + "…"
-
-
-knowledge.add_command(evaluate)
-knowledge.add_command(tune)

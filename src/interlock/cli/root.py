@@ -27,7 +27,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "ask": ("ask:ask", "Ask an app."),
     "batch": ("batch:batch", "Run many requests from a file."),
     "documents": ("knowledge:documents", "List documents."),
-    "knowledge": ("retrieval:knowledge", "Search collections, and see how."),
+    "knowledge": ("knowledge:knowledge", "Search collections, look after their sources."),
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases and point channels at them."),
     "traces": ("observe:traces", "List traces, or show one."),

@@ -25,7 +25,7 @@ from interlock.core.passages import Passage, Span
 from interlock.flows.ingest import KIND, enqueue_ingest
 from interlock.http.callers import app_of
 from interlock.http.security import PAGE_HEADERS
-from interlock.knowledge.types import HEADING_SEPARATOR, DocumentInfo
+from interlock.knowledge.types import HEADING_SEPARATOR, DocumentInfo, SourceStatus
 from interlock.stores.jobs.base import Job
 
 __all__ = ["routes", "withdrawn_or_failed"]
@@ -85,6 +85,7 @@ async def list_documents(request: Request, caller: Caller) -> Response:
         states={info.id: withdrawn_or_failed(info) for info in shown},
         may_ingest=caller.has(*_MAY_INGEST),
         jobs=await _jobs(app, caller),
+        sources=await _sources(app, caller),
     )
 
 
@@ -126,6 +127,18 @@ async def _jobs(app: App, caller: Caller) -> list[Job]:
     for job in await app.parts.jobs.list(caller.ctx.tenant, kind=KIND, limit=50):
         newest.setdefault(str(job.payload.get("collection", "")), job)
     return list(newest.values())
+
+
+async def _sources(app: App, caller: Caller) -> list[SourceStatus]:
+    """Every source of this workspace with its freshness, for those who may start an ingest."""
+    if not caller.has(*_MAY_INGEST) or caller.ctx.tenant != app.workspace.settings.tenant:
+        return []
+    found: list[SourceStatus] = []
+    # As above: a broken file is told elsewhere.
+    with suppress(InterlockError):
+        for name in app.collections():
+            found += await app.parts.knowledge.sources(caller.ctx, app.source_spec(name))
+    return found
 
 
 async def show(request: Request, caller: Caller) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 import msgspec
@@ -19,7 +19,15 @@ from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.types import DocumentInfo, IngestReport, Progress
 from interlock.stores.jobs.base import Job
 
-__all__ = ["KIND", "LEASE_S", "enqueue_ingest", "erase_document", "run_ingest"]
+__all__ = [
+    "KIND",
+    "LEASE_S",
+    "enqueue_due",
+    "enqueue_ingest",
+    "erase_document",
+    "run_ingest",
+    "sync_source",
+]
 
 KIND = "ingest"
 LEASE_S = 180.0
@@ -27,10 +35,43 @@ LEASE_S = 180.0
 _SAVE_EVERY_S = 0.5
 
 
-async def enqueue_ingest(parts: Parts, ctx: Context, collection: str) -> Job:
-    """Ask for an ingest of a collection; while one is queued or running, that one is given back."""
+async def enqueue_ingest(parts: Parts, ctx: Context, collection: str, source: str | None = None) -> Job:
+    """Ask for an ingest of a collection, or of one of its sources; while one is queued or running, that one is given
+    back.
+    """
     ctx.require(Role.DEVELOPER, Role.OPERATOR)
-    return await parts.jobs.enqueue(ctx.tenant, KIND, {"collection": collection}, key=collection, max_attempts=3)
+    payload = {"collection": collection} if source is None else {"collection": collection, "source": source}
+    return await parts.jobs.enqueue(ctx.tenant, KIND, payload, key=collection, max_attempts=3)
+
+
+async def sync_source(parts: Parts, ctx: Context, spec: SourceSpec, source: str, *, why: str) -> Job:
+    """Somebody says that a source changed: a run that begins after now takes it.
+
+    A run of the collection that is under way may have passed it already; the note makes the worker come back.
+
+    Args:
+        why: `asked`, `webhook` or `upload`, for the audit log.
+
+    Raises: NotFound, Forbidden.
+    """
+    await parts.knowledge.want(ctx, spec, source)
+    job = await enqueue_ingest(parts, ctx, spec.collection, source)
+    details: dict[str, str | int | bool] = {"source": source, "why": why}
+    await parts.governance.append(
+        AuditEvent(ctx.tenant, ctx.principal.id, "source.sync", spec.collection, "ok", details, trace_id=ctx.trace_id)
+    )
+    return job
+
+
+async def enqueue_due(parts: Parts, ctx: Context, specs: Iterable[SourceSpec]) -> list[Job]:
+    """Queue a run for every collection with a source that is due, and for the first such source of it."""
+    jobs = []
+    for spec in specs:
+        due = await parts.knowledge.due(ctx, spec)
+        if due:
+            # Of several the whole collection is asked for: one run instead of one after the other.
+            jobs.append(await enqueue_ingest(parts, ctx, spec.collection, due[0] if len(due) == 1 else None))
+    return jobs
 
 
 async def run_ingest(
@@ -64,7 +105,8 @@ async def run_ingest(
     try:
         with parts.observe.span(ctx, "ingest") as (span, inner):
             span.set({"interlock.collection": spec.collection, "interlock.job": job.id})
-            report = await parts.knowledge.ingest(inner, spec, note)
+            only = job.payload.get("source")
+            report = await parts.knowledge.ingest(inner, spec, note, only=None if only is None else str(only))
             # Embedded on this machine: tokens that nobody sells.
             span.set({"gen_ai.usage.input_tokens": report.embedding_tokens, "interlock.cost.nano_usd": 0})
     except Conflict as error:
@@ -117,4 +159,8 @@ def _counts(report: IngestReport) -> dict[str, str | int | bool]:
 
 
 def _summary(report: IngestReport) -> dict[str, object]:
-    return {**_counts(report), "failed": [asdict(failure) for failure in report.failed]}
+    return {
+        **_counts(report),
+        "failed": [asdict(failure) for failure in report.failed],
+        "away": [asdict(failure) for failure in report.away],
+    }

@@ -117,6 +117,7 @@ class IngestRun:
         """Source of every path that this run listed."""
         self._fingerprints: dict[str, str] = {}
         self._done = 0
+        self._trusts_versions = True
         self._pending: list[_Pending] = []
         self._started = now()
         self._recorder = Recorder(ctx, spec, self._started)
@@ -206,7 +207,10 @@ class IngestRun:
         """One source. Raises: SourceAway."""
         config = source.digest()
         full = self._must_be_full(source, state, config)
-        await self._note_source(source.name, attempted_at=self._started)
+        # Under other fields the same version may be other text: it is fetched again, and its digest decides.
+        self._trusts_versions = state.config in {"", config}
+        if not state.config:
+            await self._note_source(source.name, config=config)
         connector = self._open(source)
         try:
             listing = Listing(source, connector, max_bytes=self._p.settings.max_file_bytes)
@@ -367,7 +371,8 @@ class IngestRun:
         try:
             if item.error is not None:
                 raise item.error
-            if known is not None and read_before and item.version and known.version == item.version:
+            is_same = item.version != "" and self._trusts_versions
+            if known is not None and read_before and is_same and known.version == item.version:
                 self._note_unchanged(known, source, item)
                 return None
             raw = await listing.fetch(listed)

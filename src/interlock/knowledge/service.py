@@ -22,16 +22,17 @@ from interlock.knowledge.embedders import embedders
 from interlock.knowledge.explaining import explained, why_not
 from interlock.knowledge.explanation import Explanation
 from interlock.knowledge.filters import EVERYTHING, Filter
+from interlock.knowledge.freshness import is_due, status_of
 from interlock.knowledge.ingesting import IngestRun, Pipeline
 from interlock.knowledge.parsing import Parser
 from interlock.knowledge.ports import CountTokens, Reader, ReportProgress
 from interlock.knowledge.readers import readers
 from interlock.knowledge.searching import Searcher, SearchPlan, as_passage
 from interlock.knowledge.settings import FusionSettings, KnowledgeSettings
-from interlock.knowledge.source_store import SourceStore
+from interlock.knowledge.source_store import SourceState, SourceStore
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import DocumentStore
-from interlock.knowledge.types import DocumentInfo, DocumentText, IngestReport, SearchMode, Snapshot
+from interlock.knowledge.types import DocumentInfo, DocumentText, IngestReport, SearchMode, Snapshot, SourceStatus
 from interlock.stores.blob.base import Blobs
 from interlock.stores.index.base import Index, IndexScope, IndexStats
 from interlock.stores.sql.base import Sql
@@ -125,8 +126,9 @@ class KnowledgeService:
         could be reached, the error of the first: InvalidInput: a folder is missing; Unavailable; Unauthenticated.
         """
         ctx.require(*_OVERSIGHT)
-        if only is not None:
-            spec.source(only)
+        for source in spec.sources if only is None else [spec.source(only)]:
+            # First of all: a run that fails before it reaches a source must not be asked for again every moment.
+            await self._sources.note(ctx.tenant, spec.collection, source.name, attempted_at=now())
         started = time.monotonic()
         with ctx.span("knowledge.ingest", collection=spec.collection) as (span, inner):
             pipeline = Pipeline(
@@ -156,6 +158,38 @@ class KnowledgeService:
                 embedding_tokens=report.embedding_tokens,
             )
             return report
+
+    async def sources(self, ctx: Context, spec: SourceSpec) -> list[SourceStatus]:
+        """Where the sources of a collection stand, in their order. Needs the role developer or operator."""
+        ctx.require(*_OVERSIGHT)
+        states = await self._sources.states(ctx.tenant, spec.collection)
+        documents = await self._documents.documents(ctx.tenant, spec.collection)
+        counts = Counter(known.origin for known in documents)
+        failed = Counter(known.origin for known in documents if known.info.state == "failed")
+        return [
+            status_of(
+                source,
+                states.get(source.name, SourceState()),
+                collection=spec.collection,
+                documents=counts[source.name],
+                failed=failed[source.name],
+            )
+            for source in spec.sources
+        ]
+
+    async def want(self, ctx: Context, spec: SourceSpec, source: str) -> None:
+        """Note that a source changed: it is due until a run that begins later. Needs the role developer or operator.
+
+        Raises: NotFound.
+        """
+        ctx.require(*_OVERSIGHT)
+        await self._sources.note(ctx.tenant, spec.collection, spec.source(source).name, wanted_at=now())
+
+    async def due(self, ctx: Context, spec: SourceSpec) -> list[str]:
+        """Names of sources whose schedule or a note of change asks for a run now."""
+        states = await self._sources.states(ctx.tenant, spec.collection)
+        at = now()
+        return [one.name for one in spec.sources if is_due(one, states.get(one.name, SourceState()), at)]
 
     async def delete(self, ctx: Context, document: DocumentId) -> None:
         """Erase a document: passages, registry row, and every stored version. Needs the role developer or operator.

@@ -92,7 +92,9 @@ class Source(_Strict):
     licence: str = Field(default="", max_length=200)
     """Under which terms the content may be used, e.g. an SPDX name"""
     pii: str = Field(default="", max_length=200)
-    """Name of the policy for personal data that holds for this source"""
+    """Name of your policy for personal data in this source: told with it, the ingest does not act on it"""
+    webhook_secret_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
+    """Environment variable with the secret that calls of the source's webhook are signed with; none, no webhook"""
     schedule: Interval | None = None
     """How often the worker looks for changes; without it only when asked"""
     fresh_within: Interval | None = None
@@ -107,7 +109,7 @@ class Source(_Strict):
     states_readers: ClassVar[bool] = False
     """Whether the source system says who may read."""
     unimportant: ClassVar[frozenset[str]] = frozenset(
-        {"name", "owner", "licence", "pii", "schedule", "fresh_within", "full_every"}
+        {"name", "owner", "licence", "pii", "webhook_secret_env", "schedule", "fresh_within", "full_every"}
     )
     """Fields that do not change what a listing gives."""
 

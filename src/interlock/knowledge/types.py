@@ -25,6 +25,7 @@ __all__ = [
     "SearchMode",
     "Snapshot",
     "SourceFailure",
+    "SourceStatus",
     "join_headings",
 ]
 
@@ -177,6 +178,37 @@ class SourceFailure:
     """Its name."""
     code: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    """Where one source stands, for those who answer for it."""
+
+    collection: str
+    name: str
+    kind: str
+    place: str
+    """Its address as the source file gives it: a folder, a URL, a query."""
+    owner: str
+    licence: str
+    pii: str
+    documents: int
+    failed: int
+    """Documents whose newest version could not be read."""
+    schedule_s: float | None
+    fresh_within_s: float | None
+    synced_at: datetime | None
+    """When the last complete look began; None when there was none."""
+    attempted_at: datetime | None
+    full_at: datetime | None
+    """When the last full listing began."""
+    stale: bool | None
+    """Whether the last complete look is older than `fresh_within`; None without such a target."""
+    stale_since: datetime | None
+    """When it became so; None when it is not, or was never looked at."""
+    error_code: str
+    """Of the last try, empty when it succeeded."""
+    error_message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from interlock.server import (
     operations,
     responses,
     searching,
+    sources,
 )
 from interlock.server.access_log import AccessLine, AccessLog
 from interlock.server.tally import Tally
@@ -65,6 +66,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *batches.routes,
             *admin.routes,
             *searching.routes,
+            *sources.routes,
             *operations.routes,
             *cache.routes,
             *health.routes,

@@ -24,6 +24,8 @@ __all__ = ["limits_of", "work", "work_batches"]
 _IDLE_S = 1.0
 _SOON_S = 0.5
 """Somebody may be waiting for a response, as nobody is for a batch."""
+_DUE_EVERY_S = 15.0
+"""How often schedules of sources are looked at."""
 _TIDY_EVERY_S = 3600.0
 _MOST_ASIDE = 10_000
 _LOOK_S = 10.0
@@ -46,8 +48,12 @@ def _name() -> str:
 async def _work_ingests(app: App) -> None:
     # Workspaces of several tenants may share a database; each reads its own folders alone.
     tenant = app.workspace.settings.tenant
+    look_at = 0.0
     while True:
         try:
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + _DUE_EVERY_S
+                await ingest.enqueue_due(app.parts, app.owner(), map(app.source_spec, app.collections()))
             job = await app.parts.jobs.claim(_name(), [ingest.KIND], lease_s=ingest.LEASE_S, tenant=tenant)
             if job is not None:
                 await _ingest(app, job)

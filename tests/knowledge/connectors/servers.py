@@ -6,6 +6,8 @@ import asyncio
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,7 +21,7 @@ async def serving(app):
     """The app's address; it is stopped at the end."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", date_header=False))
     task = asyncio.ensure_future(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0.01)
@@ -40,6 +42,8 @@ class HttpWorld(World):
     token: str = SECRET
     """What the server takes; empty for a server that asks for none."""
     throttled: int = 0
+    clock: datetime = datetime(2026, 11, 1, tzinfo=UTC)
+    """What the server takes for now: every change happens a quarter of an hour after the one before."""
     requests: list[str] = field(default_factory=list)
     _throttle: int = 0
     _away: bool = False
@@ -57,7 +61,14 @@ class HttpWorld(World):
             request = Request(scope)
             self.requests.append(f"{request.method} {request.url.path}")
             answer = self._refusal(request)
-            await (answer or app)(scope, receive, send)
+
+            async def dated(message):
+                if message["type"] == "http.response.start":
+                    at = format_datetime(self.clock + timedelta(minutes=5), usegmt=True)
+                    message["headers"] = [*message["headers"], (b"date", at.encode())]
+                await send(message)
+
+            await (answer or app)(scope, receive, dated)
 
         return guarded
 
@@ -74,6 +85,15 @@ class HttpWorld(World):
 
     def authorised(self, request):
         return request.headers.get("authorization") == f"Bearer {self.token}"
+
+    def tick(self):
+        """A moment later, as the APIs write it."""
+        self.clock += timedelta(minutes=15)
+        return self.clock.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def page(self, things, start, size):
+        """A page of a list, and where the next one starts or None."""
+        return things[start : start + size], (start + size if start + size < len(things) else None)
 
     async def go_away(self):
         self._away = True

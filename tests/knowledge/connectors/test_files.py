@@ -91,7 +91,7 @@ async def world(request, tmp_path):
 
 class TestMail(ConnectorConformance, AttachmentConformance):
     async def test_a_line_that_begins_like_a_message_is_none_and_facts_come_along(self, desk, world):
-        await world.put("n0", "The heron said:\nFrom here it is far.\n\nFrom the river came the otter.\n")
+        await world.put("n0", "The heron said List<String>:\nFrom here it is far.\n\nFrom the river came the otter.\n")
         await desk.ingest()
         (info,) = (await desk.documents()).values()
         assert info.title == "About n0"
@@ -99,6 +99,7 @@ class TestMail(ConnectorConformance, AttachmentConformance):
         assert info.metadata["date"] == "2026-11-22T10:00:00+00:00"
         text = await desk.knowledge.document_text(_public(), info.id)
         assert "From the river came the otter." in text.text
+        assert "List<String>" in text.text
 
     async def test_single_messages_html_and_broken_ones(self, desk, world):
         mail = EmailMessage()

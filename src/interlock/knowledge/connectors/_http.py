@@ -7,13 +7,15 @@ import json
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import anyio
 
 from interlock import __version__
+from interlock.core.clock import now
 from interlock.core.errors import (
     Forbidden,
     InterlockError,
@@ -25,7 +27,7 @@ from interlock.core.errors import (
     Unavailable,
 )
 
-__all__ = ["Answer", "Api", "Credentials", "NoCredentials", "checked_url", "host_of", "next_link"]
+__all__ = ["Answer", "Api", "Credentials", "NoCredentials", "checked_url", "host_of", "next_link", "served_at"]
 
 AGENT = f"interlock/{__version__} (knowledge)"
 _MOST_JSON = 32_000_000
@@ -101,6 +103,12 @@ def host_of(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
 
+def served_at(answer: Answer) -> datetime:
+    """The service's own time when it answered: the only clock that its times of change go by."""
+    parsed = email.utils.parsedate_tz(answer.headers.get("date", ""))
+    return now() if parsed is None else datetime.fromtimestamp(email.utils.mktime_tz(parsed), UTC)
+
+
 def next_link(headers: Mapping[str, str]) -> str | None:
     """The address after ``rel="next"`` of a Link header."""
     found = re.search(r"<([^<>]{1,4000})>\s*;[^,]*rel=\"?next\"?", headers.get("link", ""))
@@ -117,6 +125,8 @@ class Api:
         max_bytes: of one download.
         allow_private: let addresses of private networks be called.
         timeout_s: wait for a connection, and for each piece of an answer.
+        trusted: addresses whose hosts belong to the service too and are told who asks.
+        meant: the status an answer stands for, of services that say everything with 200.
     """
 
     def __init__(
@@ -128,6 +138,8 @@ class Api:
         max_bytes: int,
         allow_private: bool,
         timeout_s: float = 30.0,
+        trusted: Sequence[str] = (),
+        meant: Callable[[Answer], int] | None = None,
     ) -> None:
         import httpx2
 
@@ -137,6 +149,8 @@ class Api:
         self.base = base.rstrip("/")
         self._credentials = credentials
         self._max_bytes = max_bytes
+        self._told = {host_of(self.base), *map(host_of, trusted)}
+        self._meant = meant
         transport = httpx2.AsyncHTTPTransport(trust_env=False) if allow_private else GuardedTransport()
         self._client = httpx2.AsyncClient(
             transport=transport,
@@ -285,12 +299,12 @@ class Api:
         headers = {**call.headers}
         if call.body is not None:
             headers.setdefault("content-type", "application/json")
-        if host_of(call.url) == host_of(self.base):
+        if host_of(call.url) in self._told:
             headers |= await self._credentials.headers()
         try:
             with anyio.fail_after(_WHOLE_ANSWER_S):
                 async with self._client.stream(
-                    call.method, call.url, params=call.params, content=call.body, headers=headers
+                    call.method, call.url, params=call.params or None, content=call.body, headers=headers
                 ) as response:
                     pieces, size = [], 0
                     async for piece in response.aiter_bytes():
@@ -299,7 +313,8 @@ class Api:
                             raise self._too_large(call.source, call.most)
                         pieces.append(piece)
                     given = {name.lower(): value for name, value in response.headers.items()}
-                    return Answer(response.status_code, given, b"".join(pieces), call.url)
+                    answer = Answer(response.status_code, given, b"".join(pieces), call.url)
+                    return answer if self._meant is None else answer._replace(status=self._meant(answer))
         except InterlockError:
             raise
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError, ValueError) as error:

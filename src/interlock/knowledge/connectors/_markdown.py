@@ -6,12 +6,17 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-__all__ = ["document", "heading", "path_part"]
+__all__ = ["document", "heading", "path_part", "plain"]
 
 
 def heading(text: str, level: int = 1) -> str:
     """One heading; whatever the text holds, it stays on its line."""
-    return f"{'#' * level} {' '.join(text.split()) or 'Untitled'}"
+    return f"{'#' * level} {plain(' '.join(text.split())) or 'Untitled'}"
+
+
+def plain(text: str) -> str:
+    """Plain text as Markdown that shows its signs: without this ``List<String>`` would lose a word."""
+    return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def document(title: str, body: str, comments: Iterable[tuple[str, str]] = (), *, called: str = "Comment") -> bytes:
@@ -19,7 +24,7 @@ def document(title: str, body: str, comments: Iterable[tuple[str, str]] = (), *,
 
     Args:
         title: of the thing.
-        body: Markdown or plain text.
+        body: Markdown; see `plain`.
         comments: author and text, in order.
         called: what one of them is.
     """

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 from urllib.parse import urlencode
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from interlock.core.errors import Misconfigured, Unavailable
-from interlock.knowledge.connectors._http import Api, Credentials, NoCredentials, checked_url
+from interlock.knowledge.connectors._http import Answer, Api, Credentials, NoCredentials, checked_url
 from interlock.knowledge.ports import Surroundings
 from interlock.knowledge.sources import Source
 
@@ -160,7 +160,14 @@ class _OAuthToken:
         self._refresh = str(given.get("refresh_token") or self._refresh)
 
 
-def api_of(source: ApiSource, surroundings: Surroundings, what: str, *, base: str | None = None) -> Api:
+def api_of(
+    source: ApiSource,
+    surroundings: Surroundings,
+    what: str,
+    *,
+    trusted: Sequence[str] = (),
+    meant: Callable[[Answer], int] | None = None,
+) -> Api:
     """Open the API of a source. Raises: Misconfigured: its token is not in the environment."""
     credentials: Credentials
     if source.oauth is not None:
@@ -177,9 +184,11 @@ def api_of(source: ApiSource, surroundings: Surroundings, what: str, *, base: st
         credentials = NoCredentials()
     return Api(
         what,
-        base or source.url,
+        source.url,
         credentials,
         max_bytes=surroundings.max_bytes,
         allow_private=source.allow_private,
         timeout_s=source.timeout_s,
+        trusted=trusted,
+        meant=meant,
     )

@@ -15,7 +15,7 @@ from anyio import to_thread
 from pydantic import Field
 
 from interlock.core.errors import InvalidInput, TooLarge
-from interlock.knowledge.connectors._markdown import document, path_part
+from interlock.knowledge.connectors._markdown import document, path_part, plain
 from interlock.knowledge.connectors.folder import files_below, read_regular
 from interlock.knowledge.loaders import find_loader
 from interlock.knowledge.ports import Connector, SourceItem, SourcePage, Surroundings
@@ -126,7 +126,7 @@ class _Mail:
         if is_html:
             yield _Part(SourceItem(path, digest, readers, facts, "message.html"), body.encode("utf-8", "replace"))
         else:
-            yield _Part(SourceItem(path, digest, readers, facts, "message.md"), document(subject, body))
+            yield _Part(SourceItem(path, digest, readers, facts, "message.md"), document(subject, plain(body)))
         if self._source.attachments:
             yield from self._attached(message, path.removesuffix(".md"), readers, facts)
 

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from tests.knowledge.connectors.conformance import (
+    SECRET,
+    ConnectorConformance,
+    IncrementalConformance,
+    ThrottleConformance,
+    TokenConformance,
+    desk,
+)
+from tests.knowledge.connectors.servers import HttpWorld, serving
+
+__all__ = ["desk"]
+
+
+@dataclass
+class GitHub(HttpWorld):
+    """The REST API of issues as docs.github.com describes it: since, sort, direction, Link headers, comments apart."""
+
+    issues: dict = field(default_factory=dict)
+    discussions: list = field(default_factory=list)
+    comments: dict = field(default_factory=dict)
+
+    def routes(self):
+        return [
+            Route("/repos/ada/birds", self._repo),
+            Route("/repos/ada/birds/issues", self._issues),
+            Route("/repos/ada/birds/issues/{number:int}/comments", self._comments),
+            Route("/graphql", self._graphql, methods=["POST"]),
+        ]
+
+    async def _repo(self, request):
+        return JSONResponse({"full_name": "ada/birds"})
+
+    async def _issues(self, request):
+        query = request.query_params
+        assert (query["state"], query["sort"], query["direction"]) == ("all", "created", "asc")
+        found = [one for one in self.issues.values() if one["updated_at"] >= query.get("since", "")]
+        found.sort(key=lambda one: one["number"])
+        part, following = self.page(found, int(query.get("page", 1)) * 3 - 3, 3)
+        headers = {}
+        if following is not None:
+            url = request.url.include_query_params(page=following // 3 + 1)
+            headers["link"] = f'<{url}>; rel="next", <{url}>; rel="last"'
+        return JSONResponse(part, headers=headers)
+
+    async def _comments(self, request):
+        found = self.comments.get(request.path_params["number"], [])
+        return JSONResponse([{"user": {"login": "bob"}, "body": body} for body in found])
+
+    async def _graphql(self, request):
+        body = await request.json()
+        assert body["variables"]["owner"] == "ada"
+        nodes = sorted(self.discussions, key=lambda one: one["updatedAt"], reverse=True)
+        page = {"pageInfo": {"hasNextPage": False, "endCursor": None}, "nodes": nodes}
+        return JSONResponse({"data": {"repository": {"discussions": page}}})
+
+    def _number(self, name):
+        return int(name.removeprefix("n")) + 1
+
+    async def put(self, name, text):
+        number = self._number(name)
+        self.issues[number] = {
+            "number": number,
+            "title": f"Issue {name}",
+            "body": text,
+            "state": "open",
+            "comments": len(self.comments.get(number, [])),
+            "user": {"login": "ada"},
+            "labels": [{"name": "bug"}],
+            "html_url": f"https://github.example/ada/birds/issues/{number}",
+            "updated_at": self.tick(),
+        }
+
+    async def remove(self, name):
+        del self.issues[self._number(name)]
+
+    def path(self, name):
+        return f"issues/{self._number(name)}.md"
+
+
+@pytest.fixture
+async def world():
+    world = GitHub()
+    async with serving(world.app()) as url:
+        world.url = url
+        world.environ = {"TOKEN": SECRET}
+        world.source = {"kind": "github", "url": url, "repo": "ada/birds", "token_env": "TOKEN", "allow_private": True}
+        yield world
+
+
+class TestGitHub(ConnectorConformance, IncrementalConformance, ThrottleConformance, TokenConformance):
+    async def test_comments_pull_requests_and_discussions_are_told_apart(self, desk, world):
+        world.comments[1] = ["The grebe was seen too."]
+        await world.put("n0", "The heron stands by the river.")
+        await world.put("n1", "A change to the river.")
+        world.issues[2]["pull_request"] = {"url": "x"}
+        world.discussions.append(
+            {
+                "number": 9,
+                "title": "Where do egrets sleep?",
+                "body": "In the reeds?",
+                "url": "https://github.example/d/9",
+                "updatedAt": world.tick(),
+                "author": {"login": "eve"},
+                "category": {"name": "Q&A"},
+                "comments": {
+                    "nodes": [{"body": "On islands.", "author": None, "replies": {"nodes": [{"body": "Or in trees."}]}}]
+                },
+            }
+        )
+        await desk.ingest(take=["issues", "pulls", "discussions"])
+        assert set(await desk.documents()) == {"issues/1.md", "pulls/2.md", "discussions/9.md"}
+        assert await desk.found("grebe") == {"issues/1.md"}
+        assert await desk.found("trees") == {"discussions/9.md"}
+        assert (await desk.documents())["issues/1.md"].metadata["labels"] == "bug"
+        report = await desk.ingest(take=["pulls"])
+        assert report.deleted == 2
+
+    async def test_the_hours_calls_being_used_up_is_waited_for(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        original, spent = world._refusal, []
+
+        def refusal(request):
+            if len(spent) < 1:
+                spent.append(1)
+                headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1"}
+                return JSONResponse({"message": "API rate limit exceeded"}, 403, headers)
+            return original(request)
+
+        world._refusal = refusal
+        assert (await desk.ingest()).added == 1
