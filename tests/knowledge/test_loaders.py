@@ -194,6 +194,9 @@ class TestPdf(LoaderConformance):
 
 
 def test_every_built_in_loader_runs_the_suite():
+    from . import test_formats  # its classes run there
+
+    assert test_formats
     tested = {cls.name for cls in LoaderConformance.__subclasses__()}
     assert tested >= set(loaders.names())
 

@@ -10,7 +10,7 @@ from interlock.core.errors import InvalidInput
 from interlock.core.passages import Span
 from interlock.knowledge.types import Block, BlockKind, LoadedDocument
 
-__all__ = ["CELL_SEPARATOR", "TextBuilder", "clean", "labelled_row", "row_text", "squeeze"]
+__all__ = ["CELL_SEPARATOR", "TextBuilder", "clean", "labelled_row", "looks_like_header", "row_text", "squeeze"]
 
 CELL_SEPARATOR = " | "
 
@@ -32,6 +32,21 @@ def squeeze(text: str) -> str:
 def row_text(cells: Sequence[str]) -> str:
     """A table row as it is read and quoted: ``Team | 29``."""
     return CELL_SEPARATOR.join(squeeze(cell) for cell in cells).strip()
+
+
+_NUMBER = re.compile(r"[-+]?[$€£]?\s?\d[\d.,\s]*%?$")
+_MAX_NAME = 80
+
+
+def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first of several rows names the columns: filled, distinct, short, without numbers."""
+    if len(rows) < 2:
+        return False
+    head = [cell.strip() for cell in rows[0]]
+    named = [cell for cell in head if cell]
+    if len(named) < max(1, len(head) - 1) or len(set(named)) != len(named):
+        return False
+    return not any(_NUMBER.match(cell) or len(cell) > _MAX_NAME for cell in named)
 
 
 def labelled_row(columns: Sequence[str], cells: Sequence[str]) -> str:
