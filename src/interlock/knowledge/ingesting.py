@@ -8,6 +8,7 @@ next run finds the registry unchanged and does the batch again, which is idempot
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,14 +22,17 @@ from interlock.core.ids import DocumentId, SnapshotId
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import VERSION as ANALYSER
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.boxes import encode_boxes
+from interlock.knowledge.detection import HEAD_BYTES, loader_for, loader_of_unnamed
 from interlock.knowledge.languages import languages_of
 from interlock.knowledge.loaders import find_loader, loaders
 from interlock.knowledge.parsing import Parser
 from interlock.knowledge.payload import PassagePayload, passage_id
 from interlock.knowledge.ports import Chunker, ReportProgress
+from interlock.knowledge.quality import assess
 from interlock.knowledge.records import Recorder
 from interlock.knowledge.settings import KnowledgeSettings
-from interlock.knowledge.sources import SourceFile, SourceSpec, read_file, walk
+from interlock.knowledge.sources import SourceFile, SourceSpec, read_file, read_head, walk
 from interlock.knowledge.store import DocumentStore, StoredDocument
 from interlock.knowledge.types import Chunk, DocumentInfo, FileFailure, IngestReport, LoadedDocument, Progress
 from interlock.stores.blob.base import Blobs
@@ -43,6 +47,8 @@ __all__ = ["IngestRun", "Pipeline"]
 _EMBED_AT_ONCE = 128
 """Texts handed to the embedder at once: cancelling and progress take effect between two such calls."""
 _REMOVE_AT_ONCE = 200
+_NOTHING_TO_READ = frozenset({"no_text_in_picture"})
+"""Codes of files that are in order and hold no text: they are remembered, but no failure of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +83,7 @@ class _Pending:
     record: StoredDocument
     raw: bytes
     document: LoadedDocument
+    boxes: bytes
     chunks: Sequence[Chunk]
     is_new: bool
 
@@ -100,9 +107,8 @@ class IngestRun:
 
     async def run(self, parser: Parser) -> SnapshotId | None:
         """Do it. Gives the collection's snapshot id when nothing changed and one was recorded, else None."""
-        files = await to_thread.run_sync(lambda: list(walk(self._spec)))
-        wanted = [(file, loader) for file in files if (loader := find_loader(file.source)) is not None]
-        self._tally.skipped = len(files) - len(wanted)
+        files, wanted = await to_thread.run_sync(self._look_around)
+        self._tally.skipped += files - len(wanted)
         self._total = len(wanted)
         held = await self._passages_held()
         await self._leave_other_embedder()
@@ -117,6 +123,21 @@ class IngestRun:
         await self._p.documents.mark_checked(self._ctx.tenant, self._checked, self._started)
         state = await self._p.documents.collection(self._ctx.tenant, self._spec.collection)
         return state.snapshot_id if state else None
+
+    def _look_around(self) -> tuple[int, list[tuple[SourceFile, str]]]:
+        """Number of all files, and those to read with their loaders, as far as names and first bytes tell."""
+        count = 0
+        wanted: list[tuple[SourceFile, str]] = []
+        for file in walk(self._spec):
+            count += 1
+            loader = find_loader(file.source)
+            if loader is None:
+                # What cannot be read here has no suffix that promises a document: it is left out, not failed.
+                with suppress(InvalidInput, MissingExtra):
+                    loader = loader_of_unnamed(file.source, read_head(file, HEAD_BYTES))
+            if loader is not None:
+                wanted.append((file, loader))
+        return count, wanted
 
     async def _passages_held(self) -> int:
         """Passages in the index. A file that is no database any more is removed: it is of use to nobody."""
@@ -196,6 +217,7 @@ class IngestRun:
         raw = b""
         try:
             raw = await to_thread.run_sync(lambda: read_file(file, max_bytes=self._p.settings.max_file_bytes))
+            loader = self._loader_of(file, raw, loader)
             seen, fingerprint = digest_bytes(raw), self._fingerprint(loader)
             known = self._known.get(file.source)
             if (
@@ -211,13 +233,26 @@ class IngestRun:
             if not chunks:
                 raise InvalidInput(f"the file {file.source!r} has no text", param=file.source, code="empty_document")
             languages = self._spec.languages or await to_thread.run_sync(languages_of, document.text)
+            quality = await to_thread.run_sync(assess, document)
+            boxes = await to_thread.run_sync(encode_boxes, document)
         except (InvalidInput, MissingExtra) as error:
             await self._record_failure(file.source, loader, raw, error)
             return None
         record = self._recorder.parsed(
-            file.source, document, raw, passages=len(chunks), languages=languages, fingerprint=fingerprint
+            file.source,
+            document,
+            raw,
+            passages=len(chunks),
+            languages=languages,
+            quality=quality,
+            boxes_digest=digest_bytes(boxes) if boxes else "",
+            fingerprint=fingerprint,
         )
-        return _Pending(record, raw, document, chunks, known is None or not known.info.text_digest)
+        return _Pending(record, raw, document, boxes, chunks, known is None or not known.info.text_digest)
+
+    def _loader_of(self, file: SourceFile, raw: bytes, suggested: str) -> str:
+        """A look at the first bytes; the few files that contradict their names take some milliseconds."""
+        return loader_for(file.source, raw, suggested) or suggested
 
     def _chunk(self, document: LoadedDocument) -> Sequence[Chunk]:
         return self._p.chunker.chunk(
@@ -240,6 +275,8 @@ class IngestRun:
         for one in pending:
             await self._p.blobs.put(self._ctx.tenant, one.raw)
             await self._p.blobs.put(self._ctx.tenant, one.document.text.encode())
+            if one.boxes:
+                await self._p.blobs.put(self._ctx.tenant, one.boxes)
         rows = await to_thread.run_sync(self._rows, pending, vectors)
         await self._p.index.apply(self._scope, upsert=rows, delete=())
         await self._save([one.record for one in pending])
@@ -284,9 +321,14 @@ class IngestRun:
         return rows
 
     async def _record_failure(self, source: str, loader: str, raw: bytes, error: InterlockError) -> None:
-        self._tally.failed.append(FileFailure(source, error.code, str(error)))
+        known = self._known.get(source)
         fingerprint = self._fingerprint(loader)
-        record = self._recorder.failed(source, self._known.get(source), raw, error, fingerprint=fingerprint)
+        if error.code in _NOTHING_TO_READ and not (known is not None and known.info.text_digest):
+            self._tally.skipped += 1
+            record = self._recorder.without_text(source, raw, fingerprint=fingerprint)
+        else:
+            self._tally.failed.append(FileFailure(source, error.code, str(error)))
+            record = self._recorder.failed(source, known, raw, error, fingerprint=fingerprint)
         await self._save([record])
 
     def _fingerprint(self, loader: str) -> str:
@@ -295,7 +337,9 @@ class IngestRun:
         return digest_json(parts)
 
     async def _save(self, records: Sequence[StoredDocument]) -> None:
-        await self._p.documents.save(self._ctx.tenant, records, embedder=self._p.embedder.id)
+        replaced = await self._p.documents.save(self._ctx.tenant, records, embedder=self._p.embedder.id)
+        for digest in replaced:
+            await self._p.blobs.delete(self._ctx.tenant, digest)
 
     async def _tell(self, done: int, message: str) -> None:
         if self._progress is not None:

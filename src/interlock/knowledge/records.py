@@ -9,9 +9,10 @@ from interlock.core.canonical import digest_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, MissingExtra
+from interlock.knowledge.quality import Quality
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import StoredDocument, document_id
-from interlock.knowledge.types import DocumentInfo, LoadedDocument
+from interlock.knowledge.types import DocumentInfo, LoadedDocument, PageReview
 
 __all__ = ["Recorder"]
 
@@ -44,6 +45,8 @@ class Recorder:
         *,
         passages: int,
         languages: tuple[str, ...],
+        quality: Quality,
+        boxes_digest: str,
         fingerprint: str,
     ) -> StoredDocument:
         """The row of a file that was read."""
@@ -58,12 +61,26 @@ class Recorder:
             pages=document.pages,
             passages=passages,
             languages=languages,
+            quality=quality.score,
+            review=quality.review,
             state="ok",
             ingested_at=now(),
             fingerprint=fingerprint,
             seen_digest=digest,
         )
-        return self.with_facts(StoredDocument(info, dict(document.metadata)))
+        return self.with_facts(StoredDocument(info, dict(document.metadata), boxes_digest))
+
+    def without_text(self, source: str, raw: bytes, *, fingerprint: str) -> StoredDocument:
+        """The row of a file that is in order and holds no text: nothing to find, and something to look at."""
+        info = replace(
+            self._blank(source),
+            size_bytes=len(raw),
+            state="ok",
+            review=(PageReview(None, 0.0, ("no_text",)),),
+            fingerprint=fingerprint,
+            seen_digest=digest_bytes(raw),
+        )
+        return self.with_facts(StoredDocument(info, {}))
 
     def failed(
         self, source: str, known: StoredDocument | None, raw: bytes, error: InterlockError, *, fingerprint: str
@@ -105,4 +122,6 @@ class Recorder:
             checked_at=self._at,
             fingerprint="",
             seen_digest="",
+            quality=0.0,
+            review=(),
         )

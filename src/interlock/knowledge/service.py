@@ -18,6 +18,7 @@ from interlock.core.ids import DocumentId, PassageId, SnapshotId
 from interlock.core.passages import Passage, Span
 from interlock.core.ports import Embedder, Retriever
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.boxes import boxes_of
 from interlock.knowledge.chunkers import chunkers
 from interlock.knowledge.context import assemble
 from interlock.knowledge.embedders import embedders
@@ -32,7 +33,7 @@ from interlock.knowledge.sentences import sentences
 from interlock.knowledge.settings import FusionSettings, KnowledgeSettings
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import DocumentStore
-from interlock.knowledge.types import DocumentInfo, DocumentText, IngestReport, SearchMode, Snapshot
+from interlock.knowledge.types import DocumentInfo, DocumentText, IngestReport, PageBoxes, SearchMode, Snapshot
 from interlock.stores.blob.base import Blobs
 from interlock.stores.index.base import Hit, Index, IndexScope, IndexStats
 from interlock.stores.sql.base import Sql
@@ -305,6 +306,27 @@ class KnowledgeService:
             raise _no_document(document)
         text = (await self._blobs.get(ctx.tenant, wanted)).decode()
         return DocumentText(info.id, wanted, info.title, info.source, info.media_type, text)
+
+    async def span_boxes(
+        self, ctx: Context, document: DocumentId, span: Span, digest: str | None = None
+    ) -> tuple[PageBoxes, ...]:
+        """Where a span stands on its pages, for readers only, whatever their role.
+
+        Args:
+            ctx: the caller.
+            document: its id.
+            span: characters of its text, as a passage or a citation names them.
+            digest: an older version's text digest; the newest when None.
+
+        Returns: page by page; empty for formats without a layout, and for versions read before boxes were kept.
+        Raises: NotFound: absent, not readable, or never had this version.
+        """
+        info = await self._visible(ctx, document, oversight=False)
+        wanted = digest or info.text_digest
+        if not wanted or not await self._documents.has_version(ctx.tenant, document, wanted):
+            raise _no_document(document)
+        stored = await self._documents.boxes_digest(ctx.tenant, document, wanted)
+        return boxes_of(await self._blobs.get(ctx.tenant, stored), span) if stored else ()
 
     async def passages(self, ctx: Context, document: DocumentId) -> list[Passage]:
         """All passages of a document's newest version in reading order, for readers only. Raises: NotFound."""

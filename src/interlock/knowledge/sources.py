@@ -7,10 +7,11 @@ import re
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -27,6 +28,7 @@ __all__ = [
     "matches",
     "parse_spec",
     "read_file",
+    "read_head",
     "read_spec",
     "walk",
 ]
@@ -220,25 +222,37 @@ def read_file(file: SourceFile, *, max_bytes: int) -> bytes:
 
     Raises: InvalidInput: it cannot be read, is no regular file, or left its folder; TooLarge.
     """
+    with _opened(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > max_bytes:
+            raise _too_large(file, size, max_bytes)
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise _too_large(file, len(data), max_bytes)
+    return data
+
+
+def read_head(file: SourceFile, size: int) -> bytes:
+    """The first `size` bytes of a file. Blocking disk read. Raises: InvalidInput, as `read_file`."""
+    with _opened(file) as stream:
+        return stream.read(size)
+
+
+@contextmanager
+def _opened(file: SourceFile) -> Iterator[BinaryIO]:
     if file.error is not None:
         raise file.error
     try:
         # The link was checked; what it points to must not be a link again, nor a pipe that would block.
         handle = os.open(file.path.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(handle, "rb") as stream:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise InvalidInput(f"{file.source!r} is no regular file", param=file.source)
-            if status.st_size > max_bytes:
-                raise _too_large(file, status.st_size, max_bytes)
-            data = stream.read(max_bytes + 1)
+            yield stream
     except OSError as error:
         raise InvalidInput(
             f"the file {file.source!r} cannot be read: {error.strerror}", param=file.source, code="unreadable_file"
         ) from error
-    if len(data) > max_bytes:
-        raise _too_large(file, len(data), max_bytes)
-    return data
 
 
 def _too_large(file: SourceFile, size: int, limit: int) -> TooLarge:

@@ -186,6 +186,10 @@ class DocumentInfo:
     """Digest of parser, chunker, analyser and embedder identity."""
     seen_digest: str
     """Digest of the newest bytes looked at, readable or not."""
+    quality: float
+    """How well its text could be read, 0 to 1: the mean over its pages."""
+    review: tuple[PageReview, ...]
+    """Pages whose text a person should look at, in order, with the reasons."""
 
 
 @dataclass(frozen=True, slots=True)

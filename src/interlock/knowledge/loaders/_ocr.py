@@ -128,5 +128,5 @@ def _line(row: Sequence[_Piece], page: int, height: float, usual: float) -> Line
     line.left, line.size = row[0].left, size * _LETTER_HEIGHT
     top, bottom = min(p.top for p in row), max(p.bottom for p in row)
     line.top, line.bottom = height - top, height - bottom
-    line.rect = Rect(page, row[0].left, top, max(p.right for p in row), bottom)
+    line.places = [(0, len(line.text), Rect(page, row[0].left, top, max(p.right for p in row), bottom))]
     return line

@@ -44,6 +44,19 @@ class Glyph(NamedTuple):
     size: float
 
 
+class Part:
+    """What a line has on one line of the page. Grows with its characters; edges as those of a glyph."""
+
+    def __init__(self, start: int, at: Glyph) -> None:
+        self.start = start
+        self.left, self.right, self.bottom, self.top = at.left, at.right, at.bottom, at.top
+
+    def grow(self, at: Glyph) -> None:
+        """Take in one more character."""
+        self.left, self.right = min(self.left, at.left), max(self.right, at.right)
+        self.bottom, self.top = min(self.bottom, at.bottom), max(self.top, at.top)
+
+
 class Row:
     """A row of a ruled table, whose cells are known."""
 
@@ -68,7 +81,9 @@ class Line:
         self.size = 0.0
         self.cells = 1
         self.row = row
-        self.rect: Rect | None = None
+        self.places: list[tuple[int, int, Rect]] = []
+        """(start, end, where) in `text`; two when a cut word has joined two lines of the page."""
+        self.parts: list[Part] = []
         self._space = False
         self._cut = False
 
@@ -83,6 +98,9 @@ class Line:
             self.cells += 1
         elif self._space:
             self.text += " "
+        if not self.text or self._cut:
+            self.parts.append(Part(len(self.text), at))
+        self.parts[-1].grow(at)
         self.text += character
         self.right = max(self.right, at.right) if at.right > at.left else self.right
         self.size = max(self.size, at.size)
@@ -93,6 +111,11 @@ class Line:
     def add_cut(self) -> None:
         """A word goes on in the next line of the page, which PDFium has joined to this one."""
         self._cut = bool(self.text)
+
+    @property
+    def rect(self) -> Rect | None:
+        """Where it starts."""
+        return self.places[0][2] if self.places else None
 
     @property
     def in_margin(self) -> bool:
@@ -184,7 +207,7 @@ def _add_group(builder: TextBuilder, group: Sequence[Line], body: float, levels:
         for number, (line, cells) in enumerate(zip(group, rows, strict=True)):
             text = squeeze(line.text)
             label = labelled_row(rows[0], cells) if header and number else ""
-            builder.add("table_row", text, page=first.page, labelled=label, places=_whole(text, line.rect))
+            builder.add("table_row", text, page=first.page, labelled=label, places=_moved(line.places, 0, len(text)))
     elif _is_heading(first, body):
         text, places = _joined(group)
         builder.heading(text, levels.get(round(first.size, 1), 4), page=first.page, places=places)
@@ -196,8 +219,9 @@ def _add_group(builder: TextBuilder, group: Sequence[Line], body: float, levels:
         builder.add("list" if _BULLET.match(text) else "paragraph", text[cut:], page=first.page, places=places)
 
 
-def _whole(text: str, rect: Rect | None) -> list[tuple[int, int, Rect]]:
-    return [] if rect is None else [(0, len(text), rect)]
+def _moved(places: Sequence[tuple[int, int, Rect]], by: int, end: int) -> list[tuple[int, int, Rect]]:
+    moved = ((start + by, min(last + by, end), rect) for start, last, rect in places)
+    return [place for place in moved if place[0] < place[1]]
 
 
 def _add_row(builder: TextBuilder, row: Row, page: int) -> None:
@@ -234,6 +258,5 @@ def _joined(group: Sequence[Line]) -> tuple[str, list[tuple[int, int, Rect]]]:
             text += following
         else:
             text = f"{text} {following}" if text else following
-        if line.rect is not None:
-            places.append((len(text) - len(following), len(text), line.rect))
+        places += _moved(line.places, len(text) - len(following), len(text))
     return text, places

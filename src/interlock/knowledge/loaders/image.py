@@ -56,6 +56,8 @@ class ImageLoader:
                 kind = _read(data, name, lines, sizes, notes)
         except InvalidInput:
             raise
+        except _bomb() as error:
+            raise _too_large(name) from error
         except Exception as error:
             # Pillow raises OSError, ValueError, SyntaxError and more on damaged pictures.
             raise InvalidInput(f"the picture {name!r} is damaged", param=name, code="damaged_document") from error
@@ -67,6 +69,16 @@ class ImageLoader:
         return builder.build(title=stem, pages=len(sizes), page_sizes=sizes, notes=notes)
 
 
+def _bomb() -> type[Exception]:
+    from PIL.Image import DecompressionBombError
+
+    return DecompressionBombError
+
+
+def _too_large(name: str) -> TooLarge:
+    return TooLarge(f"the picture {name!r} has more than {_MAX_PIXELS} pixels", param=name, hint="make it smaller")
+
+
 def _read(data: bytes, name: str, lines: list[Line], sizes: list[PageSize], notes: list[PageNote]) -> str:
     from PIL import Image
 
@@ -76,9 +88,7 @@ def _read(data: bytes, name: str, lines: list[Line], sizes: list[PageSize], note
             picture.seek(number)
             width, height = picture.size
             if width * height > _MAX_PIXELS:
-                raise TooLarge(
-                    f"the picture {name!r} has more than {_MAX_PIXELS} pixels", param=name, hint="make it smaller"
-                )
+                raise _too_large(name)
             image, scale = _pixels(picture)
             sizes.append(PageSize(round(image.shape[1] / scale), round(image.shape[0] / scale)))
             if min(width, height) < _SMALLEST:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._building import Rect, TextBuilder
 from interlock.knowledge.loaders._ocr import Recognised, can_recognise, missing_extra, recognise
-from interlock.knowledge.loaders._pdf_layout import Glyph, Line, add_lines, without_repeats
+from interlock.knowledge.loaders._pdf_layout import Glyph, Line, Part, add_lines, without_repeats
 from interlock.knowledge.loaders._pdf_tables import TableReader
 from interlock.knowledge.types import LoadedDocument, PageNote, PageSize
 
@@ -148,7 +148,10 @@ def _page(document: pdfium.PdfDocument, number: int, name: str) -> _Page:
         finally:
             text.close()
         for line in lines:
-            line.rect = _shown(page, line)
+            ends = [part.start for part in line.parts[1:]] + [len(line.text)]
+            line.places = [
+                (part.start, end, _shown(page, part, number)) for part, end in zip(line.parts, ends, strict=True)
+            ]
         segments, pictures = _drawn(page)
         letters = sum(character.isalnum() for line in lines for character in line.text)
         return _Page(
@@ -176,7 +179,7 @@ def _drawn(page: pdfium.PdfPage) -> tuple[int, int]:
     return segments, pictures
 
 
-def _shown(page: pdfium.PdfPage, line: Line) -> Rect:
+def _shown(page: pdfium.PdfPage, part: Part, number: int) -> Rect:
     """Where a line is seen: the page's crop box and rotation are allowed for."""
     import ctypes
 
@@ -186,11 +189,11 @@ def _shown(page: pdfium.PdfPage, line: Line) -> Rect:
     xs: list[float] = []
     ys: list[float] = []
     x, y = ctypes.c_int(), ctypes.c_int()
-    for left, top in ((line.left, line.top), (line.right, line.bottom)):
+    for left, top in ((part.left, part.top), (part.right, part.bottom)):
         raw.FPDF_PageToDevice(page, 0, 0, int(width * _STEPS), int(height * _STEPS), 0, left, top, x, y)
         xs.append(x.value / _STEPS)
         ys.append(y.value / _STEPS)
-    return Rect(line.page, min(xs), min(ys), max(xs), max(ys))
+    return Rect(number, min(xs), min(ys), max(xs), max(ys))
 
 
 def _recognised(document: pdfium.PdfDocument, number: int) -> Recognised:
