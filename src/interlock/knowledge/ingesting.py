@@ -128,9 +128,11 @@ class IngestRun:
         """Number of all files, and those to read with their loaders, as far as names and first bytes tell."""
         count = 0
         wanted: list[tuple[SourceFile, str]] = []
+        for name in self._spec.loaders.values():
+            loaders.get(name)  # a name that is nobody's fails the run, not each file
         for file in walk(self._spec):
             count += 1
-            loader = find_loader(file.source)
+            loader = find_loader(file.source, self._spec.loaders)
             if loader is None:
                 # What cannot be read here has no suffix that promises a document: it is left out, not failed.
                 with suppress(InvalidInput, MissingExtra):
