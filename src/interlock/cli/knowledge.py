@@ -98,8 +98,20 @@ def print_report(report: IngestReport) -> None:
         f"{report.deleted} deleted, {report.skipped} skipped, {len(report.failed)} failed · "
         f"{report.passages} passages, {report.embedding_tokens} tokens embedded in {report.seconds:.1f} s"
     )
+    if report.skipped:
+        kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in report.skipped_suffixes.items())
+        click.echo(f"  skipped: {kinds}{_advice(report)}")
     for failure in report.failed:
         click.secho(f"  failed: {failure.source}: {failure.message}", fg="red")
+
+
+def _advice(report: IngestReport) -> str:
+    from interlock.knowledge.loaders import find_loader
+
+    pictures = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"} & set(report.skipped_suffixes)
+    if pictures and find_loader("a.png") is None:
+        return " (pictures are read with: pip install 'interlock[ocr]')"
+    return ""
 
 
 @click.group(invoke_without_command=True)

@@ -7,9 +7,11 @@ next run finds the registry unchanged and does the batch again, which is idempot
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -70,7 +72,8 @@ class _Tally:
     unchanged: int = 0
     updated_facts: int = 0
     deleted: int = 0
-    skipped: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """By suffix."""
     passages: int = 0
     tokens: int = 0
     failed: list[FileFailure] = field(default_factory=list)
@@ -107,8 +110,7 @@ class IngestRun:
 
     async def run(self, parser: Parser) -> SnapshotId | None:
         """Do it. Gives the collection's snapshot id when nothing changed and one was recorded, else None."""
-        files, wanted = await to_thread.run_sync(self._look_around)
-        self._tally.skipped += files - len(wanted)
+        wanted = await to_thread.run_sync(self._look_around)
         self._total = len(wanted)
         held = await self._passages_held()
         await self._leave_other_embedder()
@@ -124,22 +126,22 @@ class IngestRun:
         state = await self._p.documents.collection(self._ctx.tenant, self._spec.collection)
         return state.snapshot_id if state else None
 
-    def _look_around(self) -> tuple[int, list[tuple[SourceFile, str]]]:
-        """Number of all files, and those to read with their loaders, as far as names and first bytes tell."""
-        count = 0
+    def _look_around(self) -> list[tuple[SourceFile, str]]:
+        """Files to read with their loaders, as far as names and first bytes tell."""
         wanted: list[tuple[SourceFile, str]] = []
         for name in self._spec.loaders.values():
             loaders.get(name)  # a name that is nobody's fails the run, not each file
         for file in walk(self._spec):
-            count += 1
             loader = find_loader(file.source, self._spec.loaders)
             if loader is None:
                 # What cannot be read here has no suffix that promises a document: it is left out, not failed.
                 with suppress(InvalidInput, MissingExtra):
                     loader = loader_of_unnamed(file.source, read_head(file, HEAD_BYTES))
-            if loader is not None:
+            if loader is None:
+                self._tally.skipped[_suffix(file.source)] += 1
+            else:
                 wanted.append((file, loader))
-        return count, wanted
+        return wanted
 
     async def _passages_held(self) -> int:
         """Passages in the index. A file that is no database any more is removed: it is of use to nobody."""
@@ -162,7 +164,8 @@ class IngestRun:
             unchanged=t.unchanged,
             updated_facts=t.updated_facts,
             deleted=t.deleted,
-            skipped=t.skipped,
+            skipped=t.skipped.total(),
+            skipped_suffixes=dict(sorted(t.skipped.items())),
             failed=tuple(t.failed),
             passages=t.passages,
             embedding_tokens=t.tokens,
@@ -326,7 +329,7 @@ class IngestRun:
         known = self._known.get(source)
         fingerprint = self._fingerprint(loader)
         if error.code in _NOTHING_TO_READ and not (known is not None and known.info.text_digest):
-            self._tally.skipped += 1
+            self._tally.skipped[_suffix(source)] += 1
             record = self._recorder.without_text(source, raw, fingerprint=fingerprint)
         else:
             self._tally.failed.append(FileFailure(source, error.code, str(error)))
@@ -346,3 +349,7 @@ class IngestRun:
     async def _tell(self, done: int, message: str) -> None:
         if self._progress is not None:
             await self._progress(Progress(done, self._total, message))
+
+
+def _suffix(source: str) -> str:
+    return PurePosixPath(source).suffix.lower()

@@ -247,7 +247,9 @@ class IngestReport:
     """Only readers or metadata changed: no parsing, no embedding."""
     deleted: int
     skipped: int
-    """Files no loader knows."""
+    """Files no loader reads, and pictures without text."""
+    skipped_suffixes: Mapping[str, int]
+    """How many of them bear which suffix, lower case; empty for none."""
     failed: tuple[FileFailure, ...]
     passages: int
     """Passages written by this run."""

@@ -134,10 +134,15 @@ def without_repeats(pages: Sequence[list[Line]]) -> list[Line]:
     A line is one when it stands in the margin of its page, and on 60 % of the pages (two at least) the same line,
     numbers aside, stands at the same height.
     """
-    counts = Counter(key for page in pages for key in {_edge_key(line) for line in page if line.in_margin})
+    counts = Counter(key for page in pages for key in {_edge_key(line) for line in page if _may_repeat(line)})
     needed = max(2.0, _REPEATED_SHARE * len(pages))
     repeated = {key for key, count in counts.items() if count >= needed}
-    return [line for page in pages for line in page if not (line.in_margin and _edge_key(line) in repeated)]
+    return [line for page in pages for line in page if not (_may_repeat(line) and _edge_key(line) in repeated)]
+
+
+def _may_repeat(line: Line) -> bool:
+    """Rows of a long table look alike, numbers aside, and reach into the margins."""
+    return line.in_margin and line.row is None
 
 
 def _edge_key(line: Line) -> tuple[str, int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._archives import OLE, check_archive
+from interlock.knowledge.loaders._budget import more_time
 from interlock.knowledge.loaders._building import TextBuilder, looks_like_header, squeeze
 from interlock.knowledge.types import LoadedDocument
 
@@ -17,7 +18,12 @@ __all__ = ["XlsxLoader", "plugin"]
 _EXCEL = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _MAX_ROWS = 200_000
 _MAX_COLUMNS = 500
-_MAX_CELL = 20_000
+_MAX_CELLS = 2_000_000
+_MAX_CHARACTERS = 20_000
+"""Of one cell."""
+_CELLS_AT_ONCE = 20_000
+_SECONDS_AT_ONCE = 2.0
+"""Time asked for so many cells; they take about .6 s."""
 
 
 class XlsxLoader:
@@ -40,10 +46,11 @@ class XlsxLoader:
         book = _open(data, name)
         builder = TextBuilder(name, _EXCEL)
         total = 0
+        cells = _Cells(name)
         try:
             sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
             for number, sheet in enumerate(sheets, start=1):
-                rows = list(_rows(sheet, _MAX_ROWS - total, name))
+                rows = list(_rows(sheet, _MAX_ROWS - total, cells))
                 total += len(rows)
                 if rows:
                     builder.heading(str(sheet.title), 1, page=number)
@@ -77,13 +84,32 @@ def _open(data: bytes, name: str) -> Any:
         raise InvalidInput(f"the file {name!r} is no Excel workbook", param=name, code="damaged_document") from error
 
 
-def _rows(sheet: Any, room: int, name: str) -> Iterator[list[str]]:
+class _Cells:
+    """Counts cells, and asks for the time that many of them take."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._count = self._granted = 0
+
+    def take(self, number: int) -> None:
+        self._count += number
+        if self._count > _MAX_CELLS:
+            raise TooLarge(
+                f"the workbook {self.name!r} has more than {_MAX_CELLS} cells", param=self.name, hint="split it"
+            )
+        if self._count > self._granted:
+            self._granted += _CELLS_AT_ONCE
+            more_time(_SECONDS_AT_ONCE)
+
+
+def _rows(sheet: Any, room: int, counted: _Cells) -> Iterator[list[str]]:
     """Rows with the empty ones as ``[]`` between filled ones, so that tables on one sheet stay apart."""
     # The stated size of a sheet is the writer's claim; without it rows are read as they come.
     sheet.reset_dimensions()
     count = 0
     blank = False
     for row in sheet.iter_rows(max_col=_MAX_COLUMNS + 1):
+        counted.take(len(row))
         cells = [_shown(cell) for cell in row]
         while cells and not cells[-1]:
             cells.pop()
@@ -92,8 +118,8 @@ def _rows(sheet: Any, room: int, name: str) -> Iterator[list[str]]:
             continue
         if count >= room or len(cells) > _MAX_COLUMNS:
             raise TooLarge(
-                f"the workbook {name!r} has more than {_MAX_ROWS} rows or {_MAX_COLUMNS} columns",
-                param=name,
+                f"the workbook {counted.name!r} has more than {_MAX_ROWS} rows or {_MAX_COLUMNS} columns",
+                param=counted.name,
                 hint="split it, or keep the columns people ask about",
             )
         if blank:
@@ -115,7 +141,7 @@ def _shown(cell: Any) -> str:
         return value.date().isoformat() if value.time() == time(0) else value.isoformat(" ", "minutes")
     if isinstance(value, (date, time, timedelta)):
         return str(value)
-    return squeeze(str(value))[:_MAX_CELL]
+    return squeeze(str(value))[:_MAX_CHARACTERS]
 
 
 def _number(value: float, shape: str) -> str:
