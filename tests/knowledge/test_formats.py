@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 
 import pytest
 
@@ -313,6 +315,40 @@ class TestXml(LoaderConformance):
         assert refusal("xml", bomb, "a.xml") == "hostile_document"
         with pytest.raises(TooLarge):
             load("xml", b"<a>" * 5000 + b"x" + b"</a>" * 5000, "a.xml")
+
+
+PACKED = {
+    "xlsx": ("a.xlsx", samples.xlsx_file),
+    "pptx": ("a.pptx", samples.pptx_file),
+    "odf": ("a.odt", samples.odt_file),
+    "epub": ("a.epub", samples.epub_file),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_formats_refuse_bombs_paths_and_entities(name):
+    file_name, sample = PACKED[name]
+    with zipfile.ZipFile(io.BytesIO(sample())) as archive:
+        members = {member: archive.read(member) for member in archive.namelist()}
+    bomb = zip_file(members | {"media/large.bin": b"0" * 50_000_000})
+    assert refusal(name, bomb, file_name) == "archive_too_large"
+    for outside in ("../../etc/cron.d/x", "/etc/passwd", "a/../../b", "C:/windows/x", "..\\x"):
+        assert refusal(name, zip_file(members | {outside: b"x"}), file_name) == "hostile_document"
+    entities = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "y">]><a>&x;</a>'
+    part = next(member for member in members if member.endswith(".xml"))
+    assert refusal(name, zip_file(members | {part: entities}), file_name) == "hostile_document"
+
+
+def test_a_mail_of_endless_parts_is_refused():
+    part = b"--b\r\nContent-Type: text/plain\r\n\r\nx\r\n"
+    head = b'From: a@example.com\r\nDate: x\r\nContent-Type: multipart/mixed; boundary="b"\r\n\r\n'
+    assert refusal("eml", head + part * 3000 + b"--b--\r\n", "a.eml") == "hostile_document"
+
+
+def test_rich_text_nested_without_end_is_refused_and_raw_bytes_are_passed_over():
+    assert refusal("rtf", b"{\\rtf1 " + b"{" * 20_000, "a.rtf") == "hostile_document"
+    document = load("rtf", b"{\\rtf1 before {\\pict\\bin4 }}}}} after\\par}", "a.rtf")
+    assert document.text == "before after"
 
 
 class TestCode(LoaderConformance):

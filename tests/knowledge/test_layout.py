@@ -93,6 +93,23 @@ def test_a_ruled_table_keeps_its_columns_over_the_page():
     assert text == "Words after the table."
 
 
+def test_a_table_over_many_pages_loses_no_row_to_the_margins():
+    document = load("pdf", samples.table_pdf(400), "long.pdf")
+    rows = [block.labelled for block in document.blocks if block.labelled]
+    assert rows == [f"Item: Part {n} of the plan | 2024: {100 + n} | 2025: {200 + n}" for n in range(400)]
+
+
+async def test_a_source_says_which_of_two_loaders_reads_a_suffix(house):
+    house.write("report.md", "# Title\n\nWords of the report.")
+    await house.ingest()
+    (before,) = await house.knowledge.documents(OPERATOR)
+    await house.ingest(loaders={".md": "text"})
+    (after,) = await house.knowledge.documents(OPERATOR)
+    assert (before.media_type, after.media_type) == ("text/markdown", "text/plain")
+    with pytest.raises(InvalidInput, match="no loader named 'docling'"):
+        await house.ingest(loaders={".md": "docling"})
+
+
 def test_every_table_cell_has_its_box():
     document = load("pdf", samples.table_pdf(), "report.pdf")
     at = document.text.index("Part 3 of the plan | 103 | 203")
