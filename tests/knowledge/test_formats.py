@@ -59,6 +59,22 @@ class TestXlsx(LoaderConformance):
         assert (document.pages, document.blocks[-1].page, document.blocks[-1].headings) == (2, 2, ("Stores",))
         assert "secret" not in document.text
 
+    def test_many_rows_are_read_and_too_many_refused(self, monkeypatch):
+        import openpyxl
+
+        from interlock.knowledge.loaders import xlsx
+
+        book = openpyxl.Workbook()
+        for number in range(3000):
+            book.active.append([f"row {number}", number, number])
+        book.active["XFD1"] = " "  # a stray blank far to the right
+        stream = io.BytesIO()
+        book.save(stream)
+        assert len(load("xlsx", stream.getvalue(), "a.xlsx").blocks) == 3001
+        monkeypatch.setattr(xlsx, "_MAX_CELLS", 8000)
+        with pytest.raises(TooLarge):
+            load("xlsx", stream.getvalue(), "a.xlsx")
+
     def test_a_password_or_an_old_file_is_named(self):
         assert refusal("xlsx", samples.msg_file(), "a.xlsx") == "encrypted_document"
 
