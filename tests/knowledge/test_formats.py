@@ -304,6 +304,9 @@ class TestJson(LoaderConformance):
         document = load("json", samples.JSONL, "faq.jsonl")
         assert document.blocks[2].labelled == "id: 2 | question: Trial? | answer: 30 days"
 
+    def test_lines_are_told_without_a_suffix(self):
+        assert load("json", samples.JSONL, "export").blocks[2].labelled.startswith("id: 2")
+
     def test_a_bad_line_is_named_by_its_number(self):
         with pytest.raises(InvalidInput, match="line 2"):
             load("json", b'{"a": 1}\n{"a": \n', "f.jsonl")

@@ -32,8 +32,12 @@ def encode_boxes(document: LoadedDocument) -> bytes:
     if not document.boxes:
         return b""
     sizes = [(round(size.width * _TENTHS), round(size.height * _TENTHS)) for size in document.page_sizes]
-    rows = [(b.start, b.end, b.page, *(round(edge * _TENTHS) for edge in b[3:])) for b in document.boxes]
-    return msgspec.msgpack.encode(_Stored(1, sizes, sorted(rows)))  # type: ignore[arg-type]  # four edges, no more
+    return msgspec.msgpack.encode(_Stored(1, sizes, sorted(map(_row, document.boxes))))
+
+
+def _row(box: Box) -> tuple[int, int, int, int, int, int, int]:
+    left, top, right, bottom = (round(edge * _TENTHS) for edge in (box.left, box.top, box.right, box.bottom))
+    return box.start, box.end, box.page, left, top, right, bottom
 
 
 def boxes_of(data: bytes, span: Span) -> tuple[PageBoxes, ...]:

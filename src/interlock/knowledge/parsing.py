@@ -24,7 +24,7 @@ _ISOLATE_FROM = 64 * 1024
 """Larger files of any format go to the parser process: hostile Markdown takes 60 us a byte."""
 _MAX_REQUESTS = 1_000
 """Times that reading one file may ask for more time."""
-_MAX_REQUEST_S = 60.0
+_MAX_REQUEST_S = 20.0
 _ERRORS: dict[str, type[InterlockError]] = {"TooLarge": TooLarge, "MissingExtra": MissingExtra}
 
 

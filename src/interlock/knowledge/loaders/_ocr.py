@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PAGE_SECONDS", "Recognised", "can_recognise", "missing_extra", "recognise"]
 
-PAGE_SECONDS = 60.0
+PAGE_SECONDS = 20.0
 """Time asked for each page; a page of print takes 5 s on one core."""
 _SAME_LINE = 0.5
 """Two boxes share a line when they overlap by this share of the lower one's height."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePosixPath
 from typing import Any
 
 from interlock.core.errors import InvalidInput, TooLarge
@@ -27,7 +28,7 @@ class JsonLoader:
     def load(self, data: bytes, name: str) -> LoadedDocument:
         """See :class:`~interlock.knowledge.ports.Loader`."""
         text = decode(data, name)
-        lines = name.lower().endswith(_LINES)
+        lines = name.lower().endswith(_LINES) or _looks_like_lines(text, name)
         builder = TextBuilder(name, "application/x-ndjson" if lines else "application/json")
         if lines:
             records = [_parsed(line, name, at) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
@@ -37,6 +38,13 @@ class JsonLoader:
         else:
             add_value(builder, _parsed(text, name, None), name)
         return builder.build(title=name.rpartition("/")[2].rpartition(".")[0])
+
+
+def _looks_like_lines(text: str, name: str) -> bool:
+    """For a file without a suffix that says it: several lines, each an object."""
+    first, rest = text.strip().partition("\n")[::2]
+    named = PurePosixPath(name).suffix.lower() in JsonLoader.suffixes
+    return not named and first.startswith("{") and first.rstrip().endswith("}") and rest.lstrip().startswith("{")
 
 
 # Any: JSON of any shape.
