@@ -401,6 +401,25 @@ def test_accounts_and_signing_keys_are_changed_from_the_command_line(run):
     assert run("token", "revoke", "default").code == 3
 
 
+def test_a_document_is_shown_with_what_a_person_should_look_at(run, tmp_path, models_dir):
+    here = make_workspace(tmp_path / "acme", models_dir)
+    garbled = (
+        "The gat\ufffdway n\ufffd\ufffdds a good conn\ufffdction to th\ufffd n\ufffdtwork of th\ufffd hous\ufffd. " * 4
+    )
+    (here / "documents" / "scan.txt").write_text(garbled)
+    (here / "documents" / "tool").write_bytes(b"\x7fELF" + bytes(999))
+    report = run("ingest", at=here)
+    assert report.code == 0 and "skipped: 1 without suffix" in report.out
+    found = {info["source"]: info for info in run("documents", "--json", at=here).json}
+    assert found["returns.md"]["quality"] == 1.0
+    assert [page["reasons"] for page in found["scan.txt"]["review"]] == [["garbled"]]
+    assert run("documents", "show", found["scan.txt"]["id"], "--json", at=here).json == found["scan.txt"]
+    shown = run("documents", "show", found["scan.txt"]["id"], at=here).out
+    assert "A person should look at" in shown and "garbled" in shown
+    assert run("documents", "show", "doc_nothing", at=here).code == 3
+    assert run("documents", "boxes", found["returns.md"]["id"], "0", "5", "--json", at=here).json == []
+
+
 def test_deleting_backing_up_and_restoring_leave_a_line(run, tmp_path, models_dir):
     here = make_workspace(tmp_path / "acme", models_dir)
     assert run("ingest", at=here).code == 0

@@ -73,6 +73,8 @@ FILES = {
 
         The zebra band of a senior engineer is 61,000 to 72,000 pounds a year.
         """,
+    "documents/finance/scan.txt": "Th\ufffd gat\ufffdway n\ufffd\ufffdds th\ufffd n\ufffdtwork of th\ufffd hous\ufffd. "
+    * 5,
     "documents/hostile.txt": """
         <script>document.title = "owned"</script>
 

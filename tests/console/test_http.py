@@ -160,6 +160,15 @@ def test_the_original_file_comes_as_a_download(client: httpx2.Client) -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_document_that_was_read_badly_is_flagged_with_the_reason(client: httpx2.Client) -> None:
+    page = client.get("/documents?q=scan").text
+    assert 'title="garbled. ">look at 1</span>' in page
+    path = re.search(r'href="(/documents/doc_[0-9a-f]+)"', page)
+    assert path is not None
+    assert "garbled" in client.get(path.group(1)).text
+    assert "look at" not in client.get("/documents?q=returns").text
+
+
 @pytest.mark.parametrize("query", ["start=a&end=b", "start=-1&end=5", "start=1e3&end=2", "start=5"])
 def test_a_span_that_is_no_span_is_refused(client: httpx2.Client, query: str) -> None:
     path = re.search(r'href="(/documents/doc_[0-9a-f]+)"', client.get("/documents?q=returns").text)

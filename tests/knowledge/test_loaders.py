@@ -194,12 +194,16 @@ class TestPdf(LoaderConformance):
 
 
 def test_every_built_in_loader_runs_the_suite():
+    from . import test_formats, test_layout  # their classes run there
+
+    assert test_formats
+    assert test_layout
     tested = {cls.name for cls in LoaderConformance.__subclasses__()}
     assert tested >= set(loaders.names())
 
 
 def test_an_unknown_suffix_has_no_loader():
-    assert find_loader("a/b/picture.png") is None
+    assert find_loader("a/b/font.woff2") is None
     assert find_loader("Makefile") is None
 
 

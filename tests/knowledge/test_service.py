@@ -133,6 +133,7 @@ async def test_one_bad_file_does_not_stop_the_others(house):
     house.write("empty.md", b"")
     house.write("huge.txt", b"a " * 1_500_000)
     house.write("picture.png", b"\x89PNG")
+    house.write("tool.bin", b"\x7fELF\x02\x01\x01" + bytes(4000))
     house.write("good.md", REFUNDS)
     outside = house.folder.parent / "secret.txt"
     outside.write_text("The vault code is 1234.")
@@ -147,13 +148,14 @@ async def test_one_bad_file_does_not_stop_the_others(house):
         "empty.md": "empty_document",
         "huge.txt": "request_too_large",
         "link.txt": "link_outside_source",
+        "picture.png": "damaged_document",
         "pipe.txt": "invalid_request",
     }
     assert all(f.source in f.message for f in report.failed)
     states = {info.source: info.state for info in await house.knowledge.documents(OPERATOR)}
     assert states["broken.pdf"] == "failed"
     again = await house.ingest()
-    assert (again.added, again.unchanged, len(again.failed)) == (0, 1, 6)
+    assert (again.added, again.unchanged, len(again.failed)) == (0, 1, 7)
 
 
 async def test_a_file_that_breaks_keeps_its_older_version_findable(house):

@@ -126,6 +126,20 @@ def test_deleting_an_unknown_document_is_refused_and_leaves_a_line(http, site):
     assert (line["subject"], line["outcome"]) == ("doc_nothing", refused.json()["error"]["code"])
 
 
+def test_documents_say_how_well_they_were_read_and_where_their_text_stands(http, site):
+    listed = http.get("/api/v1/documents").json()["data"]
+    assert listed and all(info["quality"] == 1.0 and info["review"] == [] for info in listed)
+    public = next(info["id"] for info in listed if info["readers"] == ["public"])
+    boxes = f"/api/v1/documents/{public}/boxes"
+    assert http.get(f"{boxes}?start=0&end=5").json() == {"data": []}, "Markdown has no layout"
+    for query in ("", "?start=0", "?start=-1&end=2", "?start=1&end=9" + "9" * 20, "?start=1e2&end=3"):
+        refused = http.get(boxes + query)
+        assert (refused.status_code, refused.json()["error"]["param"] in {"start", "end"}) == (400, True)
+    assert http.get(f"{boxes}?start=0&end=5&digest=sha256:{'0' * 64}").status_code == 404
+    with site.client("rival") as rival:
+        assert rival.get(f"{boxes}?start=0&end=5").status_code == 404
+
+
 def test_an_app_of_named_tenants_does_not_exist_for_others(http, site):
     file = site.workspace / "apps" / "talker" / "app.yaml"
     whole = file.read_text()

@@ -17,7 +17,7 @@ from interlock.core.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
     from interlock.app import App
-    from interlock.knowledge.types import IngestReport, Progress, SourceStatus
+    from interlock.knowledge.types import DocumentInfo, IngestReport, Progress, SourceStatus
 
 __all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
 
@@ -108,8 +108,20 @@ def print_report(report: IngestReport) -> None:
     )
     for away in report.away:
         click.secho(f"  not reached: {away.source}: {away.message}", fg="red")
+    if report.skipped:
+        kinds = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in report.skipped_suffixes.items())
+        click.echo(f"  skipped: {kinds}{_advice(report)}")
     for failure in report.failed:
         click.secho(f"  failed: {failure.source}: {failure.message}", fg="red")
+
+
+def _advice(report: IngestReport) -> str:
+    from interlock.knowledge.loaders import find_loader
+
+    pictures = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"} & set(report.skipped_suffixes)
+    if pictures and find_loader("a.png") is None:
+        return " (pictures are read with: pip install 'interlock[ocr]')"
+    return ""
 
 
 @click.group(invoke_without_command=True)
@@ -133,15 +145,107 @@ def documents(
                 # The local owner oversees everything; looking through a user's eyes shows what that user may read.
                 infos = [info for info in infos if info.readers & ctx.readers]
             if as_json:
-                emit([{**asdict(info), "readers": sorted(info.readers)} for info in infos])
+                emit([_facts(info) for info in infos])
                 return
             table(
-                ["source", "title", "pages", "passages", "readers", "state"],
+                ["source", "title", "pages", "passages", "readers", "state", "look at"],
                 [
-                    (i.source, i.title, i.pages, i.passages, ", ".join(sorted(i.readers)) or "nobody", i.state)
+                    (
+                        i.source,
+                        i.title,
+                        i.pages,
+                        i.passages,
+                        ", ".join(sorted(i.readers)) or "nobody",
+                        i.state,
+                        _look(i),
+                    )
                     for i in infos
                 ],
                 right=["pages", "passages"],
+            )
+
+    run(work())
+
+
+def _facts(info: DocumentInfo) -> dict[str, object]:
+    review = [{"page": r.page, "score": r.score, "reasons": list(r.reasons)} for r in info.review]
+    return {**asdict(info), "readers": sorted(info.readers), "review": review}
+
+
+def _look(info: DocumentInfo) -> str:
+    """Which pages a person should look at, in a few words."""
+    if not info.review:
+        return ""
+    if info.review[0].page is None:
+        return "its text"
+    shown = ", ".join(str(review.page) for review in info.review[:5])
+    return f"page {shown}" + (" …" if len(info.review) > 5 else "")
+
+
+@documents.command()
+@click.argument("document")
+@json_option
+@pass_session
+def show(session: Session, document: str, as_json: bool) -> None:
+    """Show the facts of DOCUMENT (its id), how well it was read, and which pages a person should look at."""
+    from interlock.core.ids import DocumentId
+
+    async def work() -> None:
+        async with session.open() as app:
+            info = await app.parts.knowledge.document(app.owner(), DocumentId(document))
+            if as_json:
+                emit(_facts(info))
+                return
+            table(
+                ["fact", "value"],
+                [
+                    ("source", info.source),
+                    ("title", info.title),
+                    ("type", info.media_type),
+                    ("readers", ", ".join(sorted(info.readers)) or "nobody"),
+                    ("languages", ", ".join(info.languages)),
+                    ("pages", info.pages or ""),
+                    ("passages", info.passages),
+                    ("state", info.error_message if info.state == "failed" else info.state),
+                    ("quality", f"{info.quality:.2f}"),
+                    *((key, value) for key, value in sorted(info.metadata.items())),
+                ],
+            )
+            if info.review:
+                click.echo("\nA person should look at:")
+                table(
+                    ["page", "score", "reasons"],
+                    [(r.page or "all", f"{r.score:.2f}", ", ".join(r.reasons)) for r in info.review],
+                    right=["page", "score"],
+                )
+
+    run(work())
+
+
+@documents.command()
+@click.argument("document")
+@click.argument("start", type=click.IntRange(min=0))
+@click.argument("end", type=click.IntRange(min=0))
+@click.option("--as", "user", metavar="USER", help="Ask as a user of the directory, who must be a reader of it.")
+@json_option
+@pass_session
+def boxes(session: Session, document: str, start: int, end: int, user: str | None, as_json: bool) -> None:
+    """Show where the characters START to END of DOCUMENT (its id) stand on its pages, as a citation names them."""
+    from interlock.core.ids import DocumentId
+    from interlock.core.passages import Span
+
+    async def work() -> None:
+        async with session.open() as app:
+            ctx = app.owner() if user is None else app.parts.access.act_as(app.owner(), user)
+            pages = await app.parts.knowledge.span_boxes(ctx, DocumentId(document), Span(start, end))
+            if as_json:
+                # Named tuples would come out as bare lists.
+                emit([{**asdict(page), "boxes": [box._asdict() for box in page.boxes]} for page in pages])
+                return
+            table(
+                ["page", "left", "top", "right", "bottom", "characters"],
+                [(b.page, b.left, b.top, b.right, b.bottom, f"{b.start}-{b.end}") for p in pages for b in p.boxes],
+                right=["page", "left", "top", "right", "bottom"],
             )
 
     run(work())

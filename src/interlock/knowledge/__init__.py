@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from interlock.knowledge.service import KnowledgeService
     from interlock.knowledge.settings import FusionSettings, KnowledgeSettings
     from interlock.knowledge.sources import SourceSpec, parse_spec, read_spec
-    from interlock.knowledge.types import DocumentInfo, DocumentText, IngestReport, Progress, Snapshot
+    from interlock.knowledge.types import (
+        DocumentInfo,
+        DocumentText,
+        IngestReport,
+        PageBoxes,
+        PageReview,
+        Progress,
+        Snapshot,
+    )
 
 __all__ = [
     "DocumentInfo",
@@ -19,6 +27,8 @@ __all__ = [
     "IngestReport",
     "KnowledgeService",
     "KnowledgeSettings",
+    "PageBoxes",
+    "PageReview",
     "Progress",
     "Snapshot",
     "SourceSpec",
@@ -30,7 +40,7 @@ _HOMES = {
     "service": ("KnowledgeService",),
     "settings": ("FusionSettings", "KnowledgeSettings"),
     "sources": ("SourceSpec", "parse_spec", "read_spec"),
-    "types": ("DocumentInfo", "DocumentText", "IngestReport", "Progress", "Snapshot"),
+    "types": ("DocumentInfo", "DocumentText", "IngestReport", "PageBoxes", "PageReview", "Progress", "Snapshot"),
 }
 
 

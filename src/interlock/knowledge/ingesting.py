@@ -8,8 +8,9 @@ batch again, which is idempotent.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,16 @@ from interlock.core.ids import DocumentId, SnapshotId
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import VERSION as ANALYSER
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.boxes import encode_boxes
 from interlock.knowledge.connectors import connectors
+from interlock.knowledge.detection import loader_for
 from interlock.knowledge.languages import languages_of
-from interlock.knowledge.listing import Listed, ListedPage, Listing, SourceAway
+from interlock.knowledge.listing import Listed, ListedPage, Listing, SourceAway, suffix_of
 from interlock.knowledge.loaders import find_loader, loaders
 from interlock.knowledge.parsing import Parser
 from interlock.knowledge.payload import PassagePayload, passage_id
 from interlock.knowledge.ports import Chunker, Connector, CursorExpired, ReportProgress, SourceItem, Surroundings
+from interlock.knowledge.quality import assess
 from interlock.knowledge.records import Recorder
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.knowledge.source_store import SourceState, SourceStore
@@ -48,6 +52,8 @@ __all__ = ["IngestRun", "Pipeline"]
 _EMBED_AT_ONCE = 128
 """Texts handed to the embedder at once: cancelling and progress take effect between two such calls."""
 _REMOVE_AT_ONCE = 200
+_NOTHING_TO_READ = frozenset({"no_text_in_picture"})
+"""Codes of files that are in order and hold no text: they are remembered, but no failure of the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ class _Tally:
     unchanged: int = 0
     updated_facts: int = 0
     deleted: int = 0
-    skipped: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """By suffix."""
     passages: int = 0
     tokens: int = 0
     failed: list[FileFailure] = field(default_factory=list)
@@ -86,6 +93,7 @@ class _Pending:
     record: StoredDocument
     raw: bytes
     document: LoadedDocument
+    boxes: bytes
     chunks: Sequence[Chunk]
     is_new: bool
 
@@ -126,6 +134,8 @@ class IngestRun:
 
     async def run(self, parser: Parser) -> SnapshotId | None:
         """Do it. Gives the collection's snapshot id when nothing changed and one was recorded, else None."""
+        for name in self._spec.loaders.values():
+            loaders.get(name)  # a name that is nobody's fails the run, not each file
         held = await self._passages_held()
         await self._leave_other_embedder()
         self._known = {
@@ -175,7 +185,8 @@ class IngestRun:
             unchanged=t.unchanged,
             updated_facts=t.updated_facts,
             deleted=t.deleted,
-            skipped=t.skipped,
+            skipped=t.skipped.total(),
+            skipped_suffixes=dict(sorted(t.skipped.items())),
             failed=tuple(t.failed),
             passages=t.passages,
             embedding_tokens=t.tokens,
@@ -213,7 +224,7 @@ class IngestRun:
             await self._note_source(source.name, config=config)
         connector = self._open(source)
         try:
-            listing = Listing(source, connector, max_bytes=self._p.settings.max_file_bytes)
+            listing = Listing(source, connector, max_bytes=self._p.settings.max_file_bytes, loaders=self._spec.loaders)
             try:
                 cursor, complete = await self._follow(source, listing, None if full else state.cursor, parser)
             except CursorExpired:
@@ -252,8 +263,12 @@ class IngestRun:
         if info.state == "failed" and not info.seen_digest and not known.version:
             # Too large stays too large; a library may be there by now, a file be readable.
             return info.error_code != TooLarge.code
-        loader = find_loader(known.name_hint or info.source)
-        return loader is not None and info.fingerprint != self._fingerprint(loader)
+        named = known.name_hint or info.source
+        loader = find_loader(named, self._spec.loaders)
+        if loader is None or suffix_of(named) in self._spec.loaders:
+            return loader is not None and info.fingerprint != self._fingerprint(loader)
+        # What was read by its content has another loader's fingerprint than its name says.
+        return info.fingerprint not in self._current_fingerprints()
 
     async def _follow(
         self, source: Source, listing: Listing, cursor: str | None, parser: Parser
@@ -263,7 +278,7 @@ class IngestRun:
         last, complete = cursor, False
         async with aclosing(listing.pages(cursor)) as pages:
             async for page in pages:
-                self._tally.skipped += page.skipped
+                self._tally.skipped.update(page.skipped)
                 self._total += len(page.items)
                 self._claim(source, page)
                 seen.update(listed.path for listed in page.items)
@@ -365,8 +380,8 @@ class IngestRun:
 
     async def _take(self, source: Source, listing: Listing, listed: Listed, parser: Parser) -> _Pending | None:
         """Fetch and parse one item; None when there is nothing to index. Its failure is recorded, not raised."""
-        raw, item, path = b"", listed.item, listed.path
-        known, fingerprint = self._known.get(path), self._fingerprint(listed.loader)
+        raw, item, path, loader = b"", listed.item, listed.path, listed.loader
+        known, fingerprint = self._known.get(path), self._fingerprint(loader)
         read_before = known is not None and known.info.fingerprint == fingerprint and not self._rebuild
         try:
             if item.error is not None:
@@ -376,16 +391,22 @@ class IngestRun:
                 self._note_unchanged(known, source, item)
                 return None
             raw = await listing.fetch(listed)
+            # The few whose content contradicts their name take some milliseconds.
+            loader = loader_for(item.name_hint or path, raw, loader) or loader
+            fingerprint = self._fingerprint(loader)
+            read_before = known is not None and known.info.fingerprint == fingerprint and not self._rebuild
             if known is not None and read_before and known.info.seen_digest == digest_bytes(raw):
                 self._note_unchanged(known, source, item)
                 return None
-            document = await parser.load(listed.loader, raw, item.name_hint or path)
+            document = await parser.load(loader, raw, item.name_hint or path)
             chunks = await to_thread.run_sync(self._chunk, document)
             if not chunks:
                 raise InvalidInput(f"the file {path!r} has no text", param=path, code="empty_document")
             languages = self._spec.languages or await to_thread.run_sync(languages_of, document.text)
+            quality = await to_thread.run_sync(assess, document)
+            boxes = await to_thread.run_sync(encode_boxes, document)
         except (InvalidInput, MissingExtra, NotFound) as error:
-            await self._record_failure(source, listed, raw, error)
+            await self._record_failure(source, listed, loader, raw, error)
             return None
         record = self._recorder.parsed(
             path,
@@ -395,9 +416,11 @@ class IngestRun:
             raw,
             passages=len(chunks),
             languages=languages,
+            quality=quality,
+            boxes_digest=digest_bytes(boxes) if boxes else "",
             fingerprint=fingerprint,
         )
-        return _Pending(record, raw, document, chunks, known is None or not known.info.text_digest)
+        return _Pending(record, raw, document, boxes, chunks, known is None or not known.info.text_digest)
 
     def _chunk(self, document: LoadedDocument) -> Sequence[Chunk]:
         return self._p.chunker.chunk(
@@ -423,6 +446,8 @@ class IngestRun:
         for one in pending:
             await self._p.blobs.put(self._ctx.tenant, one.raw)
             await self._p.blobs.put(self._ctx.tenant, one.document.text.encode())
+            if one.boxes:
+                await self._p.blobs.put(self._ctx.tenant, one.boxes)
         rows = await to_thread.run_sync(self._rows, pending, vectors)
         await self._p.index.apply(self._scope, upsert=rows, delete=())
         await self._save([one.record for one in pending])
@@ -466,18 +491,19 @@ class IngestRun:
                 )
         return rows
 
-    async def _record_failure(self, source: Source, listed: Listed, raw: bytes, error: InterlockError) -> None:
-        path = listed.path
-        self._tally.failed.append(FileFailure(path, error.code, str(error)))
-        record = self._recorder.failed(
-            path,
-            source.name,
-            listed.item,
-            known=self._known.get(path),
-            raw=raw,
-            error=error,
-            fingerprint=self._fingerprint(listed.loader),
-        )
+    async def _record_failure(
+        self, source: Source, listed: Listed, loader: str, raw: bytes, error: InterlockError
+    ) -> None:
+        path, item, known = listed.path, listed.item, self._known.get(listed.path)
+        fingerprint = self._fingerprint(loader)
+        if error.code in _NOTHING_TO_READ and not (known is not None and known.info.text_digest):
+            self._tally.skipped[suffix_of(path)] += 1
+            record = self._recorder.without_text(path, source.name, item, raw, fingerprint=fingerprint)
+        else:
+            self._tally.failed.append(FileFailure(path, error.code, str(error)))
+            record = self._recorder.failed(
+                path, source.name, item, known=known, raw=raw, error=error, fingerprint=fingerprint
+            )
         await self._save([record])
 
     def _fingerprint(self, loader: str) -> str:
@@ -486,6 +512,12 @@ class IngestRun:
             parts = [loaders.get(loader).version, p.chunker.version, ANALYSER, p.embedder.id, *self._spec.languages]
             self._fingerprints[loader] = digest_json(parts)
         return self._fingerprints[loader]
+
+    def _current_fingerprints(self) -> frozenset[str]:
+        for name in loaders.names():
+            with suppress(MissingExtra):
+                self._fingerprint(name)
+        return frozenset(self._fingerprints.values())
 
     async def _note_away(self, away: SourceAway) -> None:
         # What was read before it broke off is whole.
@@ -497,7 +529,9 @@ class IngestRun:
         await self._p.sources.note(self._ctx.tenant, self._spec.collection, name, **values)
 
     async def _save(self, records: Sequence[StoredDocument]) -> None:
-        await self._p.documents.save(self._ctx.tenant, records, embedder=self._p.embedder.id)
+        replaced = await self._p.documents.save(self._ctx.tenant, records, embedder=self._p.embedder.id)
+        for digest in replaced:
+            await self._p.blobs.delete(self._ctx.tenant, digest)
 
     async def _tell(self, done: int, message: str) -> None:
         if self._progress is not None:

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from anyio import to_thread
 
 from interlock.core.errors import InterlockError, InvalidInput, MissingExtra, NotFound, TooLarge, Unavailable
+from interlock.knowledge.detection import HEAD_BYTES, loader_of_unnamed
 from interlock.knowledge.globs import matches
 from interlock.knowledge.loaders import find_loader
 from interlock.knowledge.ports import Connector, CursorExpired, SourceItem, SourcePage
 from interlock.knowledge.sources import Source
 
-__all__ = ["Listed", "ListedPage", "Listing", "SourceAway"]
+__all__ = ["Listed", "ListedPage", "Listing", "SourceAway", "suffix_of"]
 
 _log = logging.getLogger("interlock.knowledge")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]+")
 _MOST_PATH = 1_000
 _MOST_CURSOR = 8_000_000
+
+
+def suffix_of(path: str) -> str:
+    """Lower-case suffix of a path with its dot; empty when it has none."""
+    return PurePosixPath(path).suffix.lower()
 
 
 class SourceAway(Exception):
@@ -49,15 +58,18 @@ class ListedPage:
     removed: frozenset[str]
     cursor: str | None
     complete: bool
-    skipped: int
-    """Items that no loader reads."""
+    skipped: Sequence[str]
+    """Suffixes of items that no loader reads, one each."""
 
 
 class Listing:
     """One source while a run mirrors it."""
 
-    def __init__(self, source: Source, connector: Connector, *, max_bytes: int) -> None:
+    def __init__(
+        self, source: Source, connector: Connector, *, max_bytes: int, loaders: Mapping[str, str] | None = None
+    ) -> None:
         self._source = source
+        self._loaders = loaders or {}
         self._connector = connector
         self._max_bytes = max_bytes
 
@@ -67,7 +79,7 @@ class Listing:
             # The protocol says iterator; every one of ours is a generator, and a foreign one may be.
             async with aclosing(_closable(self._connector.changes(cursor))) as pages:
                 async for page in pages:
-                    yield self._listed(page)
+                    yield await self._listed(page)
         except CursorExpired:
             raise
         except InterlockError as error:
@@ -93,23 +105,34 @@ class Listing:
             )
         return data
 
-    def _listed(self, page: SourcePage) -> ListedPage:
+    async def _listed(self, page: SourcePage) -> ListedPage:
         cursor = page.cursor
         if cursor is not None and len(cursor) > _MOST_CURSOR:
             raise InvalidInput("the connector's cursor is longer than 8,000,000 characters", param="sources.kind")
         items: dict[str, Listed] = {}
-        skipped = 0
+        skipped: list[str] = []
         for item in page.items:
             if not self._wants(item.source):
                 continue
             path = self._path(item.source)
-            loader = find_loader(item.name_hint or path)
+            loader = find_loader(item.name_hint or path, self._loaders) or await self._loader_by_content(item, path)
             if loader is None:
-                skipped += 1
+                skipped.append(suffix_of(path))
             else:
                 items[path] = Listed(path, loader, item)
         removed = frozenset(self._path(path) for path in page.removed) - set(items)
         return ListedPage(list(items.values()), removed, cursor, page.complete, skipped)
+
+    async def _loader_by_content(self, item: SourceItem, path: str) -> str | None:
+        """For a name without a known suffix, where the first bytes can be had without the rest."""
+        head = getattr(self._connector, "head", None)
+        if head is None or item.error is not None:
+            return None
+        # What cannot be read here has no suffix that promises a document: it is left out, not failed.
+        with suppress(InvalidInput, MissingExtra):
+            first = await head(item, HEAD_BYTES)
+            return await to_thread.run_sync(loader_of_unnamed, path, first)
+        return None
 
     def _wants(self, relative: str) -> bool:
         return any(matches(glob, relative) for glob in self._source.include) and not any(

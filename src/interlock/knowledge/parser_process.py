@@ -17,6 +17,7 @@ import msgspec
 from interlock.core.errors import InterlockError, InvalidInput, TooLarge
 from interlock.knowledge.extras import needs_extra
 from interlock.knowledge.loaders import loaders
+from interlock.knowledge.loaders._budget import grant_through
 from interlock.knowledge.types import LoadedDocument
 
 __all__ = ["HEADER", "ParseFailure", "ParseReply", "ParseRequest", "main"]
@@ -42,10 +43,11 @@ class ParseFailure(msgspec.Struct, array_like=True):
 
 
 class ParseReply(msgspec.Struct, array_like=True):
-    """Exactly one of both is set."""
+    """Either a document or a failure; or neither: then it asks for time, and the answer follows."""
 
     document: LoadedDocument | None
     failure: ParseFailure | None
+    more_time_s: float = 0.0
 
 
 def _parse(request: ParseRequest) -> ParseReply:
@@ -80,10 +82,15 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer
-    while (frame := _read(requests)) is not None:
-        reply = msgspec.msgpack.encode(_parse(msgspec.msgpack.decode(frame, type=ParseRequest)))
-        answers.write(HEADER.pack(len(reply)) + reply)
+
+    def send(reply: ParseReply) -> None:
+        frame = msgspec.msgpack.encode(reply)
+        answers.write(HEADER.pack(len(frame)) + frame)
         answers.flush()
+
+    grant_through(lambda seconds: send(ParseReply(None, None, seconds)))
+    while (frame := _read(requests)) is not None:
+        send(_parse(msgspec.msgpack.decode(frame, type=ParseRequest)))
 
 
 if __name__ == "__main__":

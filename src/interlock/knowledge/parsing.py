@@ -22,6 +22,9 @@ __all__ = ["Parser"]
 
 _ISOLATE_FROM = 64 * 1024
 """Larger files of any format go to the parser process: hostile Markdown takes 60 us a byte."""
+_MAX_REQUESTS = 1_000
+"""Times that reading one file may ask for more time."""
+_MAX_REQUEST_S = 20.0
 _ERRORS: dict[str, type[InterlockError]] = {"TooLarge": TooLarge, "MissingExtra": MissingExtra}
 
 
@@ -29,7 +32,7 @@ class Parser:
     """Loads files one at a time; ``async with`` it, so that its process ends on every exit.
 
     Args:
-        timeout_s: for one file.
+        timeout_s: for one file; a page whose text must be recognised, or whose tables are looked for, adds to it.
         memory_bytes: address space of the process.
     """
 
@@ -66,8 +69,8 @@ class Parser:
     async def _load_isolated(self, loader: str, data: bytes, name: str) -> LoadedDocument:
         done = False
         try:
-            with anyio.fail_after(self._timeout_s):
-                reply = await self._ask(ParseRequest(loader, name, data))
+            with anyio.fail_after(self._timeout_s) as clock:
+                reply = await self._ask(ParseRequest(loader, name, data), clock)
             done = True
         except TimeoutError as error:
             raise InvalidInput(
@@ -87,16 +90,24 @@ class Parser:
             raise _error(reply.failure, name)
         return reply.document
 
-    async def _ask(self, request: ParseRequest) -> ParseReply:
+    async def _ask(self, request: ParseRequest, clock: anyio.CancelScope) -> ParseReply:
         process = self._process or await self._start()
         assert process.stdin is not None
         assert process.stdout is not None
         frame = msgspec.msgpack.encode(request)
         await process.stdin.send(HEADER.pack(len(frame)) + frame)
         received = bytearray()
-        while len(received) < HEADER.size or len(received) < HEADER.size + HEADER.unpack(received[: HEADER.size])[0]:
-            received += await process.stdout.receive()
-        return msgspec.msgpack.decode(bytes(received[HEADER.size :]), type=ParseReply)
+        asked = 0
+        while True:
+            while (end := _frame_end(received)) is None or len(received) < end:
+                received += await process.stdout.receive()
+            reply = msgspec.msgpack.decode(bytes(received[HEADER.size : end]), type=ParseReply)
+            if reply.document is not None or reply.failure is not None or asked >= _MAX_REQUESTS:
+                return reply
+            # Pages that take long by their nature are few, and each asks before it is begun.
+            asked += 1
+            clock.deadline += min(max(reply.more_time_s, 0.0), _MAX_REQUEST_S)
+            del received[:end]
 
     async def _start(self) -> Process:
         # The search path travels, the rest of the environment (keys, passwords) does not.
@@ -116,6 +127,10 @@ class Parser:
             if process.returncode is None:
                 process.kill()
             await process.aclose()
+
+
+def _frame_end(received: bytearray) -> int | None:
+    return HEADER.size + int(HEADER.unpack(received[: HEADER.size])[0]) if len(received) >= HEADER.size else None
 
 
 def _error(failure: ParseFailure | None, name: str) -> InterlockError:

@@ -10,9 +10,10 @@ from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, MissingExtra
 from interlock.knowledge.ports import SourceItem
+from interlock.knowledge.quality import Quality
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import StoredDocument, document_id
-from interlock.knowledge.types import DocumentInfo, LoadedDocument
+from interlock.knowledge.types import DocumentInfo, LoadedDocument, PageReview
 
 __all__ = ["Recorder"]
 
@@ -61,6 +62,8 @@ class Recorder:
         *,
         passages: int,
         languages: tuple[str, ...],
+        quality: Quality,
+        boxes_digest: str,
         fingerprint: str,
     ) -> StoredDocument:
         """The row of an item that was read."""
@@ -75,12 +78,29 @@ class Recorder:
             pages=document.pages,
             passages=passages,
             languages=languages,
+            quality=quality.score,
+            review=quality.review,
             state="ok",
             ingested_at=now(),
             fingerprint=fingerprint,
             seen_digest=digest,
         )
-        return self.listed(StoredDocument(info, dict(document.metadata), version=item.version), origin, item)
+        row = StoredDocument(info, dict(document.metadata), version=item.version, boxes_digest=boxes_digest)
+        return self.listed(row, origin, item)
+
+    def without_text(
+        self, source: str, origin: str, item: SourceItem, raw: bytes, *, fingerprint: str
+    ) -> StoredDocument:
+        """The row of an item that is in order and holds no text: nothing to find, and something to look at."""
+        info = replace(
+            self._blank(source),
+            size_bytes=len(raw),
+            state="ok",
+            review=(PageReview(None, 0.0, ("no_text",)),),
+            fingerprint=fingerprint,
+            seen_digest=digest_bytes(raw),
+        )
+        return self.listed(StoredDocument(info, {}, version=item.version), origin, item)
 
     def failed(
         self,
@@ -130,4 +150,6 @@ class Recorder:
             checked_at=self._at,
             fingerprint="",
             seen_digest="",
+            quality=0.0,
+            review=(),
         )

@@ -14,8 +14,9 @@ from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import DocumentId, SnapshotId
-from interlock.core.passages import Passage
+from interlock.core.passages import Passage, Span
 from interlock.core.ports import Embedder, Retriever
+from interlock.knowledge.boxes import boxes_of
 from interlock.knowledge.chunkers import chunkers
 from interlock.knowledge.context import assemble, judged
 from interlock.knowledge.embedders import embedders
@@ -32,7 +33,15 @@ from interlock.knowledge.settings import FusionSettings, KnowledgeSettings
 from interlock.knowledge.source_store import SourceState, SourceStore
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import DocumentStore
-from interlock.knowledge.types import DocumentInfo, DocumentText, IngestReport, SearchMode, Snapshot, SourceStatus
+from interlock.knowledge.types import (
+    DocumentInfo,
+    DocumentText,
+    IngestReport,
+    PageBoxes,
+    SearchMode,
+    Snapshot,
+    SourceStatus,
+)
 from interlock.stores.blob.base import Blobs
 from interlock.stores.index.base import Index, IndexScope, IndexStats
 from interlock.stores.sql.base import Sql
@@ -395,6 +404,27 @@ class KnowledgeService:
             raise _no_document(document)
         text = (await self._blobs.get(ctx.tenant, wanted)).decode()
         return DocumentText(info.id, wanted, info.title, info.source, info.media_type, text)
+
+    async def span_boxes(
+        self, ctx: Context, document: DocumentId, span: Span, digest: str | None = None
+    ) -> tuple[PageBoxes, ...]:
+        """Where a span stands on its pages, for readers only, whatever their role.
+
+        Args:
+            ctx: the caller.
+            document: its id.
+            span: characters of its text, as a passage or a citation names them.
+            digest: an older version's text digest; the newest when None.
+
+        Returns: page by page; empty for formats without a layout, and for versions read before boxes were kept.
+        Raises: NotFound: absent, not readable, or never had this version.
+        """
+        info = await self._visible(ctx, document, oversight=False)
+        wanted = digest or info.text_digest
+        if not wanted or not await self._documents.has_version(ctx.tenant, document, wanted):
+            raise _no_document(document)
+        stored = await self._documents.boxes_digest(ctx.tenant, document, wanted)
+        return boxes_of(await self._blobs.get(ctx.tenant, stored), span) if stored else ()
 
     async def passages(self, ctx: Context, document: DocumentId) -> list[Passage]:
         """All passages of a document's newest version in reading order, for readers only. Raises: NotFound."""

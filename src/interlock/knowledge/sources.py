@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 Reader = Annotated[str, StringConstraints(pattern=r"^(public|user:.{1,200}|group:.{1,200})$")]
+Suffix = Annotated[str, StringConstraints(pattern=r"^\.[a-z0-9_+-]{1,20}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DEFAULT_KIND = "folder"
@@ -167,6 +168,8 @@ class SourceSpec(_Strict):
     sources: tuple[Source, ...] = Field(min_length=1)
     languages: tuple[Language, ...] = ()
     """ISO 639-1 codes of what the documents are written in; when empty, each document is looked at."""
+    loaders: Mapping[Suffix, str] = Field(default_factory=dict)
+    """Suffix to the name of the loader that reads it, e.g. ``.pdf`` to a plug-in of yours."""
     permissions: tuple[PermissionRule, ...] = ()
     """First match wins; a document that matches nothing is readable by nobody."""
     metadata: tuple[MetadataRule, ...] = ()

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from interlock.core.clock import now
 from interlock.core.ids import DocumentId, SnapshotId, TenantId
-from interlock.knowledge.types import DocumentInfo, Snapshot
+from interlock.knowledge.types import DocumentInfo, PageReview, Snapshot
 from interlock.stores.sql.base import Json, Sql, UtcDateTime, metadata
 
 __all__ = [
@@ -57,6 +57,8 @@ knowledge_documents = sa.Table(
     sa.Column("version", sa.Text, nullable=False),
     sa.Column("name_hint", sa.Text, nullable=False),
     sa.Column("stated_readers", Json, nullable=True),
+    sa.Column("quality", sa.Float, nullable=False),
+    sa.Column("review", Json, nullable=False),
     sa.Index("ix_knowledge_documents_tenant_collection", "tenant", "collection"),
 )
 """One row a source item. `own_metadata` is what the document and its source system say, before the file's rules;
@@ -70,6 +72,7 @@ knowledge_versions = sa.Table(
     sa.Column("text_digest", sa.Text, primary_key=True),
     sa.Column("raw_digest", sa.Text, primary_key=True),
     sa.Column("ingested_at", UtcDateTime, nullable=False),
+    sa.Column("boxes_digest", sa.Text, nullable=False),
 )
 """Every version that was ever searchable, so that old citations resolve and an erasure finds all of it."""
 
@@ -134,6 +137,8 @@ class StoredDocument(NamedTuple):
     name_hint: str = ""
     stated: frozenset[str] | None = None
     """Readers by the source system; None when the rules of the file decide."""
+    boxes_digest: str | None = None
+    """Of the boxes of its text, empty for none; None leaves what is stored as it is."""
 
 
 class Noted(NamedTuple):
@@ -229,18 +234,21 @@ class DocumentStore:
 
         return await self._sql.read(read)
 
-    async def save(self, tenant: TenantId, documents: Sequence[StoredDocument], *, embedder: str) -> None:
-        """Insert or replace documents of one collection, in one transaction that also counts its revision up."""
+    async def save(self, tenant: TenantId, documents: Sequence[StoredDocument], *, embedder: str) -> list[str]:
+        """Insert or replace documents of one collection, in one transaction that also counts its revision up.
+
+        Gives the digests of boxes that were replaced and that nothing of the tenant refers to any more.
+        """
         if not documents:
-            return
+            return []
         collection = documents[0].info.collection
 
-        def write(connection: Connection) -> None:
-            for document in documents:
-                _save(connection, tenant, document)
+        def write(connection: Connection) -> list[str]:
+            replaced = {_save(connection, tenant, document) for document in documents} - {""}
             _touch(connection, tenant, collection, embedder)
+            return [digest for digest in sorted(replaced) if not _is_used(connection, tenant, digest)]
 
-        await self._sql.write(write)
+        return await self._sql.write(write)
 
     async def mark_checked(self, tenant: TenantId, ids: Collection[DocumentId], at: datetime) -> None:
         """The sources of these documents were compared and had not changed."""
@@ -285,7 +293,7 @@ class DocumentStore:
             for one in wanted:
                 of_document = (_VERSIONS.c.tenant == tenant, _VERSIONS.c.document_id == one)
                 for version in connection.execute(sa.select(_VERSIONS).where(*of_document)):
-                    digests |= {version.text_digest, version.raw_digest}
+                    digests |= {version.text_digest, version.raw_digest, version.boxes_digest} - {""}
                 connection.execute(sa.delete(_VERSIONS).where(*of_document))
                 connection.execute(sa.delete(_DOCS).where(_DOCS.c.tenant == tenant, _DOCS.c.id == one))
             _touch(connection, tenant, collection, embedder)
@@ -303,6 +311,22 @@ class DocumentStore:
                 _VERSIONS.c.text_digest == text_digest,
             )
             return connection.execute(sa.select(_VERSIONS.c.raw_digest).where(*where)).first() is not None
+
+        return await self._sql.read(read)
+
+    async def boxes_digest(self, tenant: TenantId, document: DocumentId, text_digest: str) -> str:
+        """Digest of the boxes of a version; empty when it has none."""
+
+        def read(connection: Connection) -> str:
+            where = (
+                _VERSIONS.c.tenant == tenant,
+                _VERSIONS.c.document_id == document,
+                _VERSIONS.c.text_digest == text_digest,
+                _VERSIONS.c.boxes_digest != "",
+            )
+            query = sa.select(_VERSIONS.c.boxes_digest).where(*where).order_by(_VERSIONS.c.ingested_at.desc()).limit(1)
+            row = connection.execute(query).first()
+            return str(row.boxes_digest) if row else ""
 
         return await self._sql.read(read)
 
@@ -379,7 +403,8 @@ def _touch(connection: Connection, tenant: TenantId, collection: str, embedder: 
         )
 
 
-def _save(connection: Connection, tenant: TenantId, document: StoredDocument) -> None:
+def _save(connection: Connection, tenant: TenantId, document: StoredDocument) -> str:
+    """Gives the digest of the boxes it replaced, else nothing."""
     info = document.info
     values = {
         "collection": info.collection,
@@ -406,6 +431,8 @@ def _save(connection: Connection, tenant: TenantId, document: StoredDocument) ->
         "version": document.version,
         "name_hint": document.name_hint,
         "stated_readers": None if document.stated is None else sorted(document.stated),
+        "quality": info.quality,
+        "review": [[page, score, list(reasons)] for page, score, reasons in info.review],
     }
     where = (_DOCS.c.tenant == tenant, _DOCS.c.id == info.id)
     if connection.execute(sa.update(_DOCS).where(*where).values(**values)).rowcount == 0:
@@ -417,13 +444,21 @@ def _save(connection: Connection, tenant: TenantId, document: StoredDocument) ->
             "text_digest": info.text_digest,
             "raw_digest": info.raw_digest,
         }
-        known = sa.select(_VERSIONS.c.ingested_at).filter_by(**version)
-        if connection.execute(known).first() is None:
-            connection.execute(sa.insert(_VERSIONS).values(**version, ingested_at=info.ingested_at or now()))
+        known = connection.execute(sa.select(_VERSIONS.c.boxes_digest).filter_by(**version)).first()
+        boxes = document.boxes_digest
+        if known is None:
+            at = info.ingested_at or now()
+            connection.execute(sa.insert(_VERSIONS).values(**version, ingested_at=at, boxes_digest=boxes or ""))
+        elif boxes is not None and boxes != known.boxes_digest:
+            connection.execute(sa.update(_VERSIONS).filter_by(**version).values(boxes_digest=boxes))
+            return str(known.boxes_digest)
+    return ""
 
 
 def _is_used(connection: Connection, tenant: TenantId, digest: str) -> bool:
-    either = sa.or_(_VERSIONS.c.text_digest == digest, _VERSIONS.c.raw_digest == digest)
+    either = sa.or_(
+        _VERSIONS.c.text_digest == digest, _VERSIONS.c.raw_digest == digest, _VERSIONS.c.boxes_digest == digest
+    )
     query = sa.select(_VERSIONS.c.document_id).where(_VERSIONS.c.tenant == tenant, either).limit(1)
     return connection.execute(query).first() is not None
 
@@ -451,6 +486,8 @@ def _stored(row: Any) -> StoredDocument:
         checked_at=row["checked_at"],
         fingerprint=row["fingerprint"],
         seen_digest=row["seen_digest"],
+        quality=row["quality"],
+        review=tuple(PageReview(page, score, tuple(reasons)) for page, score, reasons in row["review"]),
     )
     stated = row["stated_readers"]
     return StoredDocument(

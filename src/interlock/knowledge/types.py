@@ -14,6 +14,7 @@ __all__ = [
     "HEADING_SEPARATOR",
     "Block",
     "BlockKind",
+    "Box",
     "Chunk",
     "DocumentInfo",
     "DocumentState",
@@ -21,6 +22,10 @@ __all__ = [
     "FileFailure",
     "IngestReport",
     "LoadedDocument",
+    "PageBoxes",
+    "PageNote",
+    "PageReview",
+    "PageSize",
     "Progress",
     "SearchMode",
     "Snapshot",
@@ -56,6 +61,58 @@ class Block:
     """A table row with its column names, ``Plan: Team | Price: 29``: for search only, never quoted."""
 
 
+class PageSize(NamedTuple):
+    """Of one page as it is shown, in PDF points (1/72 inch); of a picture, in pixels."""
+
+    width: float
+    height: float
+
+
+class Box(NamedTuple):
+    """Where a line of text or a table cell stands on its page, in the page's units, from its top left corner."""
+
+    start: int
+    """Characters of the document's `text`, from `start` up to `end`."""
+    end: int
+    page: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class PageBoxes:
+    """The boxes of a span on one page."""
+
+    page: int
+    """1-based."""
+    width: float
+    height: float
+    """Size of the page in the units of `boxes`: PDF points, or pixels of a picture."""
+    boxes: tuple[Box, ...]
+    """In reading order; a box is a line or a table cell, whole, also when the span covers a part of it."""
+
+
+class PageNote(NamedTuple):
+    """What a loader knows about the quality of one page."""
+
+    page: int
+    reason: str
+    """``no_text``, ``text_recognised`` …; see :mod:`interlock.knowledge.quality`."""
+    score: float
+    """At most what this page is worth, 0 to 1."""
+
+
+class PageReview(NamedTuple):
+    """A page whose text a person should look at."""
+
+    page: int | None
+    """1-based; None for a document without pages."""
+    score: float
+    reasons: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class LoadedDocument:
     """What a loader makes of bytes. Every offset anywhere in Interlock points into `text`."""
@@ -69,6 +126,11 @@ class LoadedDocument:
     """Facts the document states about itself (front matter). Never decides who may read it."""
     pages: int | None = None
     """Number of pages, for paged formats."""
+    boxes: tuple[Box, ...] = ()
+    """In the order of `text`, for formats with a layout."""
+    page_sizes: tuple[PageSize, ...] = ()
+    """One a page where there are boxes."""
+    notes: tuple[PageNote, ...] = ()
 
 
 class Reading(NamedTuple):
@@ -126,6 +188,10 @@ class DocumentInfo:
     """Digest of parser, chunker, analyser and embedder identity."""
     seen_digest: str
     """Digest of the newest bytes looked at, readable or not."""
+    quality: float
+    """How well its text could be read, 0 to 1: the mean over its pages."""
+    review: tuple[PageReview, ...]
+    """Pages whose text a person should look at, in order, with the reasons."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +290,9 @@ class IngestReport:
     """Only readers or metadata changed: no parsing, no embedding."""
     deleted: int
     skipped: int
-    """Files no loader knows."""
+    """Files no loader reads, and pictures without text."""
+    skipped_suffixes: Mapping[str, int]
+    """How many of them bear which suffix, lower case; empty for none."""
     failed: tuple[FileFailure, ...]
     passages: int
     """Passages written by this run."""

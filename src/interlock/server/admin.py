@@ -18,10 +18,11 @@ from interlock.core.clock import now
 from interlock.core.context import Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
+from interlock.core.passages import Span
 from interlock.flows.ingest import enqueue_ingest, erase_document
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
-from interlock.knowledge.types import DocumentInfo
+from interlock.knowledge.types import DocumentInfo, PageBoxes
 from interlock.stores.events.base import TraceFilter
 from interlock.stores.jobs.base import Job
 
@@ -132,6 +133,30 @@ async def document(request: Request) -> Response:
     return JSONResponse({**_document(info), "digest": text.digest, "text": text.text})
 
 
+async def document_boxes(request: Request) -> Response:
+    """``GET /api/v1/documents/{id}/boxes?start=&end=&digest=``: where characters of its text stand on its pages."""
+    ctx = await context_of(request)
+    query = request.query_params
+    span = Span(_offset(query.get("start", ""), "start"), _offset(query.get("end", ""), "end"))
+    identity = DocumentId(request.path_params["id"])
+    pages = await app_of(request).parts.knowledge.span_boxes(ctx, identity, span, query.get("digest"))
+    return JSONResponse({"data": [_page_boxes(page) for page in pages]})
+
+
+def _offset(value: str, name: str) -> int:
+    if not (value.isascii() and value.isdecimal() and len(value) < 12):
+        raise InvalidInput(f"{name} is a character offset, not {value[:40]!r}", param=name)
+    return int(value)
+
+
+def _page_boxes(page: PageBoxes) -> dict[str, Any]:
+    boxes = [
+        {"start": b.start, "end": b.end, "left": b.left, "top": b.top, "right": b.right, "bottom": b.bottom}
+        for b in page.boxes
+    ]
+    return {"page": page.page, "width": page.width, "height": page.height, "boxes": boxes}
+
+
 def _document(info: DocumentInfo) -> dict[str, Any]:
     return {
         "id": info.id,
@@ -145,6 +170,8 @@ def _document(info: DocumentInfo) -> dict[str, Any]:
         "readers": sorted(info.readers),
         "languages": list(info.languages),
         "metadata": dict(info.metadata),
+        "quality": info.quality,
+        "review": [{"page": r.page, "score": r.score, "reasons": list(r.reasons)} for r in info.review],
         "state": info.state,
         "error_code": info.error_code or None,
         "error_message": info.error_message or None,
@@ -322,6 +349,7 @@ routes = [
     Route("/api/v1/apps", apps),
     Route("/api/v1/documents", documents),
     Route("/api/v1/documents/{id}", document),
+    Route("/api/v1/documents/{id}/boxes", document_boxes),
     Route("/api/v1/documents/{id}", delete_document, methods=["DELETE"]),
     Route("/api/v1/keys", keys),
     Route("/api/v1/keys", create_key, methods=["POST"]),

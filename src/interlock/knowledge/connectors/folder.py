@@ -7,8 +7,9 @@ import stat
 import time
 import unicodedata
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import BinaryIO, Literal, Self, cast
 
 from anyio import to_thread
 from pydantic import Field
@@ -70,6 +71,11 @@ class _Folder:
         path = self._paths[item.source]
         return await to_thread.run_sync(lambda: read_regular(path, item.source, max_bytes=self._max_bytes))
 
+    async def head(self, item: SourceItem, size: int) -> bytes:
+        """The first `size` bytes, to tell what a file without a known suffix is. Raises: InvalidInput."""
+        path = self._paths[item.source]
+        return await to_thread.run_sync(lambda: read_start(path, item.source, size))
+
     async def aclose(self) -> None:
         """Nothing is open."""
 
@@ -117,23 +123,35 @@ def read_regular(path: Path, source: str, *, max_bytes: int) -> bytes:
 
     Raises: InvalidInput: it cannot be read or is no regular file; TooLarge.
     """
+    with _opened(path, source) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > max_bytes:
+            raise _too_large(source, size, max_bytes)
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise _too_large(source, len(data), max_bytes)
+    return data
+
+
+def read_start(path: Path, source: str, size: int) -> bytes:
+    """The first `size` bytes of a file. Blocking disk read. Raises: InvalidInput, as `read_regular`."""
+    with _opened(path, source) as stream:
+        return stream.read(size)
+
+
+@contextmanager
+def _opened(path: Path, source: str) -> Iterator[BinaryIO]:
     try:
         # The link was checked; what it points to must not be a link again, nor a pipe that would block.
         handle = os.open(path.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(handle, "rb") as stream:
-            status = os.fstat(handle)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise InvalidInput(f"{source!r} is no regular file", param=source)
-            if status.st_size > max_bytes:
-                raise _too_large(source, status.st_size, max_bytes)
-            data = stream.read(max_bytes + 1)
+            yield stream
     except OSError as error:
         raise InvalidInput(
             f"the file {source!r} cannot be read: {error.strerror}", param=source, code="unreadable_file"
         ) from error
-    if len(data) > max_bytes:
-        raise _too_large(source, len(data), max_bytes)
-    return data
 
 
 def _too_large(source: str, size: int, limit: int) -> TooLarge:

@@ -7,7 +7,10 @@ import zipfile
 
 from interlock.core.errors import InvalidInput, TooLarge
 
-__all__ = ["check_archive"]
+__all__ = ["OLE", "check_archive", "member"]
+
+OLE = b"\xd0\xcf\x11\xe0"
+"""A password turns the zip of an office file into an OLE container, which old office files are too."""
 
 _MAX_MEMBERS = 5_000
 _MAX_TOTAL = 512 * 1024 * 1024
@@ -19,7 +22,7 @@ _ENCRYPTED = 0x1
 
 
 def check_archive(data: bytes, name: str) -> None:
-    """Refuse archives that unpack to far more than they are, and XML that declares entities.
+    """Refuse archives that unpack to far more than they are, names that leave the archive, and XML with entities.
 
     Sizes are counted while unpacking: the directory of a hostile archive lies.
     Raises: InvalidInput, TooLarge.
@@ -42,6 +45,9 @@ def _check_members(archive: zipfile.ZipFile, size: int, name: str) -> None:
         raise _bomb(name)
     total = 0
     for member in members:
+        parts = member.filename.replace("\\", "/").split("/")
+        if member.filename.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
+            raise InvalidInput(f"the file {name!r} names a path outside itself", param=name, code="hostile_document")
         if member.flag_bits & _ENCRYPTED:
             raise InvalidInput(f"the file {name!r} is encrypted", param=name, code="encrypted_document")
         unpacked = 0
@@ -57,6 +63,14 @@ def _check_members(archive: zipfile.ZipFile, size: int, name: str) -> None:
             raise _bomb(name)
         if member.filename.lower().endswith((".xml", ".rels")) and b"<!" in head and b"<!DOCTYPE" in head.upper():
             raise InvalidInput(f"the file {name!r} declares XML entities", param=name, code="hostile_document")
+
+
+def member(archive: zipfile.ZipFile, path: str, name: str) -> bytes:
+    """One member of an archive that was checked. Raises: InvalidInput: there is none of this path."""
+    try:
+        return archive.read(path)
+    except KeyError as error:
+        raise InvalidInput(f"the file {name!r} lacks its part {path!r}", param=name, code="damaged_document") from error
 
 
 def _bomb(name: str) -> TooLarge:

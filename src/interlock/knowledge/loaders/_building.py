@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from interlock.core.errors import InvalidInput
 from interlock.core.passages import Span
-from interlock.knowledge.types import Block, BlockKind, LoadedDocument
+from interlock.knowledge.types import Block, BlockKind, Box, LoadedDocument, PageNote, PageSize
 
-__all__ = ["CELL_SEPARATOR", "TextBuilder", "clean", "labelled_row", "row_text", "squeeze"]
+__all__ = ["CELL_SEPARATOR", "Rect", "TextBuilder", "clean", "labelled_row", "looks_like_header", "row_text", "squeeze"]
 
 CELL_SEPARATOR = " | "
 
 _SPACES = re.compile(r"\s+")
 # NUL and other control characters (not tab, newline), lone surrogates, and the marks PDFium leaves for soft hyphens.
 _UNWANTED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+
+
+class Rect(NamedTuple):
+    """A place on a page, from its top left corner."""
+
+    page: int
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+Places = Sequence[tuple[int, int, Rect]]
+"""(start, end, where) of pieces of a block's text, in order."""
 
 
 def clean(text: str) -> str:
@@ -32,6 +47,21 @@ def squeeze(text: str) -> str:
 def row_text(cells: Sequence[str]) -> str:
     """A table row as it is read and quoted: ``Team | 29``."""
     return CELL_SEPARATOR.join(squeeze(cell) for cell in cells).strip()
+
+
+_NUMBER = re.compile(r"[-+]?[$€£]?\s?\d[\d.,\s]*%?$")
+_MAX_NAME = 80
+
+
+def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first of several rows names the columns: filled, distinct, short, without numbers."""
+    if len(rows) < 2:
+        return False
+    head = [cell.strip() for cell in rows[0]]
+    named = [cell for cell in head if cell]
+    if len(named) < max(1, len(head) - 1) or len(set(named)) != len(named):
+        return False
+    return not any(_NUMBER.match(cell) or len(cell) > _MAX_NAME for cell in named)
 
 
 def labelled_row(columns: Sequence[str], cells: Sequence[str]) -> str:
@@ -59,6 +89,7 @@ class TextBuilder:
         self._length = 0
         self._blocks: list[Block] = []
         self._headings: list[tuple[int, str]] = []
+        self._boxes: list[Box] = []
 
     @property
     def headings(self) -> tuple[str, ...]:
@@ -70,21 +101,31 @@ class TextBuilder:
         """True while nothing was added."""
         return not self._blocks
 
-    def heading(self, text: str, level: int, *, page: int | None = None) -> None:
-        """Add a heading; it closes those of its own and deeper levels (1 is outermost)."""
+    def heading(self, text: str, level: int, *, page: int | None = None, places: Places = ()) -> None:
+        """Add a heading; it closes those of its own and deeper levels (1 is outermost).
+
+        `places` need a text that is squeezed already.
+        """
         text = squeeze(text)
         if not text:
             return
         while self._headings and self._headings[-1][0] >= level:
             self._headings.pop()
         self._headings.append((level, text))
-        self._append("heading", text, page, "")
+        self._append("heading", text, page, "", places)
 
-    def add(self, kind: BlockKind, text: str, *, page: int | None = None, labelled: str = "") -> None:
-        """Add a block; blank text adds nothing. White space inside is kept as given."""
-        text = clean(text).strip("\n").rstrip() if kind == "code" else clean(text).strip()
-        if text.strip(" |"):
-            self._append(kind, text, page, clean(labelled))
+    def add(
+        self, kind: BlockKind, text: str, *, page: int | None = None, labelled: str = "", places: Places = ()
+    ) -> None:
+        """Add a block; blank text adds nothing. White space inside is kept as given.
+
+        `places` need a text that is clean already; what is cut off before it is allowed for.
+        """
+        cleaned = clean(text)
+        kept = cleaned.strip("\n").rstrip() if kind == "code" else cleaned.strip()
+        if kept.strip(" |"):
+            moved = list(_moved(places, -cleaned.index(kept), len(kept))) if places else ()
+            self._append(kind, kept, page, clean(labelled), moved)
 
     def table(self, rows: Sequence[Sequence[str]], *, has_header: bool, page: int | None = None) -> None:
         """Add rows; with a header, the others know their column names."""
@@ -94,7 +135,13 @@ class TextBuilder:
             self.add("table_row", row_text(cells), page=page, labelled=label)
 
     def build(
-        self, *, title: str = "", metadata: Mapping[str, str] | None = None, pages: int | None = None
+        self,
+        *,
+        title: str = "",
+        metadata: Mapping[str, str] | None = None,
+        pages: int | None = None,
+        page_sizes: Sequence[PageSize] = (),
+        notes: Sequence[PageNote] = (),
     ) -> LoadedDocument:
         """The document. Without `title`, its first outermost heading, else the file's stem.
 
@@ -106,15 +153,36 @@ class TextBuilder:
         text = "".join(self._parts)
         own = text[first.span.start : first.span.end] if first.kind == "heading" else ""
         name = squeeze(title) or own or PurePosixPath(self._name).stem or self._name
-        return LoadedDocument(text, tuple(self._blocks), name, self._media_type, dict(metadata or {}), pages)
+        return LoadedDocument(
+            text,
+            tuple(self._blocks),
+            name,
+            self._media_type,
+            dict(metadata or {}),
+            pages,
+            tuple(self._boxes),
+            tuple(page_sizes) if self._boxes else (),
+            tuple(notes),
+        )
 
-    def _append(self, kind: BlockKind, text: str, page: int | None, labelled: str) -> None:
+    def _append(self, kind: BlockKind, text: str, page: int | None, labelled: str, places: Places) -> None:
         if self._blocks:
             together = kind in {"list", "table_row"} and self._blocks[-1].kind == kind
             separator = "\n" if together else "\n\n"
             self._parts.append(separator)
             self._length += len(separator)
         span = Span(self._length, self._length + len(text))
+        for start, end, rect in places:
+            edges = (round(edge, 1) for edge in rect[1:])
+            self._boxes.append(Box(span.start + start, span.start + end, rect.page, *edges))
         self._parts.append(text)
         self._length = span.end
         self._blocks.append(Block(kind, span, self.headings, page, labelled))
+
+
+def _moved(places: Places, by: int, length: int) -> Iterator[tuple[int, int, Rect]]:
+    """Places in a text of `length` that was cut at both ends."""
+    for start, end, rect in places:
+        start, end = max(0, start + by), min(length, end + by)
+        if start < end:
+            yield start, end, rect

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 
 from interlock.core.errors import InvalidInput, TooLarge
-from interlock.knowledge.loaders._building import TextBuilder
+from interlock.knowledge.loaders._building import TextBuilder, looks_like_header
 from interlock.knowledge.loaders._decoding import decode
 from interlock.knowledge.types import LoadedDocument
 
@@ -16,7 +15,6 @@ __all__ = ["CsvLoader", "plugin"]
 _MAX_ROWS = 200_000
 _MAX_COLUMNS = 500
 _DELIMITERS = ",;\t|"
-_NUMBER = re.compile(r"[-+]?[$€£]?\s?\d[\d.,\s]*%?$")
 
 
 class CsvLoader:
@@ -31,7 +29,7 @@ class CsvLoader:
         text = decode(data, name)
         rows = _rows(text, name)
         builder = TextBuilder(name, "text/csv")
-        builder.table(rows, has_header=len(rows) > 1 and _looks_like_header(rows))
+        builder.table(rows, has_header=looks_like_header(rows))
         return builder.build()
 
 
@@ -69,14 +67,6 @@ def _dialect(text: str) -> type[csv.Dialect] | csv.Dialect:
 
     Found.delimiter = delimiter if any(counts.values()) else sniffed.delimiter
     return Found
-
-
-def _looks_like_header(rows: list[list[str]]) -> bool:
-    head = [cell.strip() for cell in rows[0]]
-    named = [cell for cell in head if cell]
-    if len(named) < max(1, len(head) - 1) or len(set(named)) != len(named):
-        return False
-    return not any(_NUMBER.match(cell) or len(cell) > 80 for cell in named)
 
 
 plugin = CsvLoader()

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from interlock.core.errors import InvalidInput
-from interlock.knowledge.loaders._archives import check_archive
+from interlock.knowledge.loaders._archives import OLE, check_archive
 from interlock.knowledge.loaders._building import TextBuilder, squeeze
 from interlock.knowledge.types import LoadedDocument
 
@@ -19,7 +19,6 @@ __all__ = ["DocxLoader", "plugin"]
 
 _HEADING = re.compile(r"heading (\d)", re.IGNORECASE)
 _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
-_OLE = b"\xd0\xcf\x11\xe0"
 
 
 class DocxLoader:
@@ -31,8 +30,7 @@ class DocxLoader:
 
     def load(self, data: bytes, name: str) -> LoadedDocument:
         """See :class:`~interlock.knowledge.ports.Loader`."""
-        if data.startswith(_OLE):
-            # A password turns the zip into an OLE container.
+        if data.startswith(OLE):
             raise InvalidInput(f"the file {name!r} is encrypted or an old .doc", param=name, code="encrypted_document")
         check_archive(data, name)
         document = _open(data, name)

@@ -8,7 +8,7 @@ from alembic import op
 from interlock.stores.sql.base import Json, UtcDateTime
 
 revision = "0009_sources"
-down_revision = "0007_languages"
+down_revision = "0008_layout_and_quality"
 branch_labels = None
 depends_on = None
 
