@@ -128,7 +128,7 @@ async def _subject(
         questions = read_beir(place)
         knowledge = await stack.enter_async_context(shelf(app.workspace.data, place, app.parts.knowledge))
         await _with_bar("ingesting", shown, lambda show: ingest_set(knowledge, owner, place, show))
-        return _Subject(knowledge, COLLECTION, questions[:limit], lambda _: owner, document_name)
+        return _Subject(knowledge, COLLECTION, questions[:limit], lambda _: app.owner(), document_name)
     names = list(app.collections())
     if collection is None and len(names) != 1:
         raise InvalidInput(
@@ -139,7 +139,8 @@ async def _subject(
         app.parts.knowledge,
         collection or names[0],
         read_judged(place)[:limit],
-        lambda user: owner if user is None else access.act_as(owner, user),
+        # Each question has a deadline of its own.
+        lambda user: app.owner() if user is None else access.act_as(app.owner(), user),
         str,
     )
 
