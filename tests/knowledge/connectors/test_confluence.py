@@ -48,9 +48,10 @@ class Confluence(HttpWorld):
         kind = "attachment" if "type = attachment" in cql else "page"
         things = self.files if kind == "attachment" else self.pages
         found = list(things.values())
-        minutes = re.search(r'lastmodified >= now\("-(\d+)m"\)', cql)
-        if minutes is not None:
-            at = self.clock + timedelta(minutes=5) - timedelta(minutes=int(minutes[1]))
+        days = re.search(r'lastmodified >= startOfDay\("-(\d+)d"\)', cql)
+        if days is not None:
+            today = (self.clock + timedelta(minutes=5)).replace(hour=0, minute=0, second=0)
+            at = today - timedelta(days=int(days[1]))
             found = [one for one in found if datetime.fromisoformat(one["version"]["when"]) >= at]
         start = int(request.query_params.get("start", 0))
         part, following = self.page(found, start, 3)
@@ -75,6 +76,11 @@ class Confluence(HttpWorld):
 
     async def _download(self, request):
         return Response(self.files[request.path_params["id"]]["text"])
+
+    def tick(self):
+        # Its search goes by days.
+        self.clock += timedelta(days=2)
+        return super().tick()
 
     def _id(self, name):
         return str(1000 + int(name.removeprefix("n")))

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
 
 import pytest
+from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from tests.knowledge.connectors.conformance import (
@@ -14,6 +16,8 @@ from tests.knowledge.connectors.conformance import (
     desk,
 )
 from tests.knowledge.connectors.servers import HttpWorld, serving
+
+from interlock.core.errors import InterlockError
 
 __all__ = ["desk"]
 
@@ -135,3 +139,72 @@ class TestGitHub(ConnectorConformance, IncrementalConformance, ThrottleConforman
 
         world._refusal = refusal
         assert (await desk.ingest()).added == 1
+
+
+class TestTokensOfAnAuthorisationServer:
+    """`oauth`: short-lived tokens, taken when needed, again when refused, and by the newest refresh token."""
+
+    @pytest.fixture
+    async def oauth(self, world):
+        asked = []
+
+        async def endpoint(request):
+            form = dict(parse_qsl((await request.body()).decode()))
+            asked.append(form)
+            if (form["client_id"], form["client_secret"]) != ("me", "client-" + SECRET):
+                return JSONResponse({"error": "invalid_client"}, 401)
+            if form["grant_type"] == "refresh_token":
+                assert form["refresh_token"] == f"refresh-{len(asked)}"
+            world.token = f"{SECRET}-{len(asked)}"
+            answer = {"access_token": world.token, "expires_in": 3600, "refresh_token": f"refresh-{len(asked) + 1}"}
+            return JSONResponse(answer)
+
+        async with serving(Starlette(routes=[Route("/token", endpoint, methods=["POST"])])) as url:
+            world.environ.clear()
+            world.environ |= {"ID": "me", "SECRET": "client-" + SECRET, "REFRESH": "refresh-1"}
+            del world.source["token_env"]
+            world.source["oauth"] = {
+                "token_url": f"{url}/token",
+                "client_id_env": "ID",
+                "client_secret_env": "SECRET",
+                "refresh_token_env": "REFRESH",
+            }
+            yield asked
+
+    async def test_a_token_that_is_refused_in_the_middle_of_a_run_is_taken_anew(self, desk, world, oauth):
+        for number in range(7):
+            await world.put(f"n{number}", f"The heron number{number}.")
+        original = world._refusal
+
+        def refusal(request):
+            if len(world.requests) == 3:
+                # As if its time were up.
+                world.token = "expired"
+            return original(request)
+
+        world._refusal = refusal
+        report = await desk.ingest()
+        assert (report.added, report.failed) == (7, ())
+        assert [form["grant_type"] for form in oauth] == ["refresh_token", "refresh_token"]
+
+    async def test_a_client_that_is_refused_is_said_without_its_secret(self, desk, world, oauth):
+        world.environ["SECRET"] = "wrong-" + SECRET
+        with pytest.raises(InterlockError) as caught:
+            await desk.ingest()
+        assert caught.value.code == "source_refused"
+        assert SECRET not in str(caught.value)
+
+    async def test_without_a_refresh_token_the_client_itself_is_trusted(self, desk, world, oauth):
+        del world.source["oauth"]["refresh_token_env"]
+        await world.put("n0", "The heron stands by the river.")
+        assert (await desk.ingest()).added == 1
+        assert [form["grant_type"] for form in oauth] == ["client_credentials"]
+
+
+async def test_a_server_that_is_not_there_is_said(desk, world):
+    await world.put("n0", "The heron stands by the river.")
+    await desk.ingest()
+    with pytest.raises(InterlockError) as caught:
+        await desk.ingest(url="http://127.0.0.1:1")
+    assert caught.value.code == "source_unreachable"
+    assert len(await desk.documents()) == 1

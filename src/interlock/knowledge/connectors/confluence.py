@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, cast
 from urllib.parse import urlsplit
 
@@ -72,8 +72,9 @@ class _Confluence:
     async def _search(self, kind: str, cursor: str | None, at: datetime) -> AsyncIterator[list[Held]]:
         cql = f'space = "{self._source.space}" AND type = {kind}'
         if cursor is not None:
-            minutes = max(1, math.ceil((at - since(cursor)).total_seconds() / 60) + 1)
-            cql += f' AND lastmodified >= now("-{minutes}m")'
+            # Whole days in the time zone of whoever asks: what Cloud and Data Center both understand.
+            days = max(1, math.ceil((at - since(cursor)) / timedelta(days=1)))
+            cql += f' AND lastmodified >= startOfDay("-{days}d")'
         expand = "version,ancestors," + _RESTRICTIONS if kind == "page" else "version,container,extensions"
         params: dict[str, str | int] = {
             "cql": cql + " ORDER BY created ASC",
