@@ -30,6 +30,7 @@ from interlock.server import (
     responses,
     searching,
     sources,
+    vector_stores,
 )
 from interlock.server.access_log import AccessLine, AccessLog
 from interlock.server.tally import Tally
@@ -67,6 +68,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *admin.routes,
             *searching.routes,
             *sources.routes,
+            *vector_stores.routes,
             *operations.routes,
             *cache.routes,
             *health.routes,
