@@ -241,7 +241,7 @@ def test_a_key_is_shown_once_and_revoking_asks_once(tabs: Tabs) -> None:
 def test_an_ingest_is_followed_to_its_end_without_leaving_the_page(tabs: Tabs) -> None:
     page = tabs.open("/documents")
     page.click("text=Ingest docs again")
-    page.wait_for_selector(".job >> text=3 unchanged", timeout=30_000)
+    page.wait_for_selector(".job >> text=4 unchanged", timeout=30_000)
     assert page.locator(".job").count() == 1
 
 

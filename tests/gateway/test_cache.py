@@ -475,6 +475,8 @@ async def test_what_was_being_written_while_its_document_was_erased_is_given_to_
     await asyncio.sleep(0.02)
     await _purged(house, Purge(document="d1"))
     await writing
+    # Nor do its bytes stay, which nobody would be given.
+    assert "secret of d1" not in str(house.kv._entries)
     assert (await house.ask(scope=scope))[1].cache == "miss"
 
 

@@ -25,6 +25,12 @@ from interlock.gateway.cache.guards import difference
         ("When will the shop open today?", "When did the shop open today?", "mode"),
         ("May I smoke here?", "Must I smoke here?", "mode"),
         ("Is parking free on day 2?", "Is parking free on day 3?", "numbers"),
+        ("How do I replace the tube in the bathroom?", "How do I replace the tub in the bathroom?", "words"),
+        ("Is a can of wine sold here?", "Is a cane of wine sold here?", "words"),
+        ("Which part is it?", "Which party is it?", "words"),
+        ("What does the police say?", "What does the policy say?", "words"),
+        ("Which planes are there?", "Which plans are there?", "words"),
+        ("How do taxes work?", "How do taxis work?", "words"),
         ("Can my employer read my mail?", "Can I read my employer's mail?", "direction"),
     ],
 )
@@ -41,6 +47,9 @@ def test_what_changes_the_answer_is_seen(one, other, reason):
         ("Where can I find my invoice?", "Where do I find my invoice?"),
         ("What is the refund policy?", "What's the refund policy?"),
         ("What is the price of the plan?", "Which price has the plan?"),
+        ("How are the parcels tracked?", "How is a parcel tracked?"),
+        ("Where are policies kept?", "Where is the policy kept?"),
+        ("What boxes are there?", "What box is there?"),
     ],
 )
 def test_asking_in_another_way_is_no_difference(one, other):

@@ -306,3 +306,21 @@ def test_retries_are_a_share_of_calls():
     while budget.take():
         allowed += 1
     assert (spent, allowed, budget.taken) == (10, 10, 20)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 429])
+def test_a_key_of_one_tenant_that_is_refused_says_nothing_about_the_target(status):
+    watched = Watched()
+    for _ in range(20):
+        watched.target.begin(watched.at)
+        error = ProviderError("x", provider="p", upstream_status=status)
+        watched.target.failed(watched.at, error, own_key=True)
+    watched.target.begin(watched.at)
+    watched.target.failed(watched.at, LimitExceeded("x", retry_after_s=60), own_key=True)
+    assert watched.state == "closed"
+    assert not watched.target.is_cooling(watched.at)
+    # That the target is down, every key finds out alike.
+    for _ in range(3):
+        watched.target.begin(watched.at)
+        watched.target.failed(watched.at, DOWN, own_key=True)
+    assert watched.state == "open"

@@ -171,6 +171,19 @@ async def test_a_held_key_is_used_on_while_the_store_refuses_and_the_log_says_so
     assert "root-token" not in line
 
 
+async def test_a_refused_key_is_read_anew_and_another_tenants_is_used_on_while_the_store_is_away(store, monkeypatch):
+    monkeypatch.setattr("interlock.gateway.secrets._LEAST_AGE_S", 0.0)
+    env = {"VAULT_ADDR": store.base, "VAULT_TOKEN": "t"}
+    store.will(vault_answer("one"), vault_answer("two"), reply({}, 503))
+    reader = SecretReader(env)
+    assert await reader.read("vault:secret/x#key", param="p") == "one"
+    assert reader.forget()
+    assert await reader.read("vault:secret/x#key", param="p") == "two"
+    assert reader.forget()
+    assert await reader.read("vault:secret/x#key", param="p") == "two"
+    assert len(store.requests) == 3
+
+
 async def test_a_login_that_is_refused_is_told_when_no_key_was_ever_read(store):
     store.will(reply({"errors": ["permission denied"]}, 403), reply({"errors": ["invalid secret id"]}, 400))
     for env in ({"VAULT_TOKEN": "t"}, {"VAULT_ROLE_ID": "r", "VAULT_SECRET_ID": "s"}):

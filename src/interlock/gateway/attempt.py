@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError
+from interlock.core.ids import TenantId
 from interlock.core.messages import Usage
 from interlock.core.ports import Admitted, Meter
 from interlock.core.trace import Span
@@ -180,7 +181,7 @@ class Attempts:
                     health = Health(**self._settings.breaker.model_dump()).of(str(target)) if replayed else None
                     health = health or self.health.of(str(target))
                     attempt = Attempt(inner, span, admitted, health, clock(), clock, estimate)
-                    with _watched(health, clock):
+                    with _watched(health, clock, own_key=self.has_own_key(ctx.tenant, target.provider)):
                         try:
                             yield attempt
                         except (asyncio.CancelledError, GeneratorExit):
@@ -190,6 +191,11 @@ class Attempts:
                             raise
         finally:
             admitted.drop()
+
+    def has_own_key(self, tenant: TenantId, provider: str) -> bool:
+        """Whether calls of a tenant go to a provider under a key that nobody else uses."""
+        entry = self._settings.providers.get(provider)
+        return entry is not None and tenant in entry.tenant_keys
 
     async def close(self, *, but: Mapping[str, Provider] | None = None) -> None:
         """Close every provider that was used, except those in `but`."""
@@ -203,8 +209,9 @@ class Attempts:
 class _watched:  # noqa: N801 (reads as a statement)
     """Tells a target's health how a call ended."""
 
-    def __init__(self, health: TargetHealth, clock: Callable[[], float]) -> None:
+    def __init__(self, health: TargetHealth, clock: Callable[[], float], *, own_key: bool) -> None:
         self._health = health
+        self._own_key = own_key
         self._clock = clock
 
     def __enter__(self) -> None:
@@ -214,6 +221,6 @@ class _watched:  # noqa: N801 (reads as a statement)
         if error is None:
             self._health.succeeded(self._clock())
         elif isinstance(error, InterlockError):
-            self._health.failed(self._clock(), error)
+            self._health.failed(self._clock(), error, own_key=self._own_key)
         else:
             self._health.left()

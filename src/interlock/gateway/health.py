@@ -131,11 +131,19 @@ class TargetHealth:
         self.abandoned += 1
         self._probing = False
 
-    def failed(self, at: float, error: InterlockError) -> None:
-        """It failed. Errors that are the request's own fault do not count against the target."""
+    def failed(self, at: float, error: InterlockError, *, own_key: bool = False) -> None:
+        """It failed. Errors that are the request's own fault do not count against the target.
+
+        Args:
+            own_key: the call went out under a key of its tenant alone: that such a key is wrong or used up says nothing
+                about the target as others call it.
+        """
         self.in_flight -= 1
         self._probing = False
         self.last_error = error.code
+        if own_key and _keys_fault(error):
+            self.refused += 1
+            return
         if isinstance(error, LimitExceeded):
             self.rejected += 1
             self.unanswered += 1
@@ -154,6 +162,12 @@ class TargetHealth:
         if self.opened_at is not None or self._row >= self.failures_to_open or often:
             self._pause = min(self._pause * 2 or self.pause_s, self.max_pause_s)
             self.opened_at = at
+
+
+def _keys_fault(error: InterlockError) -> bool:
+    if isinstance(error, LimitExceeded):
+        return True
+    return isinstance(error, ProviderError) and error.upstream_status in {401, 402, 403, 429}
 
 
 def _targets_fault(error: InterlockError) -> bool:

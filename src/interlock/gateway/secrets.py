@@ -104,12 +104,14 @@ class SecretReader:
         return value
 
     def forget(self) -> bool:
-        """Ask the stores again next time; False when nothing was held, or it was read just now."""
-        oldest = time.monotonic() - _LEAST_AGE_S
-        young = {reference: held for reference, held in self._held.items() if held.at > oldest}
-        changed = len(young) < len(self._held)
-        self._held = young
-        return changed
+        """Ask the stores again next time; False when nothing was held, or it was read just now.
+
+        Values stay for the case that a store is away: of several keys only one was refused, and nobody says which.
+        """
+        at = time.monotonic()
+        old = {reference: held for reference, held in self._held.items() if held.at <= at - _LEAST_AGE_S}
+        self._held |= {reference: held._replace(until=0.0) for reference, held in old.items()}
+        return bool(old)
 
     def _environment(self, name: str, param: str) -> str:
         value = self._given.get(name) or os.environ.get(name)

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections import deque
@@ -23,6 +24,7 @@ from interlock.core.money import Money
 __all__ = ["AccessLine", "AccessLog"]
 
 _log = logging.getLogger("interlock.access")
+_LINE_ENDS = re.compile("[\x85\u2028\u2029]")
 _EVERY_S = 0.2
 _MOST = 20_000
 _MAX_PATH = 200
@@ -143,4 +145,6 @@ def _written(line: AccessLine) -> str:
             "output_tokens": told.output_tokens,
             "cost_usd": None if told.cost_nano is None else f"{Money(told.cost_nano).decimal():f}",
         }
-    return json.dumps(fields, ensure_ascii=False, separators=(",", ":")) + "\n"
+    text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
+    # Ends of lines to some readers of logs, and no more than characters to JSON.
+    return _LINE_ENDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"

@@ -12,6 +12,8 @@ import json
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
+from functools import lru_cache
 from importlib import resources
 
 __all__ = ["difference"]
@@ -133,17 +135,35 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _stem(word: str) -> str:
-    for ending in ("'s", "ings", "ing", "ies", "ied", "ed", "es", "s", "e", "y"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
+@lru_cache(maxsize=20_000)
+def _forms(word: str) -> frozenset[str]:
+    """What a word may be an inflection of, itself among them: a tub is no tube, a part no party, a plan no plane."""
+    word = word.removesuffix("'s")
+    found = {word}
+    if word.endswith(("ies", "ied")) and len(word) > 4:
+        found.add(word[:-3] + "y")
+    elif word.endswith(("ses", "xes", "zes", "ches", "shes")):
+        found |= {word[:-2], word[:-1]}
+    elif word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3:
+        found.add(word[:-1])
+    for ending in ("ings", "ing", "ed"):
+        base = word.removesuffix(ending)
+        if base != word and len(base) > 2:
+            found |= {base, base + "e"}
+            if base[-1] == base[-2]:
+                found.add(base[:-1])  # planned, running
+    return frozenset(found)
+
+
+def _shared(word: str, others: Iterable[str]) -> str:
+    """The form that `word` and one of `others` have in common; empty when none has."""
+    forms = _forms(word)
+    return next((min(common) for other in others if (common := forms & _forms(other))), "")
 
 
 def _unmatched(extra: Counter[str], other_extra: Counter[str], other: list[str]) -> bool:
-    stems = {_stem(word) for word in other}
     for word in extra:
-        if word in _GLUE or word in _NUMBER_WORDS or _stem(word) in stems:
+        if word in _GLUE or word in _NUMBER_WORDS or _shared(word, other):
             continue
         if not any(word in group and group & set(other_extra) for group in _SYNONYMS):
             return True
@@ -152,5 +172,6 @@ def _unmatched(extra: Counter[str], other_extra: Counter[str], other: list[str])
 
 def _order(words: list[str], other: list[str]) -> list[str]:
     """Content words that both have, in the order of `words`."""
-    shared = {_stem(word) for word in other if word not in _GLUE}
-    return [_stem(word) for word in words if word not in _GLUE and _stem(word) in shared]
+    content = [word for word in other if word not in _GLUE]
+    shared = (_shared(word, content) for word in words if word not in _GLUE)
+    return [form for form in shared if form]

@@ -263,6 +263,8 @@ class AnswerCache:
                 stored = await self._store.put(place, call.spec, stamp, entry.events, entry.target)
             if stored and question is not None:
                 await self._semantic.keep(question, place.digest, call.spec.ttl_s)
+                if stamp is not None and await self._store.has_moved(place, stamp):
+                    await self._store.forget_questions(question.bucket)
         except Exception as error:  # noqa: BLE001 - a border: a store that is away must not take the answer away
             _log.warning("an answer was not kept: %s", type(error).__name__)
         self._count(call.ctx.tenant)["kept" if stored else "not_kept"] += 1

@@ -126,7 +126,20 @@ class CacheStore:
         await self._kv.set(place.tenant, place.key, data, life_s)
         for tag in place.rests_on:
             await self._point(place.tenant, tag, place.key, life_s)
+        if await self.has_moved(place, stamp):
+            # Erased while it was made: nobody would be given it, but its bytes must not stay either.
+            await self._kv.delete(place.tenant, place.key)
+            return False
         return True
+
+    async def has_moved(self, place: Place, stamp: Stamp) -> bool:
+        """Whether something the answer rests on was purged since `stamp`."""
+        if stamp.generation == await self._count(place.tenant, "cache/generation"):
+            return False
+        for tag in place.tags:
+            if stamp.epochs.get(tag, 0) != await self._count(place.tenant, f"cache/t/{tag}"):
+                return True
+        return False
 
     async def _point(self, tenant: TenantId, tag: str, key: str, life_s: float) -> None:
         name = quote(tag, safe="")
@@ -206,6 +219,10 @@ class CacheStore:
         for tag in place.rests_on:
             if tag.startswith("user:"):
                 await self._point(place.tenant, tag, self._bucket(place), ttl_s)
+
+    async def forget_questions(self, place: Place) -> None:
+        """Remove a bucket's questions."""
+        await self._kv.delete(place.tenant, self._bucket(place))
 
     @staticmethod
     def _bucket(place: Place) -> str:

@@ -450,7 +450,7 @@ class LaneCall:
         if error is None:
             self.lane.health.left()
         else:
-            self.lane.health.failed(time.monotonic(), error)
+            self.lane.health.failed(time.monotonic(), error, own_key=self.lane.own_key)
         self.client.to_ordinary(None if error is None else (self.lane.target, error), self.trace_id)
 
     def _give_back(self) -> None:
@@ -475,7 +475,7 @@ class LaneCall:
         lane, server = self.lane, self.server
         lane.turns.leave()
         if self.failure is not None:
-            lane.health.failed(at, self.failure)
+            lane.health.failed(at, self.failure, own_key=lane.own_key)
         elif outcome == "ok":
             lane.health.succeeded(at)
         else:

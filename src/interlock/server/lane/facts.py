@@ -72,6 +72,8 @@ class Lane:
     context_tokens: int
     most_output_tokens: int
     """Of an answer that nobody set a limit to."""
+    own_key: bool = False
+    """Its key is this tenant's alone."""
     terms: dict[str, Terms] = field(default_factory=dict)
     """What each caller pays here, by `Caller.payer`."""
 
@@ -302,6 +304,7 @@ class Facts:
             retries=attempts.retries(target.provider),
             context_tokens=known.context_tokens or _ANY_LENGTH,
             most_output_tokens=known.max_output_tokens,
+            own_key=attempts.has_own_key(ctx.tenant, target.provider),
         )
 
 
