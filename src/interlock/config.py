@@ -232,7 +232,9 @@ def _read_yaml(path: Path, text: str | None) -> dict[str, Any]:
     except (YamlFault, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
-        raise Misconfigured(f"{path.name} is not YAML{where}") from error
+        # Words of ours, and of the calendar: "day is out of range for month".
+        why = f": {error}" if isinstance(error, YamlFault) and mark is None else ""
+        raise Misconfigured(f"{path.name} is not YAML{where}{why}") from error
     if raw is None:
         return {}
     if not isinstance(raw, dict):

@@ -184,6 +184,19 @@ async def test_a_refused_key_is_read_anew_and_another_tenants_is_used_on_while_t
     assert len(store.requests) == 3
 
 
+async def test_a_store_that_hangs_holds_up_one_try_and_not_every_one(store, monkeypatch):
+    monkeypatch.setattr("interlock.gateway.secrets._SLOW_S", -1.0)
+    store.will(reply({}, 503), vault_answer("one"))
+    reader = SecretReader({"VAULT_ADDR": store.base, "VAULT_TOKEN": "t"})
+    for _ in range(3):
+        with pytest.raises(Unavailable) as caught:
+            await reader.read("vault:secret/x#key", param="p")
+        assert caught.value.code == "secret_store_unavailable"
+    assert len(store.requests) == 1
+    monkeypatch.setattr(reader, "_away", {})
+    assert await reader.read("vault:secret/x#key", param="p") == "one"
+
+
 async def test_a_login_that_is_refused_is_told_when_no_key_was_ever_read(store):
     store.will(reply({"errors": ["permission denied"]}, 403), reply({"errors": ["invalid secret id"]}, 400))
     for env in ({"VAULT_TOKEN": "t"}, {"VAULT_ROLE_ID": "r", "VAULT_SECRET_ID": "s"}):

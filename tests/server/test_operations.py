@@ -595,7 +595,9 @@ def test_a_date_that_does_not_exist_is_told_and_rolled_back(own):
         assert operator.post("/api/v1/config/reload").status_code == 200
         good = path.read_text()
         path.write_text(good + "\nlate: 2020-02-30\n")
-        assert "not YAML" in operator.post("/api/v1/config/reload").json()["error"]["message"]
+        said = operator.post("/api/v1/config/reload").json()["error"]["message"]
+        assert "not YAML" in said
+        assert "out of range" in said
         assert operator.post("/api/v1/config/rollback").status_code == 200
         assert "2020-02-30" not in path.read_text()
 

@@ -43,6 +43,10 @@ _LEAST_AGE_S = 0.5
 """A value younger than this is not read anew: a key that stays wrong must not become a flood of reads."""
 
 
+_SLOW_S, _AWAY_S = 1.0, 10.0
+"""A store that fails after more than the first is left alone for the second."""
+
+
 class _Held(NamedTuple):
     value: str
     at: float
@@ -63,6 +67,8 @@ class SecretReader:
         self._given = environ
         self._ttl_s = ttl_s
         self._held: dict[str, _Held] = {}
+        self._away: dict[str, tuple[float, Unavailable]] = {}
+        """Until when a store that took long to fail is not asked again, and how it failed."""
         self._reading: dict[str, asyncio.Lock] = {}
         """A reference that many calls want at once is asked for once."""
 
@@ -87,13 +93,19 @@ class SecretReader:
 
     async def _stored(self, reference: str, param: str) -> str:
         store, _, place = reference.partition(":")
-        held = self._held.get(reference)
-        if held is not None and held.until > time.monotonic():
+        held, began = self._held.get(reference), time.monotonic()
+        if held is not None and held.until > began:
             return held.value
+        away = self._away.get(reference)
+        if held is None and away is not None and away[0] > began:
+            raise Unavailable(away[1].message, code=away[1].code, hint=away[1].hint)
         try:
             value = await self._ask(store, place, param)
         except Unavailable as error:
             if held is None:
+                if time.monotonic() - began > _SLOW_S:
+                    # One that hangs would hold up each try of every call for as long again.
+                    self._away[reference] = (time.monotonic() + _AWAY_S, error)
                 raise
             # An outage of the store, or a login to it that has run out, is no outage of the provider: the last value is
             # most likely still good.
