@@ -71,13 +71,15 @@ async def search(request: Request) -> Response:
     narrowed = EVERYTHING if asked.filters is None else _filter(asked.filters)
     await _seen(request, ctx, name)
     best: dict[str, Passage] = {}
-    for query in queries:
-        found = await app_of(request).parts.knowledge.search(
-            ctx, query, collection=name, limit=asked.max_num_results, filter=narrowed
-        )
-        for passage in found:
-            if passage.id not in best or passage.score > best[passage.id].score:
-                best[passage.id] = passage
+    parts = app_of(request).parts
+    with parts.observe.span(ctx, "search") as (_, inner):
+        for query in queries:
+            found = await parts.knowledge.search(
+                inner, query, collection=name, limit=asked.max_num_results, filter=narrowed
+            )
+            for passage in found:
+                if passage.id not in best or passage.score > best[passage.id].score:
+                    best[passage.id] = passage
     ranked = sorted(best.values(), key=lambda passage: -passage.score)
     kept = [p for p in ranked if p.score >= asked.ranking_options.score_threshold][: asked.max_num_results]
     return JSONResponse(
