@@ -1,6 +1,6 @@
 """The knowledge bars on public sets, through the product: its ingest, its index, its search.
 
-    make bench-knowledge            # all of it; an hour on two cores the first time, minutes after
+    make bench-knowledge            # all of it; the first time embeds every passage, later ones only search
     INTERLOCK_DATA=… python -m benchmarks.knowledge [--only NAME …] [--json FILE]
 
 Documents are ingested into `.interlock/benchmarks/knowledge` by the default settings and stay there for the next run.

@@ -40,15 +40,7 @@ async def search(request: Request) -> Response:
     """``POST /api/v1/collections/{name}/search``: passages, best first, among those the caller may read."""
     ctx = await context_of(request)
     asked = _parsed(_Search, await read_json(request))
-    passages = await app_of(request).parts.knowledge.search(
-        ctx,
-        asked.query,
-        collection=request.path_params["name"],
-        limit=asked.limit,
-        mode=asked.mode,
-        fusion=asked.fusion,
-        filter=read_filter(asked.filter),
-    )
+    passages = await app_of(request).parts.knowledge.search(ctx, **_arguments(request, asked))
     return JSONResponse({"data": [found_view(passage) for passage in passages]})
 
 
@@ -58,16 +50,23 @@ async def explain(request: Request) -> Response:
     asked = _parsed(_Explain, await read_json(request))
     told = await app_of(request).parts.knowledge.explain(
         ctx,
-        asked.query,
-        collection=request.path_params["name"],
-        limit=asked.limit,
-        mode=asked.mode,
-        fusion=asked.fusion,
-        filter=read_filter(asked.filter),
+        **_arguments(request, asked),
         budget_tokens=asked.budget_tokens,
         document=None if asked.document is None else DocumentId(asked.document),
     )
     return JSONResponse(explanation_view(told))
+
+
+# Any: arguments of several types.
+def _arguments(request: Request, asked: _Search) -> dict[str, Any]:
+    return {
+        "query": asked.query,
+        "collection": request.path_params["name"],
+        "limit": asked.limit,
+        "mode": asked.mode,
+        "fusion": asked.fusion,
+        "filter": read_filter(asked.filter),
+    }
 
 
 # Any: the model that was asked for.
