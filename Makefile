@@ -72,7 +72,7 @@ screenshots: $(VENV)/.test models ## Pictures of the console for the docs
 
 lock: ## Lock dependencies with hashes
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \
-	  --extra knowledge --extra local --extra postgres --extra redis pyproject.toml requirements/build.in -o requirements/demo.txt
+	  --extra knowledge --extra local --extra mcp --extra postgres --extra redis pyproject.toml requirements/build.in -o requirements/demo.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \
 	  requirements/test.in -o requirements/test.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate \

@@ -1,4 +1,4 @@
-"""Fit the coefficients of answerability, and report how well they carry over to a set that was held out.
+"""Fit the coefficients of answerability beside a reader, and how well they carry over to a set that was held out.
 
     INTERLOCK_DATA=… INTERLOCK_MODELS=… python -m benchmarks.fit_answerability [--limit 32]
 
@@ -83,7 +83,7 @@ async def main() -> None:
     rows = [pair for name in SETS for pair in await selections(name, args.limit)]
     rows = [(case, selection) for case, selection in rows if selection.evidence]
     inputs = [features(case.question, selection) for case, selection in rows]
-    names = list(inputs[0])
+    names = [name for name in inputs[0] if name != "covered"]
     x = np.array([[values[n] for n in names] for values in inputs])
     y = np.array([float(case.answerable) for case, _ in rows])
     source = np.array([case.source for case, _ in rows])

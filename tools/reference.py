@@ -20,6 +20,7 @@ from interlock.cli.root import cli
 from interlock.config import Settings
 from interlock.knowledge.connectors import connectors
 from interlock.knowledge.connectors._sites import OAuth
+from interlock.knowledge.external.settings import Credentials, ExternalIndex, FieldNames, MetadataField, Vectors
 from interlock.knowledge.sources import Source
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
@@ -95,7 +96,8 @@ def sources() -> str:
         "# Kinds of sources",
         "",
         "Made by `python tools/reference.py`: the fields of an entry under `sources` in `knowledge/NAME.yaml`, by its",
-        "`kind`. How to use them: [sources](../how-to/sources.md).",
+        "`kind`. How to use them: [sources](../how-to/sources.md). Instead of `sources` there may be an `index`:",
+        "[an index you have](../how-to/search-an-index-you-have.md).",
     ]
     shared = set(Source.model_fields)
     kinds: list[tuple[str, type[BaseModel], set[str]]] = [("Every kind", Source, set())]
@@ -128,7 +130,28 @@ def sources() -> str:
     lines += [
         f"| `{name}` | {_default_of_source(field)} | {told[name]} |" for name, field in OAuth.model_fields.items()
     ]
+    lines += _index()
     return "\n".join(lines) + "\n"
+
+
+def _index() -> list[str]:
+    """The fields of ``index``, and of what stands below it."""
+    lines: list[str] = []
+    models: list[tuple[str, type[BaseModel]]] = [
+        ("index", ExternalIndex),
+        ("index.auth", Credentials),
+        ("index.fields", FieldNames),
+        ("index.fields.metadata", MetadataField),
+        ("index.vector", Vectors),
+    ]
+    for title, model in models:
+        said = " ".join((model.__doc__ or "").split()).replace("``", "`")
+        lines += ["", f"## `{title}`", "", said, "", "| Field | Default | Meaning |", "|---|---|---|"]
+        told = _docstrings(model)
+        for name, field in model.model_fields.items():
+            meaning = " ".join(filter(None, [told.get(name, ""), _bounds(field)])).replace("|", "\\|")
+            lines.append(f"| `{name}` | {_default_of_source(field)} | {meaning} |")
+    return lines
 
 
 def _default_of_source(field: FieldInfo) -> str:

@@ -31,7 +31,7 @@ from interlock.core.errors import InterlockError, InvalidInput, Misconfigured, N
 from interlock.core.ids import TenantId
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.passages import Passage
-from interlock.core.ports import Meter
+from interlock.core.ports import Embedder, Meter
 from interlock.core.release import Release
 from interlock.core.sealing import Sealer
 from interlock.core.trace import SpanSink
@@ -44,6 +44,8 @@ from interlock.cost.service import Costs
 from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
+from interlock.flows.passage_vectors import PassageVectors
+from interlock.flows.scanning import DocumentScanner
 from interlock.gateway.background import Background
 from interlock.gateway.cache.calibration import SEMANTIC_CALIBRATION, read_calibration
 from interlock.gateway.cache.semantic import Semantic
@@ -61,11 +63,18 @@ from interlock.governance.service import Governance
 from interlock.governance.signing import HeadSigner
 from interlock.governance.subjects import Subjects
 from interlock.guardrails.service import Guardrails
+from interlock.knowledge.embedders import embedders
+from interlock.knowledge.external.service import IndexFiles
 from interlock.knowledge.grounding.service import Grounding, ReadText
+from interlock.knowledge.grounding.types import AnswerSpec
+from interlock.knowledge.ports import CallersEmbedder
 from interlock.knowledge.release import RetrievalSpec
+from interlock.knowledge.scratch import SCRATCH, sweep
 from interlock.knowledge.service import KnowledgeService
+from interlock.knowledge.settings import KnowledgeSettings
 from interlock.knowledge.sources import SourceSpec, read_spec
 from interlock.knowledge.types import Reading
+from interlock.observe.exporters.openlineage import OpenLineageSink
 from interlock.observe.exporters.otlp import OtlpSink
 from interlock.observe.service import Observe
 from interlock.releases.service import Releases
@@ -123,6 +132,10 @@ class App:
         folder = self.workspace.path(self.workspace.settings.knowledge_dir)
         return {read_spec(path).collection: path for path in sorted(folder.glob("*.yaml"))}
 
+    def ingested_collections(self) -> list[str]:
+        """Names of those that are ingested here; the others stand in indexes elsewhere. Raises: InvalidInput."""
+        return [name for name, path in self.collections().items() if read_spec(path).index is None]
+
     def source_spec(self, collection: str) -> SourceSpec:
         """One collection's sources and permissions, read now. Raises: NotFound, InvalidInput."""
         known = self.collections()
@@ -170,7 +183,7 @@ class App:
         """Load the local models that apps use, so that the first question does not wait. Missing ones are left out."""
         try:
             if any(self.workspace.path(self.workspace.settings.knowledge_dir).glob("*.yaml")):
-                await self.parts.knowledge.embedder.embed(["warm"], "query")
+                await self._warm_embedders()
                 if self.parts.knowledge.reader is not None:
                     await self.parts.knowledge.reader.read([Reading("warm?", "warm", "")])
         except Unavailable as error:
@@ -179,6 +192,14 @@ class App:
         wanted = {name for source in self.parts.releases.apps() for name in _targets(source)}
         for model in await self.parts.gateway.warm(sorted(wanted)):
             _log.info("loaded %s", model)
+
+    async def _warm_embedders(self) -> None:
+        """Those that answer here, and the one that judges answers. What a provider runs is warm."""
+        knowledge = self.parts.knowledge
+        spaces = [await knowledge.spaces.answering(self.owner(), name) for name in self.ingested_collections()]
+        for embedder in dict.fromkeys([*(space.opened for space in spaces), knowledge.embedder]):
+            if embedder is not None and not isinstance(embedder, CallersEmbedder):
+                await embedder.embed(["warm"], "query")
 
     def chat(
         self, ctx: Context, request: ChatRequest, release: Release | None, *, served: Served | None = None
@@ -240,15 +261,34 @@ async def open_app(
             otlp = OtlpSink(settings.observe, __version__)
             stack.callback(otlp.close)
             exporters.append(otlp)
-        observe = Observe(events, exporters)
+        lineage = OpenLineageSink(settings.observe) if settings.observe.openlineage_url else None
+        observe = Observe(events, exporters, lineage)
         sealer = Sealer(data / "master.key")
         governance = Governance(sql, HeadSigner(data / "audit.key"), Subjects(sql, sealer))
         stack.push_async_callback(governance.close)
         models = Models(Path(settings.models_dir).expanduser() if settings.models_dir else default_models_dir())
         knowledge = KnowledgeService(
-            sql, blobs, index, settings=settings.knowledge.model_copy(update={"models": models.folder})
+            sql,
+            blobs,
+            index,
+            settings=settings.knowledge.model_copy(update={"models": models.folder}),
+            scanner=DocumentScanner(),
+            compute=settings.compute,
+            # The parts are there by the time somebody searches.
+            vectors=PassageVectors(lambda: parts),
+            external=IndexFiles(workspace.path(settings.knowledge_dir), settings.tenant),
+            scratch=data / SCRATCH,
         )
-        grounding = Grounding(knowledge.embedder, reader=knowledge.reader, read_text=_texts(knowledge))
+        stack.push_async_callback(knowledge.close)
+        sweep(data / SCRATCH)
+        near = _near(knowledge, settings.knowledge, models.folder)
+        grounding = Grounding(
+            near,
+            reader=knowledge.reader,
+            read_text=_texts(knowledge),
+            models=models.folder,
+            threads=settings.knowledge.embedder_threads,
+        )
         detected = tuple(await detect(os.environ)) if settings.gateway.detect else ()
         gateway_settings = _with_detected(settings.gateway, detected)
         kinds = {name: provider.kind for name, provider in gateway_settings.providers.items()}
@@ -262,24 +302,36 @@ async def open_app(
 
         gateway = Gateway(
             gateway_settings,
-            ProviderDeps(models, grounding.quoter, {"minilm-l6-int8": knowledge.embedder}, os.environ),
+            ProviderDeps(
+                models,
+                grounding.quoter,
+                {"minilm-l6-int8": _minilm(knowledge, settings.knowledge, models.folder)},
+                os.environ,
+            ),
             prices=prices,
             cache=AnswerCache(
                 kept_answers,
-                Semantic(kept_answers, knowledge.embedder, read_calibration(data / SEMANTIC_CALIBRATION)),
+                Semantic(kept_answers, near, read_calibration(data / SEMANTIC_CALIBRATION)),
             ),
             shadow_meter=shadow_bill,
         )
         stack.push_async_callback(gateway.close)
 
-        def pins(route: RouteSpec, retrieval: RetrievalSpec | None) -> Mapping[str, object]:
-            return _pins(gateway_settings, route, knowledge if retrieval else None)
+        def pins(route: RouteSpec, retrieval: RetrievalSpec | None, spec: AnswerSpec) -> Mapping[str, object]:
+            pinned = _pins(gateway_settings, route, knowledge if retrieval else None, retrieval)
+            if retrieval is None:
+                return pinned
+            if spec.checker.kind == "llm" and spec.checker.model:
+                judge = RouteSpec(targets=[spec.checker.model])
+                pinned = {**_pins(gateway_settings, judge, None), **pinned}
+            return {**pinned, "checker": grounding.checker(spec.checker).id}
 
         sources = app_sources(
             workspace.path(settings.apps_dir),
             pins=pins,
             detected=[found.target for found in detected],
             fusion=knowledge.fusion_of,
+            steps=knowledge.steps_of,
         )
         directory = read_directory(workspace.path(settings.access.users)) if settings.access.users else {}
         access = Access(
@@ -398,14 +450,36 @@ def _pseudonyms(sealer: Sealer) -> Callable[[TenantId, str], str]:
     return pseudonym
 
 
-def _pins(settings: GatewaySettings, route: RouteSpec, knowledge: KnowledgeService | None) -> Mapping[str, object]:
+def _near(knowledge: KnowledgeService, settings: KnowledgeSettings, folder: Path) -> Embedder:
+    """What judges answers and finds kept ones: knowledge's own embedder, or the local one where that is a provider's,
+    which would be paid for every sentence.
+    """
+    return _minilm(knowledge, settings, folder) if settings.embedder == "provider" else knowledge.embedder
+
+
+def _minilm(knowledge: KnowledgeService, settings: KnowledgeSettings, folder: Path) -> Embedder:
+    """What callers of the local model get, whichever one knowledge uses; one instance where both are the same."""
+    if settings.embedder == "minilm":
+        return knowledge.embedder
+    return embedders.get("minilm").open(folder, threads=settings.embedder_threads)
+
+
+def _pins(
+    settings: GatewaySettings,
+    route: RouteSpec,
+    knowledge: KnowledgeService | None,
+    retrieval: RetrievalSpec | None = None,
+) -> Mapping[str, object]:
     """Digests of the weights we serve ourselves; a hosted model is pinned by its name."""
     known = {entry.name: entry for entry in entries()}
     pinned: dict[str, object] = {}
     if knowledge is not None:
-        pinned["embedder"] = knowledge.embedder.id
+        of_collection = knowledge.embedder if retrieval is None else knowledge.embedder_of(retrieval.collection)
+        pinned["embedder"] = of_collection.id
         if knowledge.reader is not None:
             pinned["reader"] = knowledge.reader.id
+        if retrieval is not None and retrieval.steps is not None and retrieval.steps.rerank is not None:
+            pinned["reranker"] = knowledge.reranker_identity(retrieval.steps)
     for name in route.targets:
         target = Target.parse(name)
         provider = settings.providers.get(target.provider)

@@ -25,6 +25,7 @@ from interlock.cost.types import CostSettings
 from interlock.gateway.settings import SECRET_STORES, GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.observe.settings import ObserveSettings
+from interlock.stores.compute.settings import ComputeSettings
 
 __all__ = [
     "FILE",
@@ -113,6 +114,7 @@ class Settings(BaseSettings):
     access: AccessSettings = AccessSettings()
     cost: CostSettings = CostSettings()
     observe: ObserveSettings = ObserveSettings()
+    compute: ComputeSettings = ComputeSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
 
     @classmethod

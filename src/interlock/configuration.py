@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -102,6 +103,11 @@ class Configuration:
         # One reload at a time: two would each compare with what the other is replacing.
         self._one_at_a_time = asyncio.Lock()
         self._folder = workspace.data / "config"
+        # What holds now, however the file is edited before the first reload.
+        with suppress(OSError, UnicodeDecodeError):
+            self._at_start = (workspace.root / FILE).read_text("utf-8")
+
+    _at_start: str | None = None
 
     def read(self, text: str | None = None) -> Workspace:
         """The workspace as its files say now.
@@ -251,9 +257,10 @@ class Configuration:
         """Keep a configuration in the history, unless it is the newest one there; gives its number.
 
         Args:
-            text: None: what is in `interlock.yaml`.
+            text: None: what was in `interlock.yaml` when this process began.
         """
-        text = (self.workspace.root / FILE).read_text("utf-8") if text is None else text
+        if text is None:
+            text = self._at_start if self._at_start is not None else (self.workspace.root / FILE).read_text("utf-8")
         digest = hashlib.sha256(text.encode()).hexdigest()
         known = history_of(self.workspace.data)
         if known and known[0].digest == digest:

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from typing import Literal, NamedTuple
 
+from anyio import to_thread
+
 from interlock.app import App
 from interlock.config import strange_variables
 from interlock.core.errors import InterlockError
@@ -18,6 +20,7 @@ from interlock.flows.operations import provider_register
 from interlock.gateway.checking import patterns_of
 from interlock.gateway.types import RouteSpec, Target
 from interlock.guardrails.types import GuardrailSpec
+from interlock.stores.compute.base import available_cores
 
 __all__ = ["Finding", "examine"]
 
@@ -55,6 +58,7 @@ async def examine(app: App, *, without: Collection[Literal["sql", "kv"]] = ()) -
         ("routes", _routing),
         ("apps", _apps),
         ("collections", _collections),
+        ("compute", _alone(_compute)),
         ("audit", _alone(_audit)),
     ]
     left_out = {what for store in without for what in _HELD_BY[store]}
@@ -230,6 +234,9 @@ async def _collections(app: App) -> AsyncIterator[Finding]:
         return
     documents = await app.parts.knowledge.documents(app.owner())
     for name in names:
+        if app.parts.knowledge.is_external(app.owner(), name):
+            yield await _elsewhere(app, name)
+            continue
         mine = [info for info in documents if info.collection == name]
         lost = await _lost_passages(app, name, sum(info.passages for info in mine))
         if lost:
@@ -257,6 +264,15 @@ async def _collections(app: App) -> AsyncIterator[Finding]:
             yield Finding("ok", f"collection {name}: {len(mine)} documents")
 
 
+async def _elsewhere(app: App, name: str) -> Finding:
+    """Whether the index of a collection answers."""
+    try:
+        count = await app.parts.knowledge.external_count(app.owner(), name)
+    except InterlockError as error:
+        return Finding("fail", f"collection {name}", error.message, error.hint or f"see knowledge/*.yaml of {name}")
+    return Finding("ok", f"collection {name}: in an index elsewhere, {count} documents that you may read")
+
+
 async def _lost_passages(app: App, collection: str, expected: int) -> str:
     """Why the index is not whole; empty when it is."""
     if expected == 0:
@@ -266,6 +282,23 @@ async def _lost_passages(app: App, collection: str, expected: int) -> str:
     except InterlockError as error:
         return f"its index cannot be read ({error.code})"
     return f"its index holds {held} of {expected} passages" if held < expected else ""
+
+
+async def _compute(app: App) -> Finding:
+    settings = app.workspace.settings.compute
+    if settings.executor == "ray":
+        from interlock.stores.compute.ray import check_ray
+
+        await to_thread.run_sync(check_ray, settings.address)
+    cores = available_cores()
+    if settings.executor != "inline" and not settings.address and settings.count > cores:
+        return Finding(
+            "warn",
+            f"compute: {settings.count} workers on {cores} cores",
+            "more workers than cores take memory and are no faster",
+            "set compute.workers to 0",
+        )
+    return Finding("ok", f"compute: {settings.executor}, {settings.count} workers")
 
 
 async def _audit(app: App) -> Finding:

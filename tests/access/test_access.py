@@ -278,6 +278,18 @@ async def test_too_many_wrong_passwords_lock_one_name_from_one_address(access):
     assert await accounts.sign_in(ACME, "olga", "a long enough word", "10.0.0.2")
 
 
+async def test_people_of_one_office_sign_in_as_often_as_they_like(access):
+    await access.accounts.create(ACME, "olga", "a long enough word", roles=[])
+    for _ in range(20):  # five names of three tries would be fifteen
+        await access.accounts.sign_in(ACME, "olga", "a long enough word", "10.0.0.1")
+    for name in ("ann", "ben", "cem", "dee", "eve"):
+        for _ in range(3):
+            with pytest.raises(Unauthenticated):
+                await access.accounts.sign_in(ACME, name, "wrong", "10.0.0.1")
+    with pytest.raises(LimitExceeded):
+        await access.accounts.sign_in(ACME, "olga", "a long enough word", "10.0.0.1")
+
+
 async def test_guesses_at_the_same_time_count_too(access):
     await access.accounts.create(ACME, "olga", "a long enough word", roles=[])
     tries = [access.accounts.sign_in(ACME, "olga", "wrong", "10.0.0.1") for _ in range(8)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -112,7 +113,8 @@ def test_every_command_explains_itself_and_speaks_json(run, path):
     assert shown.code == 0
     assert LEAVES[path].help
     assert shown.out.startswith("Usage:")
-    if path != ("completion",):
+    # One prints a shell's script, the other speaks a protocol.
+    if path not in {("completion",), ("mcp",)}:
         assert "--json" in shown.out
 
 
@@ -275,6 +277,33 @@ def test_doctor_leaves_with_1_when_something_is_broken_and_names_the_mend(run, t
     assert any(
         row["what"] == "key files" and "chmod 600" in row["fix"] for row in run("doctor", "--json", at=place).json
     )
+
+
+def test_doctor_says_when_ray_does_not_answer_or_is_not_installed(run, tmp_path, monkeypatch):
+    compute = {"executor": "ray", "address": "127.0.0.1:9", "workers": 2}
+    place = write_workspace(tmp_path / "w", settings={"compute": compute})
+    found = {row["what"]: row for row in run("doctor", "--json", at=place).json}
+    assert found["compute"]["state"] == "fail"
+    assert "no Ray cluster answers at '127.0.0.1:9'" in found["compute"]["cause"]
+    assert "ray start --head" in found["compute"]["fix"]
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "ray" else find(name, *rest))
+    missing = next(row for row in run("doctor", "--json", at=place).json if row["what"] == "compute")
+    assert "interlock[ray]" in missing["fix"]
+
+
+def test_doctor_names_the_workers_and_warns_of_more_than_cores(run, tmp_path):
+    place = write_workspace(tmp_path / "w", settings={"compute": {"executor": "processes", "workers": 900}})
+    rows = [row for row in run("doctor", "--json", at=place).json if row["what"].startswith("compute")]
+    assert [(row["state"], row["fix"]) for row in rows] == [("warn", "set compute.workers to 0")]
+
+
+def test_an_ingest_takes_the_executor_it_is_told(run, tmp_path):
+    documents = {f"{n}.md": f"# Note {n}\n\nThe number of this note is {n}.\n" for n in range(3)}
+    place = write_workspace(tmp_path / "w", documents=documents)
+    (report,) = run("ingest", "--executor", "processes", "--workers", "1", "--json", at=place).json
+    assert report["added"] == 3
+    assert run("ingest", "--executor", "moon", at=place).code == 2
 
 
 async def _spoil(workspace):

@@ -230,7 +230,12 @@ class Tabs:
 
 @pytest.fixture
 def tabs(chromium: Any, site: Site) -> Iterator[Tabs]:
-    found = Tabs(chromium, site.url)
+    yield from watched_tabs(chromium, site)
+
+
+def watched_tabs(browser: Any, site: Site) -> Iterator[Tabs]:
+    """Pages of `site`; afterwards none may have complained."""
+    found = Tabs(browser, site.url)
     yield found
     for context in found.contexts:
         context.close()

@@ -17,6 +17,8 @@ PAGES = [
     "/",
     "/ask",
     "/documents",
+    "/retrieval?q=return+hardware",
+    "/collections/docs/graph",
     "/traces",
     "/apps",
     "/apps/quotes",

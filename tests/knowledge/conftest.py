@@ -9,15 +9,28 @@ import interlock.testing.postgres
 from interlock.core.clock import Deadline
 from interlock.core.context import Context, EndUser, Principal, Role
 from interlock.core.ids import PrincipalId, TenantId
+from interlock.flows.scanning import DocumentScanner
 from interlock.knowledge import KnowledgeService, KnowledgeSettings, parse_spec
 from interlock.knowledge import store as tables
+from interlock.knowledge.cleaning.store import knowledge_cleaned, knowledge_contexts, knowledge_decisions
+from interlock.knowledge.history.tables import knowledge_entries, knowledge_erased, knowledge_retired
+from interlock.knowledge.questions.tables import knowledge_question_answers, knowledge_questions
 from interlock.knowledge.source_store import knowledge_sources
+from interlock.knowledge.spaces.tables import knowledge_space_documents, knowledge_spaces
 from interlock.stores.blob.files import FileBlobs
 from interlock.stores.index.postgres import PostgresIndex
 from interlock.stores.index.sqlite import SqliteIndex
 from interlock.stores.sql import Sql, open_sql
 from interlock.testing.embedders import HashEmbedder
 from interlock.testing.postgres import fresh_database
+
+HISTORY_TABLES = (
+    knowledge_entries,
+    knowledge_erased,
+    knowledge_retired,
+    knowledge_questions,
+    knowledge_question_answers,
+)
 
 postgres_server = interlock.testing.postgres.postgres_server
 
@@ -99,6 +112,12 @@ async def house(request, tmp_path):
         tables.knowledge_collections,
         tables.knowledge_snapshots,
         knowledge_sources,
+        knowledge_cleaned,
+        knowledge_decisions,
+        knowledge_contexts,
+        *HISTORY_TABLES,
+        knowledge_spaces,
+        knowledge_space_documents,
     ]
     await sql.write(lambda connection: names[0].metadata.create_all(connection, tables=names))
     blobs = FileBlobs(tmp_path / "blobs")
@@ -107,7 +126,7 @@ async def house(request, tmp_path):
     folder = tmp_path / "documents"
     folder.mkdir()
     settings = KnowledgeSettings(batch_passages=4, max_file_bytes=2_000_000)
-    knowledge = KnowledgeService(sql, blobs, index, settings=settings, embedder=embedder)
+    knowledge = KnowledgeService(sql, blobs, index, settings=settings, embedder=embedder, scanner=DocumentScanner())
     yield House(knowledge, index, embedder, folder, sql, blobs)
     await index.close()
     await blobs.close()

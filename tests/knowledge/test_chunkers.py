@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.knowledge.chunkers import chunkers
+from interlock.knowledge.chunkers.structural import plugin
 from interlock.knowledge.loaders import loaders
+from interlock.knowledge.settings import ChunkingSettings
 from interlock.testing.embedders import HashEmbedder
 
 from . import samples
@@ -99,3 +101,35 @@ def test_pages_are_kept():
 def test_a_section_of_a_heading_alone_stays_findable():
     document = loaders.get("markdown").load(b"# Manual\n\n## Reserved\n\n## Two\n\nText.", "m.md")
     assert any("Reserved" in chunk.search_text for chunk in cut(document))
+
+
+@settings(deadline=None, max_examples=40)
+@given(source=markdown, words=st.integers(20, 400), overlap=st.integers(0, 5), header=st.booleans())
+def test_whatever_the_settings_chunks_fit_and_never_overlap(source, words, overlap, header):
+    document = loaders.get("markdown").load(source.encode(), "x.md")
+    chosen = ChunkingSettings(max_words=words, overlap_sentences=overlap, header=header)
+    chunks = plugin.tuned(chosen).chunk(document, count_tokens=count, max_tokens=60)
+    check(document, chunks, max_tokens=60)
+
+
+def test_overlap_is_searched_and_not_quoted_and_a_header_can_be_left_out():
+    told = [f"Sentence number {n} speaks of thing {n} alone and says no more of it." for n in range(12)]
+    document = loaders.get("markdown").load(("# Title\n\n## Part\n\n" + " ".join(told)).encode(), "x.md")
+    plain = plugin.tuned(ChunkingSettings(max_words=60)).chunk(document, count_tokens=count, max_tokens=254)
+    overlapping = ChunkingSettings(max_words=60, overlap_sentences=1)
+    chunks = plugin.tuned(overlapping).chunk(document, count_tokens=count, max_tokens=254)
+    assert [chunk.span for chunk in chunks] == [chunk.span for chunk in plain]
+    last = document.text[chunks[0].span.start : chunks[0].span.end].split(". ")[-1]
+    assert last in chunks[1].search_text
+    assert last not in plain[1].search_text
+    bare = plugin.tuned(ChunkingSettings(max_words=60, header=False))
+    assert all("Title" not in c.search_text for c in bare.chunk(document, count_tokens=count, max_tokens=254))
+    assert all("Title" in chunk.search_text for chunk in plain)
+
+
+def test_every_setting_has_a_version_of_its_own_and_the_default_keeps_the_old_one():
+    assert plugin.tuned(ChunkingSettings()).version == "structural/2:150:110:40"
+    chosen = [ChunkingSettings(), *(ChunkingSettings(**one) for one in (
+        {"max_words": 80}, {"overlap_sentences": 1}, {"overlap_sentences": 2}, {"header": False},
+    ))]  # fmt: skip
+    assert len({plugin.tuned(one).version for one in chosen}) == len(chosen)

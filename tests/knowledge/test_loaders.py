@@ -8,6 +8,7 @@ import pytest
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders import find_loader, loaders
 from interlock.knowledge.parsing import Parser
+from interlock.knowledge.transcripts import LOADER, SUFFIXES, Segment, Transcript, encode_transcript
 from interlock.testing.loaders import LoaderConformance
 
 from . import samples
@@ -191,6 +192,28 @@ class TestPdf(LoaderConformance):
         with pytest.raises(InvalidInput) as caught:
             load("pdf", samples.pdf_file(blank=True))
         assert caught.value.code == "empty_document"
+
+
+class TestAudio(LoaderConformance):
+    name, file_name = "audio", "meeting.mp3"
+    words = ("0:00", "Welcome", "1:02", "Goodbye")
+
+    def sample(self):
+        said = (Segment(0.0, 2.0, " Welcome."), Segment(62.0, 64.0, " Goodbye."))
+        return encode_transcript(Transcript("audio", said, seconds=3905.0))
+
+    def test_its_suffix_finds_it(self):
+        # Recordings are read where a collection names a model for them, and nowhere else.
+        assert find_loader(self.file_name) is None
+        assert find_loader(self.file_name, dict.fromkeys(SUFFIXES, LOADER)) == "audio"
+
+    def test_times_are_told_as_a_clock_does(self):
+        assert self.loader.load(self.sample(), self.file_name).metadata == {"duration": "1:05:05"}
+
+    def test_silence_is_no_failure(self):
+        with pytest.raises(InvalidInput) as caught:
+            load("audio", encode_transcript(Transcript("audio", (Segment(0.0, 1.0, "  "),))))
+        assert caught.value.code == "nothing_said"
 
 
 def test_every_built_in_loader_runs_the_suite():

@@ -183,22 +183,23 @@ async def test_a_full_disk_leaves_the_previous_version_and_a_second_run_complete
 
 
 async def test_a_cancelled_run_keeps_its_committed_batches_and_the_next_one_finishes(house):
-    for number in range(12):
+    # Of the batches before the 30th note a few may still be on their way, the others are stored.
+    for number in range(40):
         house.write(f"{number:02}.md", f"# Note {number}\n\nThe number of this note is {number}.")
 
     with anyio.CancelScope() as scope:
 
         async def stop_in_the_middle(progress: Progress) -> None:
-            if progress.done == 9:
+            if progress.done == 30:
                 scope.cancel()
                 await anyio.lowlevel.checkpoint()
 
         await house.ingest(progress=stop_in_the_middle)
     assert scope.cancelled_caught
     kept = len(await house.knowledge.documents(OPERATOR))
-    assert 0 < kept < 12
+    assert 0 < kept < 40
     report = await house.ingest()
-    assert (report.unchanged, report.added) == (kept, 12 - kept)
+    assert (report.unchanged, report.added) == (kept, 40 - kept)
 
 
 async def test_progress_counts_up_to_the_total_and_never_quotes(house):
@@ -255,8 +256,8 @@ async def test_the_snapshot_names_the_content_not_the_moment(house):
     second = (await house.ingest()).snapshot
     house.write("a.md", REFUNDS)
     assert (await house.ingest()).snapshot == first != second
-    assert (await house.knowledge.snapshot(caller(), "docs")).id == first
-    assert len(await house.knowledge.snapshots(OPERATOR, "docs")) == 2
+    assert (await house.knowledge.history.snapshot(caller(), "docs")).id == first
+    assert len(await house.knowledge.history.snapshots(OPERATOR, "docs")) == 2
 
 
 @pytest.mark.parametrize(
@@ -307,7 +308,55 @@ async def test_an_index_that_was_lost_is_built_again_by_the_next_ingest(house):
     await house.ingest()
     await house.index.drop(caller().tenant)
     assert await house.search("pay review", caller()) == []
+    embedded = len(house.embedder.texts)
     report = await house.ingest()
-    assert (report.changed, report.unchanged) == (1, 0)
+    assert (report.restored, report.changed, report.unchanged) == (1, 0, 1)
+    assert len(house.embedder.texts) == embedded
     assert await house.search("pay review", caller())
     assert (await house.ingest()).unchanged == 1
+
+
+async def ends_between_its_commits(house):
+    """A run that wrote into the index, and ended before the registry was told."""
+    documents = house.knowledge._documents
+    save = documents.save
+
+    async def killed(tenant, records, **more):
+        if records:
+            raise RuntimeError("killed")
+        return await save(tenant, records, **more)
+
+    documents.save = killed
+    with pytest.raises(RuntimeError):
+        await house.ingest()
+    documents.save = save
+
+
+async def test_a_citation_resolves_also_when_a_run_ends_between_its_two_commits(house):
+    house.write("pay.md", "# Pay\n\nThe pay review is in April.")
+    await house.ingest()
+    house.write("pay.md", "# Pay\n\nThe pay review is in May.")
+    await ends_between_its_commits(house)
+    [found] = await house.search("pay review")
+    assert "May" in found.text
+    text = (await house.knowledge.document_text(caller(), found.document_id, found.document_digest)).text
+    assert text[found.span.start : found.span.end] == found.text
+    await house.ingest()
+    [info] = await house.knowledge.documents(OPERATOR)
+    assert info.text_digest == found.document_digest
+
+
+async def test_a_run_that_ended_between_its_commits_is_made_good_when_the_version_before_was_put_back(house):
+    parts = "\n\n".join(f"## Part {number}\n\n" + "The pay review is in April. " * 60 for number in range(6))
+    house.write("pay.md", f"# Pay\n\n{parts}")
+    await house.ingest()
+    house.write("pay.md", "# Pay\n\nThe pay review is in May.")
+    await ends_between_its_commits(house)
+    embedded = len(house.embedder.texts)
+    report = await house.ingest()  # the index holds fewer passages than the registry says: it is restored first
+    assert report.restored == 1
+    assert len(house.embedder.texts) == embedded
+    [found] = await house.search("pay review")
+    [info] = await house.knowledge.documents(OPERATOR)
+    assert "May" in found.text
+    assert found.document_digest == info.text_digest

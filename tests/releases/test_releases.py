@@ -65,7 +65,7 @@ class House:
         self.releases = Releases(sql, self.blobs, self.audit, sources or self.read())
 
     def read(self):
-        return app_sources(self.folder / "apps", pins=lambda route, retrieval: {"embedder": "e1"})
+        return app_sources(self.folder / "apps", pins=lambda *_: {"embedder": "e1"})
 
     def edit(self, old, new, file="app.yaml"):
         path = self.folder / "apps" / "helper" / file

@@ -78,6 +78,18 @@ def test_an_ingest_asked_for_twice_is_one_job(http):
     assert http.post("/api/v1/collections/nothing/ingest").status_code == 404
 
 
+def test_an_ingest_may_say_where_it_computes_and_needs_an_operator_for_it(http, site):
+    job = http.post("/api/v1/collections/docs/ingest", json={"executor": "processes", "workers": 2})
+    assert job.status_code == 202
+    refused = http.post("/api/v1/collections/docs/ingest", json={"executor": "moon"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "executor")
+    assert http.post("/api/v1/collections/docs/ingest", json={"workers": 0}).json()["error"]["param"] == "workers"
+    key = http.post("/api/v1/keys", json={"name": "dev", "roles": ["developer"], "days": 1}).json()["secret"]
+    with site.client(authorization=f"Bearer {key}", **{"x-forwarded-for": "10.0.0.1"}) as developer:
+        assert developer.post("/api/v1/collections/docs/ingest").status_code == 202
+        assert developer.post("/api/v1/collections/docs/ingest", json={"executor": "ray"}).status_code == 403
+
+
 def test_metrics_count_requests_by_a_few_names(http, trace):
     text = http.get("/metrics").text
     assert 'interlock_http_requests_total{family="/v1/chat",method="POST",status="200"}' in text.replace(

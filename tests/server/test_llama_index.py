@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
+
+import interlock
 
 pytestmark = pytest.mark.model
 PYTHON = os.environ.get("INTERLOCK_LLAMA_INDEX_PYTHON")
@@ -39,6 +42,24 @@ else:
 """
 
 
+RETRIEVES = """
+import asyncio, sys
+from interlock.client.llama_index import InterlockRetriever
+
+url, key, token = sys.argv[1:]
+def retriever(**more):
+    return InterlockRetriever("docs", base_url=url, api_key=key, limit=2, **more)
+
+asked = "how many days to return hardware"
+[best, *_] = retriever().retrieve(asked)
+assert "30 days" in best.node.get_content(), best
+assert best.node.metadata["source"] == "returns.md", best
+assert best.node.end_char_idx - best.node.start_char_idx == len(best.node.text)
+assert [n.node.node_id for n in asyncio.run(retriever().aretrieve(asked))][0] == best.node.node_id
+pay = "what is the salary band of a senior engineer"
+assert all(n.node.metadata["source"] != "pay/bands.md" for n in retriever().retrieve(pay))
+assert retriever(on_behalf_of=token).retrieve(pay)[0].node.metadata["source"] == "pay/bands.md"
+"""
 ABSENT = "LlamaIndex is not here: `make .venv-llama/.done`, then set INTERLOCK_LLAMA_INDEX_PYTHON to its Python"
 
 
@@ -51,5 +72,18 @@ def test_llama_index_asks_streams_and_knows_our_errors(site):
         text=True,
         check=False,
         env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(PYTHON is None and not os.environ.get("CI"), reason=ABSENT)
+def test_its_retriever_finds_by_the_rights_of_whom_it_asks_for(site):
+    assert PYTHON is not None, ABSENT
+    done = subprocess.run(
+        [PYTHON, "-c", RETRIEVES, site.url, site.keys["plain"], site.token()],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(interlock.__file__).parents[1])},
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -139,3 +139,15 @@ async def test_doctor_goes_on_after_a_check_that_breaks_off(tmp_path, monkeypatc
         found = [finding async for finding in examine(app)]
     assert ("fail", "database", "the store is away") in [(f.state, f.what, f.cause) for f in found]
     assert [f for f in found if f.what.startswith("disk")]
+
+
+async def test_the_configuration_of_the_start_is_the_one_that_was_read_then(tmp_path):
+    settings = {"gateway": {"providers": {"up": {"kind": "scripted", "models": ["m"]}}}}
+    workspace = write_workspace(tmp_path / "w", settings=settings)
+    file = workspace / "interlock.yaml"
+    began_with = file.read_text()
+    async with open_app(workspace) as app:
+        file.write_text(began_with + "# edited before the server listened\n")
+        app.configuration.accept("start")
+        [accepted] = app.configuration.history(app.owner())
+        assert accepted.text == began_with

@@ -54,6 +54,9 @@ def test_an_explanation_keeps_to_the_same_rights(site):
         ({"query": "x", "fusion": {"dense_weight": 2}}, "fusion.dense_weight"),
         ({"query": "x", "filter": {"document.nope": 1}}, "filter.document.nope"),
         ({"query": "x", "more": 1}, "more"),
+        ({"query": "x", "steps": {"speling": True}}, "steps.speling"),
+        ({"query": "x", "steps": {"diversity": {"mmr": 2}}}, "steps.diversity.mmr"),
+        ({"query": "x", "history": [{"role": "system", "text": "x"}]}, "history[0].role"),
     ],
 )
 def test_a_wrong_search_names_its_field(http, body, param):
@@ -61,3 +64,48 @@ def test_a_wrong_search_names_its_field(http, body, param):
         refused = http.post(f"/api/v1/collections/docs/{what}", json=body)
         assert refused.status_code == 400, refused.text
         assert refused.json()["error"]["param"] == param
+
+
+def test_steps_are_taken_and_told(site):
+    body = {
+        "query": "and the restockign fee?",
+        "history": [{"role": "user", "text": "How long may hardware be returned?"}],
+        "steps": {"spelling": True, "diversity": {"per_document": 1}, "expansion": {"hyde": True}},
+    }
+    with site.client("plain") as plain:
+        refused = plain.post("/api/v1/collections/docs/search", json=body)
+        assert refused.status_code == 403, "what a model costs is not the caller's to choose"
+        steps = {name: value for name, value in body["steps"].items() if name != "expansion"}
+        assert plain.post("/api/v1/collections/docs/search", json={**body, "steps": steps}).status_code == 200
+    with site.client("admin") as admin:
+        told = admin.post("/api/v1/collections/docs/explain", json=body).json()
+        found = admin.post("/api/v1/collections/docs/search", json=body).json()["data"]
+    assert told["searched"] == "How long may hardware be returned? and the restocking fee?"
+    outcomes = {step["name"]: step["outcome"] for step in told["steps"]}
+    assert outcomes["conversation"] == outcomes["spelling"] == "applied"
+    assert outcomes["hyde"] == "failed", "no model is named, and the search stands"
+    assert [row["id"] for row in found] == [c["passage"]["id"] for c in told["candidates"]][: len(found)]
+
+
+def test_the_graph_keeps_to_the_rights_of_its_caller(site):
+    path = "/api/v1/collections/docs/graph"
+    with site.client("plain") as plain, site.client("rival") as rival, site.client("admin") as admin:
+        told = plain.get(path).json()
+        assert told["total"] == len(told["entities"]) > 0
+        assert rival.get(path).json()["entities"] == []
+        seen = [place["source"] for row in told["entities"] for place in row["places"]]
+        assert seen and "pay/bands.md" not in seen
+        assert "pay/bands.md" not in str(admin.get(path).json()), "a role reads no document"
+        name = told["entities"][0]["name"]
+        one = plain.get(path, params={"entity": name, "limit": 5}).json()
+        assert one["entities"][0]["name"] == name and len(one["edges"]) <= 5
+        for query, status, param in (
+            ({"entity": "Nobody Ofthatname"}, 404, "entity"),
+            ({"entity": "x" * 201}, 400, "entity"),
+            ({"limit": "0"}, 400, "limit"),
+            ({"limit": "many"}, 400, "limit"),
+        ):
+            refused = plain.get(path, params=query)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (status, param)
+    with site.client("plain", token=site.token()) as finance:
+        assert "pay/bands.md" in str(finance.get(path).json())

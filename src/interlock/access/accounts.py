@@ -168,6 +168,8 @@ class Accounts:
             self._note(tenant, username, "invalid_credentials")
             raise Unauthenticated("the name or the password is wrong", code="invalid_credentials")
         await self._kv.delete(tenant, counter)
+        # Only what failed counts: many people of one office sign in from one address.
+        await self._kv.increment(tenant, everyone, -1, ttl_s=_WINDOW_S)
         self._note(tenant, username, "ok")
         return await self._open(account_of(row))
 

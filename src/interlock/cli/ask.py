@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run
+from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.answers import Answer, AnswerSentence, Quote
 from interlock.core.errors import InvalidInput
 from interlock.core.messages import ChatRequest, Finish, TextDelta, text_message
@@ -22,15 +22,32 @@ __all__ = ["ask", "print_answer"]
 @click.option("--app", "app_name", help="App, as NAME or NAME@channel (default: the only app).")
 @click.option("--as", "user", metavar="USER", help="Ask as a user of the workspace's directory.")
 @click.option("--stream", is_flag=True, help="Print each sentence as soon as it is checked.")
+@click.option("--explain", is_flag=True, help="Show which claim rests on what, with every verdict.")
 @json_option
 @pass_session
-def ask(session: Session, question: str, app_name: str | None, user: str | None, stream: bool, as_json: bool) -> None:
+def ask(
+    session: Session,
+    question: str,
+    *,
+    app_name: str | None,
+    user: str | None,
+    stream: bool,
+    explain: bool,
+    as_json: bool,
+) -> None:
     """Ask an app, and see the answer with its sources, cost and trace."""
-    run(_ask(session, question, app_name, user, stream=stream, as_json=as_json))
+    run(_ask(session, question, app_name, user, stream=stream, explain=explain, as_json=as_json))
 
 
 async def _ask(
-    session: Session, question: str, app_name: str | None, user: str | None, *, stream: bool, as_json: bool
+    session: Session,
+    question: str,
+    app_name: str | None,
+    user: str | None,
+    *,
+    stream: bool,
+    explain: bool,
+    as_json: bool,
 ) -> None:
     from interlock.flows.chat import Receipt
 
@@ -75,6 +92,8 @@ async def _ask(
             emit({**_answer(answer), **_receipt(receipt)})
         else:
             print_answer(answer, receipt, with_text=not live)
+            if explain:
+                print_support(answer)
 
 
 def _only_app(names: list[Any]) -> str:
@@ -114,7 +133,36 @@ def print_answer(answer: Answer, receipt: Any, *, with_text: bool = True) -> Non
     )
 
 
+def print_support(answer: Answer) -> None:
+    """The claim support map: one row a claim, refused ones with what comes nearest to them."""
+    rows = [(str(number), claim) for number, sentence in enumerate(answer.sentences, 1) for claim in sentence.claims]
+    rows += [("left out", claim) for claim in answer.removed]
+    click.echo()
+    if not rows:
+        click.echo("no claim was made")
+        return
+    table(
+        ["sentence", "claim", "verdict", "score", "checker", "evidence"],
+        [
+            (
+                place,
+                claim.text,
+                "ok" if claim.support == "supported" else f"refused: {claim.reason}",
+                f"{claim.score:.2f}",
+                claim.checker,
+                f"{where(claim.evidence)}, {claim.evidence.span.start}–{claim.evidence.span.end}"
+                if claim.evidence
+                else "nothing near",
+            )
+            for place, claim in rows
+        ],
+        right=["score"],
+    )
+
+
 def _answer(answer: Answer) -> dict[str, Any]:
+    from interlock.flows.views import support_map
+
     return {
         "answer": answer.text,
         "outcome": answer.outcome,
@@ -122,11 +170,20 @@ def _answer(answer: Answer) -> dict[str, Any]:
         "answerability": round(answer.answerability, 4),
         "citations": [asdict(citation) for citation in answer.citations],
         "sentences": [
-            {"text": s.text, "origin": s.origin, "markers": [c.marker for c in s.citations]} for s in answer.sentences
+            {"text": s.text, "origin": s.origin, "support": s.support, "markers": [c.marker for c in s.citations]}
+            for s in answer.sentences
         ],
+        "support_map": support_map(answer),
+        "contradictions": [
+            {"markers": [c.marker for c in found.citations], "kind": found.kind, "decided_by": found.decided_by or None}
+            for found in answer.contradictions
+        ],
+        "options": [asdict(option) for option in answer.options],
         "conflicts": list(answer.conflicts),
         "degraded": answer.degraded or None,
         "snapshot": answer.snapshot,
+        "as_of": answer.as_of.isoformat() if answer.as_of else None,
+        "stale": answer.stale,
     }
 
 

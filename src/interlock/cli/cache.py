@@ -147,7 +147,8 @@ def calibrate(session: Session, pairs: Path, precision: float, dry_run: bool, as
         # Not the whole App: a route that waits for this calibration would keep it from opening.
         models = Path(folder).expanduser() if folder else default_models_dir()
         knowledge = workspace.settings.knowledge
-        embedder = embedders.get(knowledge.embedder).open(models, threads=knowledge.embedder_threads)
+        which = {"model": knowledge.embedder_model} if knowledge.embedder_model else {}
+        embedder = embedders.get(knowledge.embedder).open(models, threads=knowledge.embedder_threads, **which)
         found = await find(read_pairs(pairs), embedder, precision=precision)
         if not dry_run:
             save_calibration(workspace.data / SEMANTIC_CALIBRATION, found)

@@ -37,7 +37,7 @@ def demo(session: Session, serve: bool, app_name: str, as_json: bool) -> None:
             if not app.detected:
                 click.echo("No provider key and no local model server found: using the built-in local model")
             click.secho("\nReading the documents", bold=True)
-            for name in app.collections():
+            for name in app.ingested_collections():
                 print_report(await ingest_collection(app, name, quiet=False))
             for sample in _samples(app.workspace.path(f"{app.workspace.settings.apps_dir}/{app_name}")):
                 user = sample.get("as")

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from interlock.cli.retrieval import explain, search
-from interlock.cli.retrieval_eval import evaluate, tune
+from interlock.cli.abstention import calibrate
+from interlock.cli.embedder import embedder
+from interlock.cli.history import diff, is_dead, lineage, prune, rebuild, resume, rollback, snapshots
+from interlock.cli.questions import questions
+from interlock.cli.retrieval import explain, graph, search
+from interlock.cli.retrieval_eval import evaluate
+from interlock.cli.review import review
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.tuning import tune
 from interlock.core.errors import Conflict, NotFound
 
 if TYPE_CHECKING:
     from interlock.app import App
     from interlock.knowledge.types import DocumentInfo, IngestReport, Progress, SourceStatus
+    from interlock.stores.compute.base import ExecutorKind
+    from interlock.stores.compute.settings import ComputeChoice
 
 __all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
 
@@ -25,34 +33,67 @@ __all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
 @click.command()
 @click.argument("collection", required=False)
 @click.option("--source", help="Only this source of COLLECTION.")
+@click.option(
+    "--executor",
+    type=click.Choice(["inline", "processes", "ray"]),
+    help="Where files are read and embedded, otherwise than compute.executor says.",
+)
+@click.option("--workers", type=click.IntRange(1, 1024), help="Workers, otherwise than compute.workers says.")
 @json_option
 @pass_session
-def ingest(session: Session, collection: str | None, source: str | None, as_json: bool) -> None:
+def ingest(
+    session: Session,
+    collection: str | None,
+    source: str | None,
+    executor: ExecutorKind | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
     """Read the sources of COLLECTION (default: all) into the index. Unchanged documents cost nothing."""
+    from interlock.stores.compute.settings import ComputeChoice
+
+    compute = ComputeChoice(executor, workers) if executor or workers else None
     if source is not None and collection is None:
         raise click.UsageError("--source needs the COLLECTION it belongs to")
-    run(_ingest(session, collection, source, as_json=as_json))
+    run(_ingest(session, collection, source, compute, as_json=as_json))
 
 
-async def _ingest(session: Session, collection: str | None, source: str | None, *, as_json: bool) -> None:
+async def _ingest(
+    session: Session, collection: str | None, source: str | None, compute: ComputeChoice | None, *, as_json: bool
+) -> None:
     async with session.open() as app:
-        names = [collection] if collection else list(app.collections())
+        names = [collection] if collection else app.ingested_collections()
         if not names:
-            raise NotFound("this workspace has no knowledge", hint="add knowledge/NAME.yaml; see interlock init --help")
-        reports = [await ingest_collection(app, name, source, quiet=as_json) for name in names]
+            raise NotFound(
+                "this workspace has no knowledge to ingest", hint="add knowledge/NAME.yaml; see interlock init --help"
+            )
+        reports = [await ingest_collection(app, name, source, compute=compute, quiet=as_json) for name in names]
         if as_json:
             emit([asdict(report) for report in reports])
         else:
             for report in reports:
                 print_report(report)
+                await _hint_at_embedder(app, report.collection)
     if any(report.failed or report.away for report in reports):
         raise click.exceptions.Exit(1)
 
 
-async def ingest_collection(app: App, name: str, source: str | None = None, *, quiet: bool) -> IngestReport:
+async def _hint_at_embedder(app: App, collection: str) -> None:
+    """Settings that name another embedder change nothing by themselves: say what does."""
+    status = await app.parts.knowledge.spaces.status(app.owner(), collection)
+    spaces = {status.answers.id, status.beside.id if status.beside else ""}
+    if status.configured and status.configured not in spaces:
+        click.secho(
+            f"  the settings name another embedder: interlock knowledge embedder build {collection}", fg="yellow"
+        )
+
+
+async def ingest_collection(
+    app: App, name: str, source: str | None = None, *, compute: ComputeChoice | None = None, quiet: bool
+) -> IngestReport:
     """Ingest one collection, or one source of it, as a durable job, with a progress bar unless `quiet`."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     from interlock.flows.ingest import KIND, LEASE_S, enqueue_ingest, run_ingest
@@ -61,21 +102,29 @@ async def ingest_collection(app: App, name: str, source: str | None = None, *, q
     ctx = app.owner()
     if source is not None:
         spec.source(source)
-    job = await enqueue_ingest(app.parts, ctx, name, source)
+    job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
-    if claimed is None and _is_dead(job.worker):
+    if claimed is None and is_dead(job.worker):
         # Its process was killed on this machine: nobody will renew that lease.
         await app.parts.jobs.fail(job, code="worker_lost", message="its process was killed", retry_in_s=None)
-        job = await enqueue_ingest(app.parts, ctx, name, source)
+        job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute)
         claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
     if claimed is None:
         raise Conflict(
             f"the collection {name!r} is being ingested by another process",
             hint=f"watch it in the console, or try again later ({job.id})",
         )
+    if compute is not None:
+        # A job that was queued before may say otherwise; here the asker does.
+        claimed = replace(claimed, payload={**claimed.payload, **_given(compute)})
     with Bar(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=Console(stderr=True), disable=quiet
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=quiet,
     ) as bar:
         task = bar.add_task(name, total=None)
 
@@ -85,18 +134,8 @@ async def ingest_collection(app: App, name: str, source: str | None = None, *, q
         return await run_ingest(app.parts, ctx, claimed, spec, on_progress=show)
 
 
-def _is_dead(worker: str) -> bool:
-    """True when `worker` (``host:pid``) was a process of this machine that is no more."""
-    host, _, pid = worker.rpartition(":")
-    if host != socket.gethostname() or not pid.isdecimal():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+def _given(compute: ComputeChoice) -> dict[str, object]:
+    return {name: value for name, value in compute._asdict().items() if value is not None}
 
 
 def print_report(report: IngestReport) -> None:
@@ -106,6 +145,19 @@ def print_report(report: IngestReport) -> None:
         f"{report.deleted} deleted, {report.skipped} skipped, {len(report.failed)} failed · "
         f"{report.passages} passages, {report.embedding_tokens} tokens embedded in {report.seconds:.1f} s"
     )
+    if report.set_back:
+        click.secho(
+            "  held at an older snapshot: only rights were applied; go on with: "
+            f"interlock knowledge resume {report.collection}",
+            fg="yellow",
+        )
+    if report.restored:
+        click.echo(f"  the index had lost {report.restored} documents: they are there again")
+    if report.kept_out:
+        click.echo(f"  {report.kept_out} were erased and stay out (interlock erase allow ID)")
+    cleaned = _cleaned(report)
+    if cleaned:
+        click.echo(f"  cleaning: {cleaned}")
     for away in report.away:
         click.secho(f"  not reached: {away.source}: {away.message}", fg="red")
     if report.skipped:
@@ -113,6 +165,21 @@ def print_report(report: IngestReport) -> None:
         click.echo(f"  skipped: {kinds}{_advice(report)}")
     for failure in report.failed:
         click.secho(f"  failed: {failure.source}: {failure.message}", fg="red")
+
+
+def _cleaned(report: IngestReport) -> str:
+    """What cleaning leaves in the collection, in a few words."""
+    told = [
+        (report.held, "held for a person"),
+        (report.flagged - report.held, "flagged"),
+        (report.redacted, "values redacted"),
+        (report.duplicates, "copies behind others"),
+        (report.versions, "linked as versions"),
+        (report.left_out, "repeated blocks left out"),
+        (report.repaired, "words repaired"),
+        (report.without_context, "passages without context (the budget is spent, or the model away)"),
+    ]
+    return ", ".join(f"{count} {what}" for count, what in told if count > 0)
 
 
 def _advice(report: IngestReport) -> str:
@@ -172,6 +239,18 @@ def _facts(info: DocumentInfo) -> dict[str, object]:
     return {**asdict(info), "readers": sorted(info.readers), "review": review}
 
 
+def _told_cleaning(info: DocumentInfo) -> list[tuple[str, str]]:
+    facts = info.cleaning
+    rows = [
+        ("found in it", ", ".join(f"{count} {name}" for name, count in facts.counts.items())),
+        ("decision", facts.decision),
+        ("found through", facts.duplicate_of or ""),
+        ("redacted", str(facts.redacted or "")),
+        ("blocks left out", str(facts.left_out or "")),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
 def _look(info: DocumentInfo) -> str:
     """Which pages a person should look at, in a few words."""
     if not info.review:
@@ -208,6 +287,7 @@ def show(session: Session, document: str, as_json: bool) -> None:
                     ("passages", info.passages),
                     ("state", info.error_message if info.state == "failed" else info.state),
                     ("quality", f"{info.quality:.2f}"),
+                    *_told_cleaning(info),
                     *((key, value) for key, value in sorted(info.metadata.items())),
                 ],
             )
@@ -283,8 +363,26 @@ def knowledge() -> None:
     """Search collections, measure how well, and look after their sources."""
 
 
-for _command in (search, explain, evaluate, tune):
+for _command in (
+    search,
+    explain,
+    graph,
+    evaluate,
+    tune,
+    calibrate,
+    review,
+    snapshots,
+    diff,
+    rollback,
+    resume,
+    rebuild,
+    prune,
+    lineage,
+    questions,
+    embedder,
+):
     knowledge.add_command(_command)
+knowledge.add_command(lineage)
 
 
 @knowledge.command()
@@ -305,12 +403,22 @@ def sources(session: Session, collection: str | None, as_json: bool) -> None:
         emit([asdict(status) for status in found])
     else:
         table(
-            ["collection", "source", "kind", "owner", "documents", "failed", "last look", "state"],
+            ["collection", "source", "kind", "owner", "documents", "failed", "held", "last look", "state"],
             [
-                (s.collection, s.name, s.kind, s.owner, s.documents, s.failed, _moment(s.synced_at), _standing(s))
+                (
+                    s.collection,
+                    s.name,
+                    s.kind,
+                    s.owner,
+                    s.documents,
+                    s.failed,
+                    s.held,
+                    _moment(s.synced_at),
+                    _standing(s),
+                )
                 for s in found
             ],
-            right=["documents", "failed"],
+            right=["documents", "failed", "held"],
         )
     if any(status.stale or status.error_code for status in found):
         raise click.exceptions.Exit(1)
@@ -322,6 +430,8 @@ def _moment(at: datetime | None) -> str:
 
 def _standing(status: SourceStatus) -> str:
     parts = [f"failed: {status.error_message or status.error_code}"] if status.error_code else []
+    if status.set_back:
+        parts.append("held at an older snapshot")
     if status.stale:
         parts.append(f"stale since {_moment(status.stale_since)}" if status.stale_since else "stale, never read")
     elif status.stale is False:

@@ -81,7 +81,7 @@ async def _verify(
     async with session.open() as app:
         folder = app.workspace.path(f"{app.workspace.settings.apps_dir}/{app_name}")
         cases = read_golden(folder / "evals" / "golden.jsonl")[:limit]
-        for name in app.collections():
+        for name in app.ingested_collections():
             await ingest_collection(app, name, quiet=True)
         worst = app.parts.cost.prices.price(_PROVIDER, model, _WORST)
         if worst is None:

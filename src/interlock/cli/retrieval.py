@@ -1,4 +1,4 @@
-"""`interlock knowledge search`, `explain`."""
+"""`interlock knowledge search`, `explain`, `graph`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from interlock.app import App
     from interlock.core.context import Context
     from interlock.knowledge.explanation import Explanation
+    from interlock.knowledge.graph.types import GraphView
 
-__all__ = ["explain", "search"]
+__all__ = ["explain", "graph", "search"]
 
 _MODES = ("hybrid", "dense", "lexical")
 _SNIPPET = 150
@@ -30,6 +31,13 @@ def _search_options(command: Any) -> Any:
         click.option("--limit", default=8, show_default=True, type=click.IntRange(1, 200)),
         click.option("--mode", default="hybrid", show_default=True, type=click.Choice(_MODES)),
         click.option("--filter", "conditions", multiple=True, metavar="FIELD=VALUE", help="Or !=, >, >=, <, <=, ~."),
+        click.option(
+            "--step",
+            "steps",
+            multiple=True,
+            metavar="STEP[=VALUE]",
+            help="Take a step beside those of the settings: spelling, diversity.mmr=0.7, rerank=null …",
+        ),
         json_option,
     ]
     for option in reversed(options):
@@ -53,6 +61,65 @@ def search(session: Session, /, *, as_json: bool, **asked: Any) -> None:
 def explain(session: Session, /, *, budget_tokens: int, document: str | None, as_json: bool, **asked: Any) -> None:
     """Tell a search stage by stage: ranks and scores of both legs, what was left out, what a prompt would get."""
     run(_explain(session, asked, budget_tokens, document, as_json=as_json))
+
+
+@click.command()
+@click.argument("collection")
+@click.argument("entity", required=False)
+@click.option("--as", "user", metavar="USER", help="See it as a user of the workspace's directory.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 500), help="Most edges, or entities.")
+@json_option
+@pass_session
+def graph(
+    session: Session, /, *, collection: str, entity: str | None, user: str | None, limit: int, as_json: bool
+) -> None:
+    """Who and what the documents of COLLECTION name, and what they say of ENTITY, with the places that say so."""
+    run(_graph(session, collection, entity, user, limit, as_json=as_json))
+
+
+async def _graph(
+    session: Session, collection: str, entity: str | None, user: str | None, limit: int, *, as_json: bool
+) -> None:
+    from interlock.flows.search_views import graph_view
+
+    async with session.open() as app:
+        if collection not in app.collections():
+            raise InvalidInput(
+                f"no collection {collection!r}",
+                param="COLLECTION",
+                hint=f"one of: {', '.join(app.collections()) or 'none yet'}",
+            )
+        ctx = app.owner() if user is None else app.parts.access.act_as(app.owner(), user)
+        view = await app.parts.knowledge.graph(ctx, collection, entity, limit=limit)
+        if as_json:
+            emit(graph_view(view))
+        else:
+            _print_graph(view, entity)
+
+
+def _print_graph(view: GraphView, asked: str | None) -> None:
+    names = {entity.key: entity.name for entity in view.entities}
+    if asked is None:
+        table(
+            ["entity", "also", "mentions", "documents"],
+            [(e.name, ", ".join(e.aliases)[:40], e.mentions, e.documents) for e in view.entities],
+            right=["mentions", "documents"],
+        )
+        click.echo(f"{len(view.entities)} of {view.total} entities\n")
+    else:
+        about = view.entities[0]
+        click.secho(about.name, bold=True, nl=False)
+        click.echo(f"  {about.mentions} mentions in {about.documents} documents")
+        if about.aliases:
+            click.echo(f"also {', '.join(about.aliases)}")
+    for edge in view.edges:
+        place = edge.places[0]
+        click.echo(f"{names[edge.source]} ", nl=False)
+        click.secho(edge.kind, fg="cyan", nl=False)
+        where = f"{place.source}:{place.span.start}-{place.span.end}"
+        click.echo(f" {names[edge.target]}  ({edge.count}×, {where})")
+    if not view.entities:
+        click.echo("no document that you may read names anything here")
 
 
 # Any: the options shared by both commands, as click hands them over.
@@ -90,7 +157,9 @@ async def _explain(
 
 
 def _arguments(app: App, asked: dict[str, Any]) -> tuple[Context, dict[str, Any]]:
+    from interlock.flows.retrieval_assistant import RetrievalAssistant
     from interlock.knowledge.filters import parse_filter
+    from interlock.knowledge.retrieval.settings import parse_steps
 
     ctx = app.owner() if asked["user"] is None else app.parts.access.act_as(app.owner(), asked["user"])
     names = list(app.collections())
@@ -98,12 +167,15 @@ def _arguments(app: App, asked: dict[str, Any]) -> tuple[Context, dict[str, Any]
         raise InvalidInput(
             "name the collection to search", param="--collection", hint=f"one of: {', '.join(names) or 'none yet'}"
         )
+    name = asked["collection"] or names[0]
     return ctx, {
         "query": asked["query"],
-        "collection": asked["collection"] or names[0],
+        "collection": name,
         "limit": asked["limit"],
         "mode": asked["mode"],
         "filter": parse_filter(asked["conditions"]),
+        "steps": parse_steps(asked["steps"], app.parts.knowledge.steps_of(name)) if asked["steps"] else None,
+        "assistant": RetrievalAssistant(app.parts),
     }
 
 
@@ -127,6 +199,12 @@ async def _document(app: App, collection: str, named: str) -> Any:
 def _print(told: Explanation) -> None:
     click.secho("asked  ", dim=True, nl=False)
     click.echo(told.query)
+    for step in told.steps:
+        click.secho(f"{step.name.replace('_', ' ')}  ", dim=True, nl=False)
+        click.echo(f"{step.outcome} ({step.after}, {step.seconds * 1000:.1f} ms){': ' if step.told else ''}{step.told}")
+    if told.searched not in {"", told.query}:
+        click.secho("became ", dim=True, nl=False)
+        click.echo(told.searched)
     click.secho("words  ", dim=True, nl=False)
     click.echo(f"{' '.join(told.terms) or 'none'}  ({', '.join(told.languages) or 'not searched'})")
     click.secho("fused  ", dim=True, nl=False)

@@ -1,4 +1,4 @@
-"""`interlock knowledge eval`, `tune`: both search judged questions."""
+"""`interlock knowledge eval`: how well a collection is searched, by judged questions, and whether worse than before."""
 
 from __future__ import annotations
 
@@ -11,25 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from interlock.cli.judged_set import Asked, Subject, subject_of, with_bar
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from interlock.app import App
-    from interlock.core.context import Context
-    from interlock.evals.judged import JudgedQuestion
-    from interlock.flows.retrieval_eval import Comparison, Figure, ScoredQuestion
-    from interlock.knowledge.service import KnowledgeService
+    from interlock.flows.retrieval_eval import Comparison, Figure, Gate, ScoredQuestion
     from interlock.knowledge.types import Progress, SearchMode
 
-__all__ = ["evaluate", "tune"]
+__all__ = ["evaluate"]
 
 _MODES = ("hybrid", "dense", "lexical")
 
 
 @dataclass(frozen=True)
 class _Options:
-    place: Path
+    place: Path | None
     collection: str | None
     mode: SearchMode
     beside: Sequence[SearchMode]
@@ -37,23 +34,17 @@ class _Options:
     limit: int | None
     out: Path | None
     against: Path | None
+    baseline: Path | None
+    gate: bool
+    tolerance: float
     bars: Sequence[str]
+    steps: Sequence[str]
+    users: Sequence[str]
     as_json: bool
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """What is searched: a collection of the workspace, or a set on a shelf of its own."""
-
-    knowledge: KnowledgeService
-    collection: str
-    questions: Sequence[JudgedQuestion]
-    asker: Callable[[str | None], Context]
-    named: Callable[[str], str]
-
-
 @click.command("eval")
-@click.argument("place", metavar="SET", type=click.Path(exists=True, path_type=Path))
+@click.argument("place", metavar="[SET]", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--collection", help="What a file of questions is asked of (default: the only one).")
 @click.option("--mode", default="hybrid", show_default=True, type=click.Choice(_MODES))
 @click.option(
@@ -69,11 +60,32 @@ class _Subject:
 @click.option(
     "--against", type=click.Path(exists=True, path_type=Path), help="An earlier --out: give the gain over it."
 )
+@click.option(
+    "--baseline", type=click.Path(exists=True, path_type=Path), help="As --against, and fails with --gate only."
+)
+@click.option("--gate", is_flag=True, help="Fail where a figure is worse than --baseline by more than chance.")
+@click.option(
+    "--tolerance",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="With --gate: a loss up to it is let through.",
+)
 @click.option("--fail-under", "bars", multiple=True, metavar="FIGURE=VALUE", help="Fail below it, as ndcg@10=0.8.")
+@click.option(
+    "--step",
+    "steps",
+    multiple=True,
+    metavar="STEP[=VALUE]",
+    help="Search with it, as of `search`, and give the gain over the settings without.",
+)
+@click.option("--as", "users", multiple=True, metavar="USER", help="Without SET: the questions of this user, too.")
 @json_option
 @pass_session
 def evaluate(session: Session, /, **options: Any) -> None:
     """Measure a search by SET: questions with their documents (JSONL), or a folder in BEIR's format.
+
+    Without SET, by the accepted questions of the collection (`interlock knowledge questions`).
 
     A folder is ingested once, into stores of its own, with the settings of this workspace. Fails below a --fail-under,
     and where it is worse than --against by more than chance.
@@ -82,90 +94,56 @@ def evaluate(session: Session, /, **options: Any) -> None:
 
 
 async def _evaluate(session: Session, asked: _Options) -> None:
-    from interlock.flows.retrieval_eval import compared, parse_bars, summed_up
+    from interlock.flows.retrieval_eval import compared, gated, parse_bars, summed_up
 
-    earlier = None if asked.against is None else _earlier(asked.against)
-    async with session.open() as app, AsyncExitStack() as stack:
-        subject = await _subject(
-            app, asked.place, stack, collection=asked.collection, limit=asked.limit, shown=not asked.as_json
+    earlier = None if asked.against is None else _earlier(asked.against, "--against")
+    baseline = None if asked.baseline is None else _earlier(asked.baseline, "--baseline")
+    if asked.gate and baseline is None:
+        raise InvalidInput(
+            "a gate needs what it compares with", param="--gate", hint="--baseline FILE, written before with --out FILE"
         )
+    async with session.open() as app, AsyncExitStack() as stack:
+        wanted = Asked(asked.place, asked.collection, asked.limit, asked.users)
+        subject = await subject_of(app, wanted, stack, shown=not asked.as_json)
         scores = await _scores(subject, asked, asked.mode)
         figures = summed_up(scores)
         bars = parse_bars(asked.bars, [figure.name for figure in figures])
         gains: dict[str, list[Comparison]] = {}
         if earlier is not None:
             gains[f"over {asked.against.name if asked.against else ''}"] = compared(scores, earlier)
+        if asked.steps:
+            without = await _scores(subject, asked, asked.mode, plain=True)
+            gains["over without"] = compared(scores, {each.id: each.scores for each in without})
         for mode in dict.fromkeys(asked.beside):
             others = await _scores(subject, asked, mode)
             gains[f"over {mode}"] = compared(scores, {each.id: each.scores for each in others})
+    gate = None if baseline is None else gated(scores, baseline, tolerance=asked.tolerance)
     if asked.out is not None:
         _write(asked.out, scores)
     missed = [figure for figure in figures if figure.value < bars.get(figure.name, 0.0)]
     worse = [each for each in next(iter(gains.values()), []) if each.is_worse] if earlier is not None else []
     if asked.as_json:
-        emit(_view(asked, len(scores), figures, gains, failed=[*missed, *worse]))
+        emit({**_view(asked, len(scores), figures, gains, failed=[*missed, *worse]), "gate": _gate_view(gate)})
     else:
         _print(len(scores), figures, gains)
         for figure in missed:
             click.secho(f"{figure.name} is {figure.value:.4f}, below {bars[figure.name]:g}", fg="red", err=True)
         for each in worse:
             click.secho(f"{each.name} is worse than before by {-each.gain:.4f}", fg="red", err=True)
-    if missed or worse:
+        if gate is not None:
+            _print_gate(gate, asked.tolerance)
+    if missed or worse or (asked.gate and gate is not None and gate.verdict == "fail"):
         raise click.exceptions.Exit(1)
 
 
-async def _subject(
-    app: App, place: Path, stack: AsyncExitStack, *, collection: str | None, limit: int | None, shown: bool
-) -> _Subject:
-    from interlock.evals.judged import read_beir, read_judged
-
-    owner = app.owner()
-    if place.is_dir():
-        from interlock.flows.evaluation_shelf import COLLECTION, document_name, ingest_set, shelf
-
-        if collection is not None:
-            raise InvalidInput("a folder brings its own documents: leave --collection out", param="--collection")
-        questions = read_beir(place)
-        knowledge = await stack.enter_async_context(shelf(app.workspace.data, place, app.parts.knowledge))
-        await _with_bar("ingesting", shown, lambda show: ingest_set(knowledge, owner, place, show))
-        return _Subject(knowledge, COLLECTION, questions[:limit], lambda _: app.owner(), document_name)
-    names = list(app.collections())
-    if collection is None and len(names) != 1:
-        raise InvalidInput(
-            "name the collection", param="--collection", hint=f"one of: {', '.join(names) or 'none yet'}"
-        )
-    access = app.parts.access
-    return _Subject(
-        app.parts.knowledge,
-        collection or names[0],
-        read_judged(place)[:limit],
-        # Each question has a deadline of its own.
-        lambda user: app.owner() if user is None else access.act_as(app.owner(), user),
-        str,
-    )
-
-
-# Any: what the work gives is of no interest here.
-async def _with_bar(title: str, shown: bool, work: Callable[[Any], Any]) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Bar(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task(title, total=None)
-
-        async def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.done, total=progress.total)
-
-        await work(show)
-
-
-async def _scores(subject: _Subject, asked: _Options, mode: SearchMode) -> list[ScoredQuestion]:
+async def _scores(subject: Subject, asked: _Options, mode: SearchMode, *, plain: bool = False) -> list[ScoredQuestion]:
     from interlock.flows.retrieval_eval import scored
+    from interlock.knowledge.retrieval.settings import parse_steps
     from interlock.knowledge.types import Progress
 
     found: list[ScoredQuestion] = []
+    own = subject.knowledge.steps_of(subject.collection)
+    steps = own if plain else parse_steps(asked.steps, own)
 
     async def work(show: Callable[[Progress], Any]) -> None:
         async for one in scored(
@@ -175,21 +153,23 @@ async def _scores(subject: _Subject, asked: _Options, mode: SearchMode) -> list[
             asker=subject.asker,
             mode=mode,
             cut=asked.cut,
+            steps=steps,
+            assistant=subject.assistant,
             named=subject.named,
         ):
             found.append(one)
             await show(Progress(len(found), len(subject.questions), one.id))
 
-    await _with_bar(f"searching ({mode})", not asked.as_json, work)
+    await with_bar(f"searching ({mode})", not asked.as_json, work)
     return found
 
 
-def _earlier(path: Path) -> dict[str, Mapping[str, float]]:
+def _earlier(path: Path, option: str) -> dict[str, Mapping[str, float]]:
     try:
         rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return {str(row["id"]): {str(n): float(v) for n, v in row["scores"].items()} for row in rows}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidInput(f"{path.name} is no result of --out", param="--against") from error
+        raise InvalidInput(f"{path.name} is no result of --out", param=option) from error
 
 
 def _write(path: Path, scores: Sequence[ScoredQuestion]) -> None:
@@ -210,9 +190,10 @@ def _view(
     failed: Sequence[Figure | Comparison],
 ) -> dict[str, Any]:
     return {
-        "set": asked.place.name,
+        "set": asked.place.name if asked.place is not None else "questions",
         "questions": questions,
         "mode": asked.mode,
+        "steps": list(asked.steps),
         "figures": {f.name: {"value": round(f.value, 4), "interval": _rounded(f.interval)} for f in figures},
         "gains": {
             label: {c.name: {"value": round(c.gain, 4), "interval": _rounded(c.interval)} for c in each}
@@ -220,6 +201,39 @@ def _view(
         },
         "failed": [each.name for each in failed],
     }
+
+
+# Any: JSON on its way out.
+def _gate_view(gate: Gate | None) -> dict[str, Any] | None:
+    if gate is None:
+        return None
+    return {
+        "verdict": gate.verdict,
+        "questions": gate.questions,
+        "left_out": gate.left_out,
+        "figures": {
+            each.name: {"gain": round(each.gain, 4), "interval": _rounded(each.interval), "verdict": each.verdict}
+            for each in gate.figures
+        },
+    }
+
+
+def _print_gate(gate: Gate, tolerance: float) -> None:
+    colours = {"pass": "green", "fail": "red", "not_enough_evidence": "yellow"}
+    said = gate.verdict.replace("_", " ")
+    left_out = f", {gate.left_out} of the baseline's not in this run" if gate.left_out else ""
+    click.secho(f"gate: {said} ({gate.questions} questions{left_out})", fg=colours[gate.verdict], err=True)
+    for each in gate.figures:
+        low, high = each.interval
+        if each.verdict == "fail":
+            click.secho(f"  {each.name} lost {-each.gain:.4f}, surely between {-high:.4f} and {-low:.4f}", err=True)
+        elif each.verdict == "not_enough_evidence" and tolerance:
+            needed = round(gate.questions * max(1.0, ((each.gain - low) / tolerance) ** 2))
+            click.echo(
+                f"  {each.name} {each.gain:+.4f}: a loss of {-low:.4f} is not ruled out; about {needed} questions "
+                f"would tell one of {tolerance:g}",
+                err=True,
+            )
 
 
 def _rounded(interval: tuple[float, float]) -> list[float]:
@@ -246,75 +260,3 @@ def _print(questions: int, figures: Sequence[Figure], gains: Mapping[str, Sequen
         ],
         right=["mean", "95 %", *gains],
     )
-
-
-@click.command()
-@click.argument("place", metavar="SET", type=click.Path(exists=True, path_type=Path))
-@click.option("--collection", help="What a file of questions is asked of (default: the only one).")
-@click.option("--limit", type=click.IntRange(1), help="Only the first so many questions.")
-@json_option
-@pass_session
-def tune(session: Session, place: Path, collection: str | None, limit: int | None, as_json: bool) -> None:
-    """Find how a collection's legs are best fused, by SET (as of `eval`).
-
-    One half of the questions chooses, the other judges. Proposes settings only where the gain is more than chance.
-    """
-    run(_tune(session, place, collection, limit, as_json=as_json))
-
-
-async def _tune(session: Session, place: Path, collection: str | None, limit: int | None, *, as_json: bool) -> None:
-    from interlock.flows.retrieval_tuning import Tried, propose, tried
-    from interlock.knowledge.types import Progress
-
-    found: list[Tried] = []
-    async with session.open() as app, AsyncExitStack() as stack:
-        subject = await _subject(app, place, stack, collection=collection, limit=limit, shown=not as_json)
-
-        async def work(show: Callable[[Progress], Any]) -> None:
-            async for one in tried(
-                subject.knowledge,
-                subject.questions,
-                collection=subject.collection,
-                asker=subject.asker,
-                named=subject.named,
-            ):
-                found.append(one)
-                await show(Progress(len(found), len(subject.questions), one.id))
-
-        await _with_bar("searching", not as_json, work)
-    told = propose(found)
-    name = collection or (place.name if place.is_dir() else subject.collection)
-    changed = told.fusion.model_dump(mode="json", exclude_defaults=True) or {"method": "convex"}
-    settings = {"knowledge": {"collections": {name: {"fusion": changed}}}}
-    if as_json:
-        emit(
-            {
-                "collection": name,
-                "fusion": told.fusion.model_dump(mode="json"),
-                "chosen_on": told.chosen_on,
-                "judged_on": told.judged_on,
-                "ndcg@10": {"value": round(told.score, 4), "interval": _rounded(told.interval)},
-                "current": round(told.current, 4),
-                "gain": {"value": round(told.gain, 4), "interval": _rounded(told.gain_interval)},
-                "better": told.is_better,
-                "legs": {leg.name: {"ndcg@10": round(leg.score, 4), "dead": leg.is_dead} for leg in told.legs},
-                "settings": settings if told.is_better else None,
-            }
-        )
-        return
-    for leg in told.legs:
-        click.echo(f"{leg.name + ' alone':<16} nDCG@10 {leg.score:.4f}", nl=False)
-        click.secho("  nearly nothing: leave it out" if leg.is_dead else "", fg="red")
-    low, high = told.gain_interval
-    click.echo(
-        f"{'now':<16} nDCG@10 {told.current:.4f}\n{'best':<16} nDCG@10 {told.score:.4f}  "
-        f"{told.gain:+.4f} [{low:+.4f}, {high:+.4f}]  chosen by {told.chosen_on} questions, judged by "
-        f"{told.judged_on} others"
-    )
-    if not told.is_better:
-        click.echo("The gain may be chance: leave the settings as they are, or bring more questions.")
-        return
-    import yaml
-
-    click.echo("\nPut into interlock.yaml, and freeze new releases of the apps that use it:\n")
-    click.echo(yaml.safe_dump(settings, sort_keys=False).rstrip())

@@ -11,14 +11,30 @@ Any OpenAI client works against Interlock too; this one adds what their types ca
 from interlock.client.calls import ApiError
 from interlock.client.http import AsyncClient, Client
 from interlock.client.tokens import mint_token
-from interlock.client.types import Answer, Citation, Quote, Sentence, StreamEvent
+from interlock.client.types import (
+    Answer,
+    Box,
+    Citation,
+    Claim,
+    Contradiction,
+    Option,
+    Passage,
+    Quote,
+    Sentence,
+    StreamEvent,
+)
 
 __all__ = [
     "Answer",
     "ApiError",
     "AsyncClient",
+    "Box",
     "Citation",
+    "Claim",
     "Client",
+    "Contradiction",
+    "Option",
+    "Passage",
     "Quote",
     "Sentence",
     "StreamEvent",

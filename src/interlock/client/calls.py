@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
-from interlock.client.types import Answer, Citation, Quote, Sentence, StreamEvent
+from interlock.client.types import Answer, Citation, Claim, Contradiction, Option, Passage, Quote, Sentence, StreamEvent
 
-__all__ = ["ApiError", "Call", "Reader", "chat_call", "error_of", "read_answer"]
+__all__ = ["ApiError", "Call", "Reader", "chat_call", "error_of", "read_answer", "read_passages", "search_call"]
 
 # Any in this module: decoded JSON, narrowed field by field.
 
@@ -63,14 +65,39 @@ def chat_call(
     body: dict[str, Any] = {"model": app if "/" in app else f"app/{app}", "messages": turns, "stream": stream}
     if stream:
         body["stream_options"] = {"include_usage": True}
+    headers = _headers(api_key, on_behalf_of)
+    if conversation:
+        headers["x-interlock-conversation"] = conversation
+    return Call("/v1/chat/completions", body, headers)
+
+
+def search_call(
+    collection: str,
+    query: str,
+    *,
+    limit: int,
+    mode: str,
+    filter: Mapping[str, Any],  # noqa: A002 - what every search interface calls it
+    api_key: str | None,
+    on_behalf_of: str | None,
+) -> Call:
+    """A search of one collection."""
+    body: dict[str, Any] = {"query": query, "limit": limit, "mode": mode, "filter": dict(filter)}
+    return Call(f"/api/v1/collections/{quote(collection, safe='')}/search", body, _headers(api_key, on_behalf_of))
+
+
+def read_passages(body: Mapping[str, Any]) -> list[Passage]:
+    """The passages of a search, best first."""
+    return [msgspec.convert(item, Passage) for item in body["data"]]
+
+
+def _headers(api_key: str | None, on_behalf_of: str | None) -> dict[str, str]:
     headers = {"content-type": "application/json"}
     if api_key:
         headers["authorization"] = f"Bearer {api_key}"
     if on_behalf_of:
         headers["x-interlock-on-behalf-of"] = on_behalf_of
-    if conversation:
-        headers["x-interlock-conversation"] = conversation
-    return Call("/v1/chat/completions", body, headers)
+    return headers
 
 
 def error_of(status: int, body: bytes, retry_after: str | None = None) -> ApiError:
@@ -106,10 +133,15 @@ def _answer(text: str, facts: Mapping[str, Any], usage: Mapping[str, Any]) -> An
         model=str(facts.get("model") or ""),
         release=facts.get("release"),
         snapshot=facts.get("snapshot"),
+        as_of=datetime.fromisoformat(facts["as_of"]) if facts.get("as_of") else None,
+        stale=bool(facts.get("stale")),
         trace_id=str(facts.get("trace_id") or ""),
         cost_usd=None if cost is None else Decimal(cost),
         input_tokens=int(usage.get("prompt_tokens") or 0),
         output_tokens=int(usage.get("completion_tokens") or 0),
+        support_map=msgspec.convert(facts.get("support_map") or (), tuple[Claim, ...]),
+        contradictions=msgspec.convert(facts.get("contradictions") or (), tuple[Contradiction, ...]),
+        options=msgspec.convert(facts.get("options") or (), tuple[Option, ...]),
     )
 
 
@@ -143,7 +175,13 @@ class Reader:
             case "quote":
                 return Quote(msgspec.convert(extra["citation"], Citation))
             case "sentence":
-                return Sentence(self._text[-1].strip(), str(extra["origin"]), _citations(extra["citations"]))
+                return Sentence(
+                    self._text[-1].strip(),
+                    str(extra["origin"]),
+                    _citations(extra["citations"]),
+                    str(extra.get("support") or ""),
+                    msgspec.convert(extra.get("claims") or (), tuple[Claim, ...]),
+                )
             case "done":
                 self._facts = extra
         return None

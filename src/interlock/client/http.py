@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx2
 
-from interlock.client.calls import Call, Reader, chat_call, error_of, read_answer
-from interlock.client.types import Answer, StreamEvent
+from interlock.client.calls import Call, Reader, chat_call, error_of, read_answer, read_passages, search_call
+from interlock.client.types import Answer, Passage, StreamEvent
 
 __all__ = ["AsyncClient", "Client"]
 
@@ -64,6 +64,40 @@ class AsyncClient(_Base):
             raise error_of(response.status_code, response.content, response.headers.get("retry-after"))
         return read_answer(response.json())
 
+    async def search(
+        self,
+        collection: str,
+        query: str,
+        *,
+        limit: int = 8,
+        mode: str = "hybrid",
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - what every search interface calls it. Any: a value
+        on_behalf_of: str | None = None,
+    ) -> list[Passage]:
+        """The passages that answer best, among those the caller may read. Network. Raises: ApiError, httpx2.HTTPError.
+
+        Args:
+            collection: where to look.
+            query: a question; no syntax.
+            limit: at most 200.
+            mode: `hybrid`, `dense` or `lexical`.
+            filter: conditions on metadata, as of the search API.
+            on_behalf_of: a token of the person to search for.
+        """
+        call = search_call(
+            collection,
+            query,
+            limit=limit,
+            mode=mode,
+            filter=filter or {},
+            api_key=self._api_key,
+            on_behalf_of=on_behalf_of,
+        )
+        response = await self._http.post(call.path, json=call.body, headers=call.headers)
+        if response.status_code >= 400:
+            raise error_of(response.status_code, response.content, response.headers.get("retry-after"))
+        return read_passages(response.json())
+
     async def stream(
         self, app: str, messages: Messages, *, on_behalf_of: str | None = None, conversation: str | None = None
     ) -> AsyncGenerator[StreamEvent, None]:
@@ -103,6 +137,40 @@ class Client(_Base):
         if response.status_code >= 400:
             raise error_of(response.status_code, response.content, response.headers.get("retry-after"))
         return read_answer(response.json())
+
+    def search(
+        self,
+        collection: str,
+        query: str,
+        *,
+        limit: int = 8,
+        mode: str = "hybrid",
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - what every search interface calls it. Any: a value
+        on_behalf_of: str | None = None,
+    ) -> list[Passage]:
+        """The passages that answer best, among those the caller may read. Network. Raises: ApiError, httpx2.HTTPError.
+
+        Args:
+            collection: where to look.
+            query: a question; no syntax.
+            limit: at most 200.
+            mode: `hybrid`, `dense` or `lexical`.
+            filter: conditions on metadata, as of the search API.
+            on_behalf_of: a token of the person to search for.
+        """
+        call = search_call(
+            collection,
+            query,
+            limit=limit,
+            mode=mode,
+            filter=filter or {},
+            api_key=self._api_key,
+            on_behalf_of=on_behalf_of,
+        )
+        response = self._http.post(call.path, json=call.body, headers=call.headers)
+        if response.status_code >= 400:
+            raise error_of(response.status_code, response.content, response.headers.get("retry-after"))
+        return read_passages(response.json())
 
     def stream(
         self, app: str, messages: Messages, *, on_behalf_of: str | None = None, conversation: str | None = None

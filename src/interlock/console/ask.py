@@ -18,7 +18,7 @@ from starlette.routing import Route
 from interlock.app import App
 from interlock.console.rendering import fragment, render, title_of
 from interlock.console.session import Caller, Form, form_of, page, reader_of, text_field
-from interlock.core.answers import Answer, AnswerSentence, Quote
+from interlock.core.answers import Answer, AnswerSentence, Claim, Quote
 from interlock.core.clock import now_ns
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, InvalidInput
@@ -32,7 +32,7 @@ from interlock.http.streaming import EventStream
 from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.releases.types import LIVE_CHANNEL, AppSource
 
-__all__ = ["routes"]
+__all__ = ["routes", "span_link"]
 
 _MARKER = re.compile(r"\s?\[(\d+)\]")
 
@@ -68,6 +68,14 @@ class Question(NamedTuple):
     user: str
 
 
+class ClaimRow(NamedTuple):
+    """One row of the claim support map."""
+
+    claim: Claim
+    shown: bool
+    """It stands in the answer."""
+
+
 @dataclass(slots=True)
 class Result:
     """An answer as the page shows it."""
@@ -87,8 +95,10 @@ class Result:
         """The word of the state, for the dot beside it."""
         if self.error is not None:
             return "caution" if self.error.code == "blocked_by_policy" else "danger"
-        if self.answer is not None and self.answer.outcome == "declined":
+        if self.answer is not None and self.answer.outcome in {"declined", "clarify"}:
             return "idle"
+        if self.answer is not None and (self.answer.outcome == "flagged" or self.answer.contradictions):
+            return "caution"
         return "clear" if self.answer is not None else "idle"
 
     @property
@@ -98,7 +108,22 @@ class Result:
             return title_of(self.error)
         if self.answer is None:
             return "not checked: this app has no documents"
-        return "declined" if self.answer.outcome == "declined" else "every sentence has its source"
+        told = {
+            "declined": "declined",
+            "clarify": "asks back",
+            "flagged": "not everything is confirmed: see the marked claims",
+        }
+        if self.answer.outcome not in told and self.answer.contradictions:
+            return "the sources contradict each other"
+        return told.get(self.answer.outcome, "every sentence has its source")
+
+    @property
+    def claims(self) -> list[ClaimRow]:
+        """The claim support map, what was left out last."""
+        if self.answer is None:
+            return []
+        made = [claim for sentence in self.answer.sentences for claim in sentence.claims]
+        return [ClaimRow(claim, True) for claim in made] + [ClaimRow(claim, False) for claim in self.answer.removed]
 
     def link(self, citation: Citation) -> str:
         """Where a cited span can be read."""
@@ -106,7 +131,7 @@ class Result:
 
     def passage_link(self, passage: Passage) -> str:
         """Where a retrieved passage can be read."""
-        return _link(passage.document_id, passage.document_digest, passage.span, self.question.user)
+        return span_link(passage.document_id, passage.document_digest, passage.span, self.question.user)
 
     @property
     def story(self) -> str:
@@ -123,12 +148,21 @@ def _story(answer: Answer, release: Release | None, *, wrote: bool) -> str:
     repaired = origins.count("repaired")
     if answer.outcome == "declined":
         return _declined(answer, release)
+    if answer.outcome == "clarify":
+        return "Several documents you may read answer this equally well, and the question names none of them."
+    refused = sum(claim.support == "unsupported" for sentence in answer.sentences for claim in sentence.claims)
+    if refused:
+        claims = "One claim is" if refused == 1 else f"{refused} claims are"
+        return f"Written by the model. {claims} not confirmed by the documents and marked so; the rest was checked."
     if quoted == len(origins):
         why = ": what the model wrote did not pass the check." if wrote else "."
         return f"Quoted word for word from the documents{why}"
     told = ["Written by the model, and every sentence was checked against its source."]
     if repaired:
         told.append(f"{_sentences(repaired)} needed a second try.")
+    if answer.removed:
+        number = len(answer.removed)
+        told.append(f"{'One claim' if number == 1 else f'{number} claims'} did not pass and stayed out.")
     if quoted:
         told.append(f"{_sentences(quoted)} did not pass and {'was' if quoted == 1 else 'were'} replaced by the quote.")
     return " ".join(told)
@@ -245,7 +279,7 @@ async def _answer(request: Request, caller: Caller, result: Result) -> AsyncGene
                 case AnswerSentence():
                     shown = cited(event.text, event.citations, asked.user)
                     result.sentences.append(shown)
-                    html = fragment("_sentence.html", text=shown, origin=event.origin)
+                    html = fragment("_sentence.html", text=shown, origin=event.origin, support=event.support)
                     yield {"event": "sentence", "html": html}
                 case TextDelta(text):
                     result.text += text
@@ -258,10 +292,11 @@ async def _answer(request: Request, caller: Caller, result: Result) -> AsyncGene
 
 def link_of(citation: Citation, user: str) -> str:
     """Where the cited span can be read, with the same person's rights."""
-    return _link(citation.document_id, citation.document_digest, citation.span, user)
+    return span_link(citation.document_id, citation.document_digest, citation.span, user)
 
 
-def _link(document: str, digest: str, span: Span, user: str) -> str:
+def span_link(document: str, digest: str, span: Span, user: str) -> str:
+    """Where a span of a version can be read, with the rights of `user`; one's own when empty."""
     query = {"start": span.start, "end": span.end, "digest": digest, **({"as": user} if user else {})}
     return f"/documents/{document}?{urlencode(query)}#cited"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -22,15 +22,17 @@ from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
 from interlock.core.passages import Passage, Span
-from interlock.flows.ingest import KIND, enqueue_ingest
+from interlock.flows.ingest import KIND, enqueue_ingest, review_document
 from interlock.http.callers import app_of
 from interlock.http.security import PAGE_HEADERS
+from interlock.knowledge.cleaning.types import Verdict
 from interlock.knowledge.types import HEADING_SEPARATOR, DocumentInfo, SourceStatus
 from interlock.stores.jobs.base import Job
 
-__all__ = ["routes", "withdrawn_or_failed"]
+__all__ = ["collections_of", "routes", "users_of", "withdrawn_or_failed"]
 
 _MAY_INGEST = (Role.DEVELOPER, Role.OPERATOR)
+_MAY_REVIEW = (Role.DEVELOPER, Role.OPERATOR, Role.REVIEWER)
 _WINDOW = 60_000
 """Characters of a long document that one page shows around the cited span."""
 _CELLS = " | "
@@ -81,15 +83,22 @@ async def list_documents(request: Request, caller: Caller) -> Response:
         state=wanted[1],
         text=wanted[2],
         user=user,
-        users=_users(app, caller),
+        users=users_of(app, caller),
         states={info.id: withdrawn_or_failed(info) for info in shown},
         may_ingest=caller.has(*_MAY_INGEST),
         jobs=await _jobs(app, caller),
         sources=await _sources(app, caller),
+        reviews=await app.parts.knowledge.reviews(caller.ctx) if caller.has(*_MAY_REVIEW) else [],
     )
 
 
-def _users(app: App, caller: Caller) -> Sequence[DirectoryUser]:
+async def collections_of(app: App, caller: Caller) -> list[str]:
+    """Names of the collections this caller knows of."""
+    return _known_collections(app, await app.parts.knowledge.documents(caller.ctx), caller)
+
+
+def users_of(app: App, caller: Caller) -> Sequence[DirectoryUser]:
+    """Whom this caller may look as."""
     return sorted(app.parts.access.directory.values(), key=lambda u: u.name) if caller.may_act_as else []
 
 
@@ -103,9 +112,9 @@ def _known_collections(app: App, infos: Sequence[DocumentInfo], caller: Caller) 
 
 
 def withdrawn_or_failed(info: DocumentInfo) -> str:
-    """``failed``, ``withdrawn`` (and its kin, as the metadata says it), or nothing."""
-    if info.state == "failed":
-        return "failed"
+    """``failed``, ``held``, ``withdrawn`` (and its kin, as the metadata says it), or nothing."""
+    if info.state in {"failed", "held"}:
+        return info.state
     status = info.metadata.get("status", "").lower()
     return status if status in _NO_LONGER else ""
 
@@ -152,7 +161,7 @@ async def show(request: Request, caller: Caller) -> Response:
     if user and not info.readers & ctx.readers:
         raise NotFound(f"no document {document!r}", param="document")
     # Any: what a template is given.
-    data: dict[str, Any] = {"info": info, "user": user, "users": _users(app, caller), "reading": None, "old": False}
+    data: dict[str, Any] = {"info": info, "user": user, "users": users_of(app, caller), "reading": None, "old": False}
     if info.readers & ctx.readers and info.text_digest:
         digest = request.query_params.get("digest")
         text = await knowledge.document_text(ctx, document, digest)
@@ -311,6 +320,22 @@ async def ingest(request: Request, caller: Caller) -> Response:
     return await _after_job(request, caller, job)
 
 
+async def decide(request: Request, caller: Caller) -> Response:
+    """``POST /documents/{id}/review``: release a document into the index, or keep it out."""
+    form = await form_of(request)
+    verdict = text_field(form, "verdict")
+    if verdict not in {"released", "kept"}:
+        raise InvalidInput("verdict is released or kept", param="verdict")
+    await review_document(
+        app_of(request).parts,
+        caller.ctx,
+        DocumentId(request.path_params["id"]),
+        cast("Verdict", verdict),
+        text_digest=text_field(form, "digest"),
+    )
+    return RedirectResponse("/documents", 303)
+
+
 async def cancel(request: Request, caller: Caller) -> Response:
     """``POST /documents/jobs/{id}/cancel``."""
     caller.ctx.require(*_MAY_INGEST)
@@ -338,5 +363,6 @@ routes = [
     Route("/documents/jobs/{id}", page(job_state)),
     Route("/documents/jobs/{id}/cancel", page(cancel), methods=["POST"]),
     Route("/documents/{id}", page(show)),
+    Route("/documents/{id}/review", page(decide), methods=["POST"]),
     Route("/documents/{id}/original", page(original)),
 ]

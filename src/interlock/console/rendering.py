@@ -42,6 +42,7 @@ _PLACES = (
     Place("Build", "Ask", "/ask", None),
     Place("Build", "Apps", "/apps", _ALL),
     Place("Build", "Documents", "/documents", None),
+    Place("Build", "Retrieval", "/retrieval", _ALL),
     Place("Run", "Overview", "/", _ALL),
     Place("Run", "Traces", "/traces", _ALL),
     Place("Run", "Gateway", "/gateway", frozenset({Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR})),

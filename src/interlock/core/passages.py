@@ -7,7 +7,7 @@ from typing import Literal
 
 from interlock.core.ids import DocumentId, PassageId
 
-__all__ = ["Citation", "Passage", "Span", "Support"]
+__all__ = ["Citation", "CitedBox", "Passage", "Span", "Support"]
 
 Support = Literal["supported", "unsupported", "unchecked"]
 
@@ -48,6 +48,19 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class CitedBox:
+    """A line or table cell of a page that a cited span touches."""
+
+    page: int
+    """1-based."""
+    left: float
+    top: float
+    right: float
+    bottom: float
+    """From the page's upper left corner, in PDF points, or pixels of a picture."""
+
+
+@dataclass(frozen=True, slots=True)
 class Citation:
     """A claim of the answer tied to the exact span that backs it."""
 
@@ -66,3 +79,5 @@ class Citation:
     support: Support
     score: float
     """Support score in [0, 1]."""
+    boxes: tuple[CitedBox, ...] = ()
+    """Where the span stands on its pages; empty for formats without a layout."""

@@ -6,7 +6,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,16 @@ class JudgedQuestion:
     """Source (or, in BEIR's format, corpus id) to grade; all above 0."""
     user: str | None = None
     """Who asks; None for the caller of the evaluation."""
+    quotes: Mapping[str, str] = field(default_factory=dict)
+    """By document the words of it that answer, where they are known."""
 
 
 def read_judged(path: Path) -> list[JudgedQuestion]:
     """Questions of a JSONL file.
 
-    A line is ``{"query": …, "relevant": ["returns.md"] or {"returns.md": 2}, "as": "ada", "id": "q1"}`` (the last two
-    may be left out), or a case of a golden set (``question``, ``gold``). Cases without gold are left out.
+    A line is ``{"query": …, "relevant": ["returns.md"] or {"returns.md": 2}, "as": "ada", "id": "q1", "quotes":
+    {"returns.md": "within 30 days"}}`` (the last three may be left out), or a case of a golden set (``question``,
+    ``gold``). Cases without gold are left out.
 
     Raises: NotFound; InvalidInput naming line and field.
     """
@@ -71,7 +74,14 @@ def _question(row: Any, where: str, number: str) -> JudgedQuestion | None:
     user = row.get("as")
     if user is not None and not isinstance(user, str):
         raise InvalidInput(f"{where}: `as` names a user", param="as")
-    return JudgedQuestion(str(row.get("id", number)), text, {k: v for k, v in gold.items() if v > 0}, user)
+    quotes = row.get("quotes", {})
+    if not isinstance(quotes, dict) or not all(isinstance(quote, str) for quote in quotes.values()):
+        raise InvalidInput(
+            f"{where}: `quotes` holds words of documents, by document",
+            param="quotes",
+            hint='as "quotes": {"handbook/returns.md": "within 30 days"}',
+        )
+    return JudgedQuestion(str(row.get("id", number)), text, {k: v for k, v in gold.items() if v > 0}, user, quotes)
 
 
 def read_beir(folder: Path) -> list[JudgedQuestion]:

@@ -16,6 +16,7 @@ from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.release import RetrievalSpec
+from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.settings import FusionSettings
 from interlock.prompts.service import read_prompt
 from interlock.releases.types import AppSource, Components
@@ -25,7 +26,7 @@ __all__ = ["DETECTED", "Pins", "app_sources", "validate_yaml"]
 DETECTED = "detected"
 """A route's target that stands for whatever model was found on this machine; it vanishes when none was."""
 
-Pins = Callable[[RouteSpec, RetrievalSpec | None], Mapping[str, object]]
+Pins = Callable[[RouteSpec, RetrievalSpec | None, AnswerSpec], Mapping[str, object]]
 """Identity of the models an app uses (weights' digests, embedding space): component `models` of the release."""
 
 M = TypeVar("M", bound=BaseModel)
@@ -49,19 +50,25 @@ class AppFile(BaseModel):
 
 
 def app_sources(
-    folder: Path, *, pins: Pins, detected: Sequence[str] = (), fusion: Callable[[str], FusionSettings] | None = None
+    folder: Path,
+    *,
+    pins: Pins,
+    detected: Sequence[str] = (),
+    fusion: Callable[[str], FusionSettings] | None = None,
+    steps: Callable[[str], RetrievalSteps] | None = None,
 ) -> dict[str, AppSource]:
     """Every sub-folder with an `app.yaml`, by name. Files are read when a release is resolved, not now.
 
     Args:
         fusion: how a collection is searched where its app does not say; releases pin it.
+        steps: which steps its searches take where its app does not say; pinned too.
     """
     sources: dict[str, AppSource] = {}
     for file in sorted(folder.glob("*/app.yaml")):
         name = file.parent.name
         if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
             raise InvalidInput(f"an app's folder is named with letters, digits, - and _, not {name!r}", param="apps")
-        loader = _Loader(file, pins, tuple(detected), fusion)
+        loader = _Loader(file, pins, tuple(detected), fusion, steps)
         try:
             described = loader.read()
         except InvalidInput as error:
@@ -77,9 +84,15 @@ class _Loader:
     """Reads one app's files, again only when one of them changed."""
 
     def __init__(
-        self, file: Path, pins: Pins, detected: tuple[str, ...], fusion: Callable[[str], FusionSettings] | None
+        self,
+        file: Path,
+        pins: Pins,
+        detected: tuple[str, ...],
+        fusion: Callable[[str], FusionSettings] | None,
+        steps: Callable[[str], RetrievalSteps] | None,
     ) -> None:
         self._fusion = fusion
+        self._steps = steps
         self._file = file
         self._pins = pins
         self._detected = detected
@@ -126,16 +139,20 @@ class _Loader:
         self._named = (folder / app.prompt, *([folder / policy] if isinstance(policy, str) else []))
         if isinstance(policy, str):
             policy = validate_yaml(folder / policy, GuardrailSpec)
+        retrieval = app.knowledge
+        if retrieval is not None:
+            # What the settings say now is pinned, so that a later change of theirs changes no release.
+            if retrieval.fusion is None and self._fusion is not None:
+                retrieval = retrieval.model_copy(update={"fusion": self._fusion(retrieval.collection)})
+            if retrieval.steps is None and self._steps is not None:
+                retrieval = retrieval.model_copy(update={"steps": self._steps(retrieval.collection)})
         components: dict[str, Mapping[str, object]] = {
             "prompt": read_prompt(folder / app.prompt).model_dump(mode="json"),
             "route": route.model_dump(mode="json"),
             "guardrails": policy.model_dump(mode="json"),
-            "models": self._pins(route, app.knowledge),
+            "models": self._pins(route, retrieval, app.answer),
         }
-        if app.knowledge is not None:
-            retrieval = app.knowledge
-            if retrieval.fusion is None and self._fusion is not None:
-                retrieval = retrieval.model_copy(update={"fusion": self._fusion(retrieval.collection)})
+        if retrieval is not None:
             components["retrieval"] = retrieval.model_dump(mode="json")
             components["answer"] = app.answer.model_dump(mode="json")
         return components

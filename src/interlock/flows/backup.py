@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import anyio.to_thread
@@ -173,8 +173,14 @@ def _check_tenants(site: Site, root: Path) -> None:
 def _unpack(source: Path, root: Path) -> None:
     try:
         with tarfile.open(source, mode="r:gz") as archive:
-            # The filter refuses absolute names, `..`, devices and links that lead out.
-            archive.extractall(root, filter="data")
+            members = archive.getmembers()
+            for member in members:
+                path = PurePosixPath(member.name)
+                if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+                    raise tarfile.ExtractError(f"{member.name!r} leads out of the archive, or is no file")
+            # Python 3.11 has filters from 3.11.4 on; later versions want one to be named.
+            named = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(root, members=members, **named)  # type: ignore[arg-type]  # noqa: S202 - checked above
     except (tarfile.TarError, EOFError, OSError) as error:
         raise InvalidInput(f"{source.name!r} is not a whole Interlock archive", param="file") from error
     if not (root / "store" / "manifest.json").exists():

@@ -64,6 +64,10 @@ async def call_of(
     if wire.name == "openai.responses":
         if asked.options["background"]:
             raise InvalidInput("a line of a batch is not made in the background as well", param="background")
+        if asked.options["file_search"] is not None:
+            raise InvalidInput(
+                "a line of a batch does not search", param=asked.options["file_search"].param, hint="ask /v1/responses"
+            )
         asked = replace(asked, options={**asked.options, "id": response_id(trace)})
         asked, keep, _ = await continued(parts, ctx, asked, may_store=may_store)
     release = None

@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from interlock.core.answers import Answer, AnswerEvent, AnswerSentence, Quote
+from interlock.core.answers import Answer, AnswerEvent, AnswerSentence, Claim, Quote
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput
-from interlock.core.messages import ChatEvent, ChatRequest, TextDelta, Usage, text_message
+from interlock.core.messages import ChatRequest, TextDelta, Usage, text_message
 from interlock.core.money import Money
 from interlock.core.passages import Citation
 from interlock.core.release import Release
@@ -25,15 +25,23 @@ from interlock.core.trace import Span
 from interlock.cost.handed import Handed
 from interlock.cost.service import Bill
 from interlock.flows.answer import answer
+from interlock.flows.answer_claims import recheck
+from interlock.flows.answer_places import Boxes, boxed
+from interlock.flows.file_search import file_search_of
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
+from interlock.flows.retrieval_assistant import RetrievalAssistant
 from interlock.gateway.cache.types import CacheScope, CacheStatus
 from interlock.gateway.handing import Replay
+from interlock.gateway.ports import FileCited, FileSearchTool, ReplyEvent
 from interlock.gateway.service import Gateway, Served
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.service import Record
+from interlock.knowledge.freshness import AsOf
 from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.release import RetrievalSpec
+from interlock.knowledge.retrieval.conversation import standalone
+from interlock.knowledge.retrieval.types import Turn
 from interlock.prompts.service import render
 
 __all__ = ["Answered", "Receipt", "ask", "chat", "for_app", "has_knowledge"]
@@ -132,7 +140,7 @@ async def ask(
     Raises: InvalidInput, Blocked, TooLarge, ModelMissing, and the gateway's errors when not even a quote can be given.
     """
     retrieval = RetrievalSpec.model_validate(release.components["retrieval"], extra="ignore")
-    spec = AnswerSpec.model_validate(release.components.get("answer", {}), extra="ignore")
+    spec = AnswerSpec.of_release(release.components.get("answer", {}))
     route = RouteSpec.model_validate(release.components["route"], extra="ignore")
     question = request.last_user_text.strip()
     if not question:
@@ -143,47 +151,69 @@ async def ask(
     async with _open(parts, ctx, release, "chat.answer", request.tags) as line:
         system = render(line.ctx, release)
         await parts.guardrails.check_input(line.ctx, release, question)
+        # A follow-up alone says too little: its evidence is chosen by what it follows, as it is searched.
+        earlier = _earlier(request)
+        asked = standalone(question, [turn.text for turn in earlier if turn.role == "user"])
+        space = await parts.knowledge.space_of(line.ctx, retrieval.collection)
         found = await parts.knowledge.search(
             line.ctx,
-            standalone(request, question),
+            question,
             collection=retrieval.collection,
             limit=retrieval.limit,
             mode=retrieval.search,
             fusion=retrieval.fusion,
+            steps=retrieval.steps,
+            history=earlier,
+            assistant=RetrievalAssistant(parts, release=release, route=route, bill=line.bill, regions=request.regions),
         )
         trusted = await parts.guardrails.check_passages(line.ctx, release, found)
         tier = parts.gateway.profile_of(route).tier
         passages = trusted
         if tier == "capable":
             # One prompt holds all of it, so it must fit; claim by claim, each sentence is a prompt of its own.
-            merged = await parts.knowledge.evidence(line.ctx, trusted, budget_tokens=retrieval.context_tokens)
+            merged = await parts.knowledge.evidence(
+                line.ctx,
+                trusted,
+                budget_tokens=retrieval.context_tokens,
+                packing=(retrieval.steps or parts.knowledge.steps_of(retrieval.collection)).packing,
+                question=asked,
+            )
             # Merging reads the documents again, so what was blanked is back and text between passages is new.
             passages = await parts.guardrails.check_passages(line.ctx, release, merged)
-        snapshot = await parts.knowledge.snapshot(line.ctx, retrieval.collection)
+        snapshot = await parts.knowledge.snapshot_id(line.ctx, retrieval.collection, passages)
         scope = CacheScope(
-            snapshot=snapshot.id,
+            snapshot=snapshot,
             collection=retrieval.collection,
             documents=[passage.document_id for passage in passages],
         )
         events = answer(
             line.ctx,
-            question=question,
+            question=asked,
             passages=passages,
             spec=spec,
             tier=tier,
             model=metered(parts.gateway, line.bill, _generating(parts.gateway, route), served, knowledge=scope),
+            judge=metered(parts.gateway, line.bill, _judging(spec, route), knowledge=scope),
             system=system,
             grounding=parts.grounding,
             on_usage=lambda _: None,  # `metered` puts usage on the bill, broken-off calls included
-            snapshot=snapshot.id,
+            snapshot=snapshot,
         )
+        known: Boxes = {}
         async with aclosing(events):
             async for event in events:
+                placed = await boxed(line.ctx, parts.knowledge, event, known)
                 checked = await parts.guardrails.watch_output(
-                    release, partial(_checked, event, partial(parts.guardrails.check_output, release))
+                    release, partial(_checked, placed, partial(parts.guardrails.check_output, release))
                 )
                 if isinstance(checked, Answer):
-                    checked = replace(checked, passages=tuple(trusted))
+                    cited = {citation.document_id for citation in checked.citations}
+                    age = (
+                        await parts.knowledge.as_of(line.ctx, retrieval.collection, cited)
+                        if cited
+                        else AsOf(None, False)
+                    )
+                    checked = replace(checked, passages=tuple(trusted), as_of=age.at, stale=age.stale, space=space)
                     _describe(line, checked)
                 yield checked
         receipt = _receipt(line, parts, release, served)
@@ -196,20 +226,31 @@ def _checked(event: AnswerEvent, check: Callable[[str], str]) -> AnswerEvent:
     def citations(given: tuple[Citation, ...]) -> tuple[Citation, ...]:
         return tuple(replace(citation, quote=check(citation.quote)) for citation in given)
 
+    def sentence(given: AnswerSentence) -> AnswerSentence:
+        return replace(
+            given, text=check(given.text), citations=citations(given.citations), claims=recheck(given, check)
+        )
+
+    def refused(given: Claim) -> Claim:
+        nearest = given.evidence and replace(given.evidence, quote=check(given.evidence.quote))
+        return replace(given, text=check(given.text), evidence=nearest)
+
     match event:
         case Quote():
             return Quote(*citations((event.citation,)))
         case AnswerSentence():
-            return replace(event, text=check(event.text), citations=citations(event.citations))
+            return sentence(event)
         case Answer():
             return replace(
                 event,
                 text=check(event.text),
                 citations=citations(event.citations),
-                sentences=tuple(
-                    replace(sentence, text=check(sentence.text), citations=citations(sentence.citations))
-                    for sentence in event.sentences
+                sentences=tuple(map(sentence, event.sentences)),
+                contradictions=tuple(
+                    replace(conflict, citations=citations(conflict.citations)) for conflict in event.contradictions
                 ),
+                options=tuple(replace(option, value=check(option.value)) for option in event.options),
+                removed=tuple(refused(claim) for claim in event.removed),
             )
 
 
@@ -219,17 +260,22 @@ def _generating(gateway: Gateway, route: RouteSpec) -> RouteSpec:
     return route.model_copy(update={"targets": targets or route.targets})
 
 
-_FOLLOW_UP = re.compile(
-    r"^(and|but|so|then|also|what about|how about|why|it|its|they|their|that|this|those|these|he|she)\b", re.IGNORECASE
-)
+def _earlier(request: ChatRequest) -> list[Turn]:
+    """What was said before the question."""
+    said = [
+        Turn("assistant" if message.role == "assistant" else "user", message.text)
+        for message in request.messages
+        if message.role in {"user", "assistant"}
+    ]
+    last = max((n for n, turn in enumerate(said) if turn.role == "user"), default=0)
+    return said[:last]
 
 
-def standalone(request: ChatRequest, question: str) -> str:
-    """The search query of a question: a follow-up ("and in Germany?") is searched together with what it follows."""
-    earlier = [message.text.strip() for message in request.messages if message.role == "user"][:-1]
-    if earlier and (_FOLLOW_UP.match(question) or len(question.split()) <= 4):
-        return f"{earlier[-1]} {question}"
-    return question
+def _judging(spec: AnswerSpec, route: RouteSpec) -> RouteSpec:
+    """The route of a checker that asks a model: the one it names, under the app's own limits, or the app's."""
+    if spec.checker.kind == "llm" and spec.checker.model:
+        return route.model_copy(update={"targets": [spec.checker.model]})
+    return route
 
 
 def _describe(line: _Line, finished: Answer) -> None:
@@ -240,8 +286,15 @@ def _describe(line: _Line, finished: Answer) -> None:
             "interlock.answer.answerability": round(finished.answerability, 4),
             "interlock.answer.citations": len(finished.citations),
             "interlock.answer.sentences": len(finished.sentences),
+            "interlock.answer.claims": sum(len(sentence.claims) for sentence in finished.sentences),
+            "interlock.answer.unsupported": sum(
+                claim.support == "unsupported" for sentence in finished.sentences for claim in sentence.claims
+            ),
+            "interlock.answer.removed": len(finished.removed),
+            "interlock.answer.contradictions": len(finished.contradictions),
             "interlock.passages": len(finished.passages),
             "interlock.snapshot": finished.snapshot or None,
+            "interlock.space": finished.space or None,
         }
     )
     line.record.set(
@@ -266,11 +319,13 @@ async def chat(
     *,
     served: Served | None = None,
     answered: Answered | None = None,
-) -> AsyncGenerator[ChatEvent | Receipt, None]:
+    searching: FileSearchTool | None = None,
+) -> AsyncGenerator[ReplyEvent | Receipt, None]:
     """A model's answer, passed on as it comes; an app without documents adds its prompt and its guardrails.
 
     Args:
         answered: the model's answer is there already.
+        searching: a search that the model may ask for, by the caller's rights.
 
     Yields deltas, one Finish, and last a Receipt.
     """
@@ -287,8 +342,17 @@ async def chat(
             await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
             request = for_app(line.ctx, request, release)
         replay = answered.replay if answered is not None else None
-        model = metered(parts.gateway, line.bill, route, served, whole=not request.stream, replay=replay)
-        events = model(line.ctx, request)
+        events: AsyncGenerator[ReplyEvent, None]
+        if searching is not None:
+            wanted = await file_search_of(parts, line.ctx, searching)
+            # Nothing is kept: a cached answer would have to go with every document it was written from.
+            alone = route.model_copy(update={"cache": None, "shadow": None})
+            model = metered(parts.gateway, line.bill, alone, served, whole=not request.stream)
+            assistant = RetrievalAssistant(parts, release=release, route=route, bill=line.bill, regions=request.regions)
+            events = wanted.running(parts, model, assistant=assistant, release=release)(line.ctx, request)
+        else:
+            model = metered(parts.gateway, line.bill, route, served, whole=not request.stream, replay=replay)
+            events = model(line.ctx, request)
         if release is not None:
             events = _watched(parts, release, events)
         async with aclosing(events):
@@ -302,8 +366,8 @@ _SENTENCE_END = re.compile(r"[.!?\n](?=\s|$)")
 
 
 async def _watched(
-    parts: Parts, release: Release, events: AsyncGenerator[ChatEvent, None]
-) -> AsyncGenerator[ChatEvent, None]:
+    parts: Parts, release: Release, events: AsyncGenerator[ReplyEvent, None]
+) -> AsyncGenerator[ReplyEvent, None]:
     """Hold text back until a sentence is whole and checked, when the policy looks at answers at all."""
     looks = any("output" in rule.at for rule in parts.guardrails.rules(release))
 
@@ -311,10 +375,15 @@ async def _watched(
         return await parts.guardrails.watch_output(release, partial(parts.guardrails.check_output, release, text))
 
     pending = ""
+    cited: list[FileCited] = []
     async with aclosing(events):
         async for event in events:
             if not looks:
                 yield event
+                continue
+            if isinstance(event, FileCited):
+                # Text is checked across it, and it follows its text.
+                cited.append(event)
                 continue
             if isinstance(event, TextDelta):
                 pending += event.text
@@ -326,4 +395,7 @@ async def _watched(
             if pending:
                 yield TextDelta(await checked(pending))
                 pending = ""
+            for citation in cited:
+                yield citation
+            cited = []
             yield event

@@ -14,7 +14,6 @@ from interlock.core.answers import Answer, AnswerSentence, Quote
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.messages import (
-    ChatEvent,
     ChatRequest,
     Finish,
     NativeDelta,
@@ -26,8 +25,8 @@ from interlock.core.plugins import Registry
 from interlock.core.release import Release
 from interlock.flows.chat import Answered, Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
-from interlock.flows.views import answer_view, citation_view, receipt_view
-from interlock.gateway.ports import Asked, Frame, Inbound
+from interlock.flows.views import answer_view, citation_view, claim_view, receipt_view
+from interlock.gateway.ports import Asked, FileCited, FileSearched, FileSearchTool, Frame, Inbound, ReplyEvent
 from interlock.gateway.service import Served
 
 __all__ = ["Keep", "Responding", "codec"]
@@ -45,7 +44,7 @@ def codec(wire: str) -> Inbound:
 
 
 class _Step(NamedTuple):
-    event: ChatEvent
+    event: ReplyEvent
     extension: Mapping[str, object] | None
     text: str | None = None
     """On the last step of an app's answer: its whole text, checked as a whole."""
@@ -59,6 +58,7 @@ async def _steps(
     served: Served,
     *,
     answered: Answered | None,
+    searching: FileSearchTool | None,
 ) -> AsyncGenerator[_Step, None]:
     """Events of the canonical answer, with what each says beyond it; the last is a Finish with the whole receipt."""
     if release is not None and request.only:
@@ -67,10 +67,14 @@ async def _steps(
             f"an app cannot take {request.only[0].what}", param=request.only[0].param, code="unsupported_content"
         )
     knowledge = release is not None and has_knowledge(release)
+    if knowledge and searching is not None:
+        raise InvalidInput(
+            "an app with documents searches them itself", param=searching.param, hint="leave out file_search"
+        )
     if release is not None and knowledge:
         events: AsyncGenerator[Any, None] = ask(parts, ctx, request, release, served=served)
     else:
-        events = chat(parts, ctx, request, release, served=served, answered=answered)
+        events = chat(parts, ctx, request, release, served=served, answered=answered, searching=searching)
     sentences = 0
     finish: Finish | None = None
     facts: dict[str, Any] = {}
@@ -85,8 +89,15 @@ async def _steps(
                     delta = TextDelta(f" {event.text}" if sentences else event.text)
                     sentences += 1
                     citations = [citation_view(citation) for citation in event.citations]
-                    yield _Step(delta, {"event": "sentence", "origin": event.origin, "citations": citations})
-                case TextDelta() | ReasoningDelta() | ToolCallDelta() | NativeDelta():
+                    told = {
+                        "event": "sentence",
+                        "origin": event.origin,
+                        "support": event.support,
+                        "citations": citations,
+                        "claims": [claim_view(claim) for claim in event.claims],
+                    }
+                    yield _Step(delta, told)
+                case TextDelta() | ReasoningDelta() | ToolCallDelta() | NativeDelta() | FileSearched() | FileCited():
                     yield _Step(event, None)
                 case Finish():
                     finish = event
@@ -123,15 +134,24 @@ class Responding:
         self._reply = wire.reply(asked)
         self._keep = keep
         self._answered = answered
+        self._searching: FileSearchTool | None = asked.options.get("file_search")
         self.served = Served()
         """Which targets were tried and why, once an answer began."""
 
     def _run(self) -> AsyncGenerator[_Step, None]:
-        return _steps(self._parts, self._ctx, self._request, self._release, self.served, answered=self._answered)
+        return _steps(
+            self._parts,
+            self._ctx,
+            self._request,
+            self._release,
+            self.served,
+            answered=self._answered,
+            searching=self._searching,
+        )
 
     async def whole(self) -> dict[str, Any]:
         """The answer as one object. Raises: what the flows raise."""
-        events: list[ChatEvent] = []
+        events: list[ReplyEvent] = []
         extension: Mapping[str, object] = {}
         async with aclosing(self._run()) as steps:
             async for step in steps:

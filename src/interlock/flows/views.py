@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from interlock.core.answers import Answer
+from interlock.core.answers import Answer, AnswerSentence, Claim, Contradiction
 from interlock.core.passages import Citation, Passage
 from interlock.flows.chat import Receipt
 
-__all__ = ["answer_view", "citation_view", "passage_view", "receipt_view"]
+__all__ = ["answer_view", "citation_view", "claim_view", "passage_view", "receipt_view", "support_map"]
 
 # Any in this module: JSON objects on their way out.
 
 
 def citation_view(citation: Citation) -> dict[str, Any]:
-    """One citation: `start` and `end` are characters of the document's extracted text of version `digest`."""
+    """One citation: `start` and `end` are characters of the document's extracted text of version `digest`, `boxes` the
+    lines and cells they touch on its pages.
+    """
     return {
         "marker": citation.marker,
         "document": citation.document_id,
@@ -27,6 +29,9 @@ def citation_view(citation: Citation) -> dict[str, Any]:
         "quote": citation.quote,
         "support": citation.support,
         "score": round(citation.score, 4),
+        "boxes": [
+            {"page": b.page, "left": b.left, "top": b.top, "right": b.right, "bottom": b.bottom} for b in citation.boxes
+        ],
         "url": f"/documents/{citation.document_id}?start={citation.span.start}&end={citation.span.end}"
         f"&digest={citation.document_digest}",
     }
@@ -50,6 +55,50 @@ def passage_view(passage: Passage) -> dict[str, Any]:
     }
 
 
+def claim_view(claim: Claim) -> dict[str, Any]:
+    """One claim: `start` and `end` are characters of its sentence; `evidence` is what it rests on, or, of a refused
+    one, what comes nearest (marker 0).
+    """
+    return {
+        "start": claim.span.start,
+        "end": claim.span.end,
+        "text": claim.text,
+        "support": claim.support,
+        "score": round(claim.score, 4),
+        "reason": claim.reason,
+        "checker": claim.checker,
+        "evidence": citation_view(claim.evidence) if claim.evidence else None,
+    }
+
+
+def support_map(answer: Answer) -> list[dict[str, Any]]:
+    """Which claim rests on what: one row a claim, those that are not in the text (`sentence` null) last."""
+    rows = [
+        {"sentence": number, **claim_view(claim)}
+        for number, sentence in enumerate(answer.sentences)
+        for claim in sentence.claims
+    ]
+    return [*rows, *({"sentence": None, **claim_view(claim)} for claim in answer.removed)]
+
+
+def _sentence(sentence: AnswerSentence) -> dict[str, Any]:
+    return {
+        "text": sentence.text,
+        "origin": sentence.origin,
+        "support": sentence.support,
+        "markers": [citation.marker for citation in sentence.citations],
+    }
+
+
+def _contradiction(found: Contradiction) -> dict[str, Any]:
+    """The first marker is the one to be believed."""
+    return {
+        "markers": [citation.marker for citation in found.citations],
+        "kind": found.kind,
+        "decided_by": found.decided_by or None,
+    }
+
+
 def answer_view(answer: Answer) -> dict[str, Any]:
     """How an answer came about, and what it rests on."""
     return {
@@ -57,18 +106,17 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         "decline_reason": answer.decline_reason or None,
         "answerability": round(answer.answerability, 4),
         "citations": [citation_view(citation) for citation in answer.citations],
-        "sentences": [
-            {
-                "text": sentence.text,
-                "origin": sentence.origin,
-                "markers": [citation.marker for citation in sentence.citations],
-            }
-            for sentence in answer.sentences
-        ],
+        "sentences": [_sentence(sentence) for sentence in answer.sentences],
+        "support_map": support_map(answer),
+        "contradictions": [_contradiction(found) for found in answer.contradictions],
+        "options": [{"facet": option.facet, "value": option.value} for option in answer.options],
         "passages": [passage_view(passage) for passage in answer.passages],
         "conflicts": list(answer.conflicts),
         "degraded": answer.degraded or None,
         "snapshot": answer.snapshot or None,
+        "space": answer.space or None,
+        "as_of": answer.as_of.isoformat() if answer.as_of else None,
+        "stale": answer.stale,
     }
 
 

@@ -40,6 +40,8 @@ __all__ = ["Batch", "Kept", "KeptFile", "KeptResponse", "Line", "context_from", 
 
 # Any in this module: JSON and rows of unlike columns.
 _OWNED = (responses, conversations, files, batches)
+_PAGE = 100
+"""Stored responses that are unsealed at once."""
 _OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 
 
@@ -471,6 +473,38 @@ class Kept:
     async def forget_all(self, tenant: TenantId) -> int:
         """Remove everything kept for a tenant; gives the number of rows."""
         return await self._remove({table: table.c.tenant == tenant for table in _OWNED})
+
+    async def forget_mentions(self, tenant: TenantId, names: Collection[str]) -> int:
+        """Remove stored responses that name one of these ids, and what conversations have of them; gives how many.
+
+        Reads everything the tenant keeps, a page at a time: for erasures, which are rare.
+        """
+        wanted = [json.dumps(name) for name in sorted(names)]
+        gone, after = 0, ""
+        while True:
+            query = sa.select(responses.c.id, responses.c.sealed).where(
+                responses.c.tenant == tenant, responses.c.id > after
+            )
+            rows = await self.sql.read(
+                lambda conn, query=query: conn.execute(query.order_by(responses.c.id).limit(_PAGE)).all()  # type: ignore[misc]  # a bound default hides the lambda's type
+            )
+            if not rows:
+                return gone
+            after = rows[-1].id
+            for row in rows:
+                said = await self.unseal(row.sealed, f"response:{tenant}:{row.id}")
+                text = json.dumps(said)
+                if any(name in text for name in wanted):
+                    items = [str(item.get("id", "")) for item in said["response"].get("output", ())]
+                    gone += await self._forget_response(tenant, row.id, items)
+
+    async def _forget_response(self, tenant: TenantId, identity: str, items: Sequence[str]) -> int:
+        def write(conn: sa.Connection) -> int:
+            told = (conversation_items.c.tenant == tenant, conversation_items.c.id.in_(items))
+            conn.execute(sa.delete(conversation_items).where(*told))
+            return _remove_responses(conn, sa.and_(responses.c.tenant == tenant, responses.c.id == identity))
+
+        return await self.sql.write(write)
 
     async def tidy(self) -> int:
         """Remove what is past its age; gives the number of rows."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.messages import ChatEvent, ChatRequest, Usage
+from interlock.core.passages import Passage
 from interlock.core.ports import Embedder, Quoter
 from interlock.gateway.settings import ProviderSettings
 
@@ -19,6 +20,9 @@ __all__ = [
     "EmbedInput",
     "EmbedsTokens",
     "Fault",
+    "FileCited",
+    "FileSearchTool",
+    "FileSearched",
     "Forwarding",
     "Forwards",
     "Frame",
@@ -36,6 +40,7 @@ __all__ = [
     "RelayCall",
     "Relays",
     "Replier",
+    "ReplyEvent",
     "Reranked",
     "Reranks",
     "Rewrite",
@@ -295,16 +300,52 @@ class Fault(NamedTuple):
     body: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class FileSearchTool:
+    """A tool `file_search`, as a caller asks for it."""
+
+    param: str
+    """Where it stands in the request."""
+    stores: tuple[str, ...]
+    limit: int
+    threshold: float
+    filters: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSearched:
+    """How far a search is that this server makes for the model."""
+
+    id: str
+    state: Literal["in_progress", "searching", "completed", "failed"]
+    queries: tuple[str, ...]
+    results: tuple[Passage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileCited:
+    """A file that the text before it rests on."""
+
+    file_id: str
+    filename: str
+    index: int
+    """Characters of the message's text before it."""
+
+
+ReplyEvent = ChatEvent | FileSearched | FileCited
+"""What an answer is written from. Searches of files come only to the wire that asked for them."""
+
+
 class Replier(Protocol):
     """Writes one answer, whole or in pieces. `extension` is the documented field ``interlock``."""
 
     document: Mapping[str, Any] | None
     """The finished answer as one object, once there is one. Any: JSON."""
 
-    def whole(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
+    def whole(self, events: Sequence[ReplyEvent], extension: Mapping[str, object]) -> dict[str, Any]:
         """The answer as one object. `events` ends with a Finish. Any: JSON."""
 
-    def frames(self, event: ChatEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
+    def frames(self, event: ReplyEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
         """What to send for one event; the first call also opens the stream and Finish also ends it."""
 
     def failed(self, error: InterlockError) -> list[Frame]:

@@ -21,6 +21,7 @@ from interlock.core.errors import InterlockError, NotFound
 from interlock.core.ids import TenantId
 from interlock.core.release import Release
 from interlock.governance import store
+from interlock.governance.certificates import Certificates
 from interlock.governance.merkle import Frontier, inclusion_proof, leaf_hash
 from interlock.governance.signing import HeadSigner
 from interlock.governance.store import audit_heads, audit_lines, audit_tree
@@ -53,6 +54,8 @@ class Governance:
         self._sql = sql
         self._signer = signer
         self._subjects = subjects
+        self.certificates = Certificates(sql, signer)
+        """Signed statements of what was done."""
         self._queued: list[AuditEvent] = []
         self._flusher: asyncio.Task[None] | None = None
         # Held while lines are written, so that they reach the log in the order they were queued.

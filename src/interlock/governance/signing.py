@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HeadSigner"]
 
+_STATEMENT = b"interlock-certificate\n"
+"""What it signs is told apart from a head: neither can pass for the other."""
+
 
 class HeadSigner:
     """Holds the signing key.
@@ -46,6 +49,20 @@ class HeadSigner:
     def sign(self, size: int, root: bytes, at: datetime) -> str:
         """Base64 signature of a head."""
         return base64.b64encode(self._key().sign(_message(size, root, at))).decode()
+
+    def sign_statement(self, data: bytes) -> str:
+        """Base64 signature of a certificate's content."""
+        return base64.b64encode(self._key().sign(_STATEMENT + data)).decode()
+
+    def verify_statement(self, data: bytes, signature: str) -> bool:
+        """True when this key signed that content."""
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            self._key().public_key().verify(base64.b64decode(signature), _STATEMENT + data)
+        except (InvalidSignature, ValueError):
+            return False
+        return True
 
     def verify(self, size: int, root: bytes, at: datetime, signature: str) -> bool:
         """True when this key signed that head."""

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from interlock.stores.sql.base import BigId, UtcDateTime, insert_rows, metadata
 
-__all__ = ["audit_heads", "audit_lines", "audit_tree", "insert_lines", "subject_keys"]
+__all__ = ["audit_heads", "audit_lines", "audit_tree", "governance_certificates", "insert_lines", "subject_keys"]
 
 audit_lines = sa.Table(
     "audit_lines",
@@ -41,6 +41,18 @@ audit_heads = sa.Table(
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Column("signature", sa.String(128), nullable=False),
 )
+
+governance_certificates = sa.Table(
+    "governance_certificates",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),
+)
+"""`content` is the canonical JSON that was signed."""
 
 subject_keys = sa.Table(
     "subject_keys",

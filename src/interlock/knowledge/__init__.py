@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from interlock.knowledge.retrieval.settings import RetrievalSteps
     from interlock.knowledge.service import KnowledgeService
     from interlock.knowledge.settings import FusionSettings, KnowledgeSettings
     from interlock.knowledge.sources import SourceSpec, parse_spec, read_spec
@@ -30,6 +31,7 @@ __all__ = [
     "PageBoxes",
     "PageReview",
     "Progress",
+    "RetrievalSteps",
     "Snapshot",
     "SourceSpec",
     "parse_spec",
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "retrieval.settings": ("RetrievalSteps",),
     "service": ("KnowledgeService",),
     "settings": ("FusionSettings", "KnowledgeSettings"),
     "sources": ("SourceSpec", "parse_spec", "read_spec"),

@@ -21,7 +21,7 @@ from interlock.knowledge.languages import STEMMERS
 if TYPE_CHECKING:
     from snowballstemmer.basestemmer import BaseStemmer
 
-__all__ = ["VERSION", "analyse"]
+__all__ = ["STOP", "VERSION", "analyse"]
 
 VERSION = "analyser/2"
 """Changes when the same text would give other terms: stored terms and questions must agree."""
@@ -31,7 +31,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_STOP = _words(
+STOP = _words(
     """
     a about after again all also am an and any are as at be because been before being both but by can could
     did do does doing down during each few for from further had has have having he her here hers him his how i
@@ -41,6 +41,7 @@ _STOP = _words(
     yours
     """
 )
+"""English words that searching by words leaves out."""
 
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]+(?:[-._/'’:@&+][^\W{_UNSPACED}]+)*[+#]*")
@@ -125,7 +126,7 @@ def _add_plain(word: str, languages: Sequence[str], terms: list[str], stopped: l
     if not term:
         return
     if languages == ("en",):
-        if term in _STOP:
+        if term in STOP:
             stopped.append(term)
         else:
             terms.append(_stem(term, "en") if term.isalpha() else term)
@@ -141,7 +142,7 @@ def _read(word: str, folded: str, languages: tuple[str, ...]) -> tuple[str, ...]
     forms: dict[str, None] = {}
     for language in languages:
         if language == "en":
-            if folded not in _STOP:
+            if folded not in STOP:
                 forms[_stem(folded, "en")] = None
         elif language in STEMMERS:
             forms[_fold(_stem(word, language))[:_MAX_TERM] or folded] = None

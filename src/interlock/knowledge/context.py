@@ -1,4 +1,7 @@
-"""Found passages into evidence for a prompt: neighbours merged, repeats dropped, what no longer stands left out."""
+"""Found passages into evidence for a prompt: neighbours merged, repeats dropped, what no longer stands left out.
+
+Of several versions of one thing the newest comes first (`cleaning/`).
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,7 @@ def judged(
     passages: Sequence[Passage], *, budget_tokens: int, count_tokens: CountTokens, keep_withdrawn: bool = False
 ) -> list[tuple[Passage, Fate]]:
     """What becomes of each passage before any is merged; arguments and order as of `assemble`."""
-    current = _current_first(passages, keep_withdrawn=keep_withdrawn)
+    current = _newest_first(_current_first(passages, keep_withdrawn=keep_withdrawn))
     kept = _without_repeats(current)
     standing, said_once = {p.id for p in current}, {p.id for p in kept}
     fates: dict[PassageId, Fate] = {}
@@ -81,6 +84,25 @@ def _current_first(passages: Sequence[Passage], *, keep_withdrawn: bool) -> list
     current = [p for p in passages if not is_withdrawn(p)]
     withdrawn = [p for p in passages if is_withdrawn(p)]
     return current + withdrawn if keep_withdrawn or not current else current
+
+
+def _newest_first(passages: Sequence[Passage]) -> list[Passage]:
+    """Versions of one thing in the places that they have together, the newest in the best of them.
+
+    None is left out: which of them holds is for the answer to say, and it reads the newest first.
+    """
+    ranked: dict[str, list[tuple[int, int]]] = {}
+    for place, passage in enumerate(passages):
+        facts = dict(passage.metadata)
+        rank = facts.get("version_rank", "").partition(" ")[0]
+        if facts.get("version_group") and rank.isdecimal() and len(rank) < 6:
+            ranked.setdefault(facts["version_group"], []).append((int(rank), place))
+    ordered = list(passages)
+    for members in ranked.values():
+        places = sorted(place for _, place in members)
+        for place, (_, taken_from) in zip(places, sorted(members), strict=True):
+            ordered[place] = passages[taken_from]
+    return ordered
 
 
 def _without_repeats(passages: Sequence[Passage]) -> list[Passage]:

@@ -14,7 +14,6 @@ from interlock.knowledge.explanation import ExplainedPassage, Explanation, Fate,
 from interlock.knowledge.ports import CountTokens
 from interlock.knowledge.searching import Findings, Searcher, SearchPlan
 from interlock.knowledge.settings import FusionSettings
-from interlock.knowledge.store import DocumentStore
 from interlock.knowledge.types import DocumentInfo
 from interlock.stores.index.base import Hit
 
@@ -46,6 +45,7 @@ def explained(
         why: the answer about one document, if there was a question about one.
     """
     readable = found.passages(ctx)
+    searched = found.plan or plan
     fates = _fates(readable, context, plan.limit, budget_tokens, count_tokens)
     dense, lexical = _places(found.dense), _places(found.lexical)
     asked = frozenset(found.terms)
@@ -83,6 +83,9 @@ def explained(
         context_tokens=sum(count_tokens(passage.text) for passage in context),
         budget_tokens=budget_tokens,
         why_not=why,
+        steps=tuple(found.steps),
+        searched=searched.query,
+        space=found.space,
     )
 
 
@@ -92,7 +95,6 @@ async def why_not(
     found: Findings,
     document: DocumentId,
     *,
-    documents: DocumentStore,
     searcher: Searcher,
     fate_of: Callable[[PassageId], Fate | None],
 ) -> WhyNot:
@@ -103,14 +105,13 @@ async def why_not(
         plan: what was asked.
         found: of that search.
         document: its id.
-        documents: the registry.
         searcher: looks at the one document.
         fate_of: what became of a passage that was found.
 
     Raises: NotFound: no such document, or one of another collection, or, indistinguishably, one that the caller may
         neither read nor oversee.
     """
-    info = (await documents.by_id(ctx.tenant, [document])).get(document)
+    info = await searcher.known(ctx, document)
     oversees = ctx.principal.has(*_OVERSIGHT)
     readable = info is not None and bool(info.readers & ctx.readers)
     if info is None or info.collection != plan.collection or not (readable or oversees):
@@ -136,7 +137,7 @@ async def why_not(
     if not near:
         if await _is_indexed(searcher, ctx, plan, document):
             return told("nothing_in_common", "no passage of it shares a word with the question")
-        return told("not_indexed", "the index holds no passage of it: ingest the collection again")
+        return told("not_indexed", info.cleaning.why_no_passages())
     return told("behind_others", _behind(found, alone, plan.limit), near[0].id)
 
 

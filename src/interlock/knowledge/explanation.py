@@ -8,6 +8,7 @@ from typing import Literal
 
 from interlock.core.ids import DocumentId, PassageId
 from interlock.core.passages import Passage
+from interlock.knowledge.retrieval.types import StepTold
 from interlock.knowledge.types import SearchMode
 
 __all__ = ["ExplainedPassage", "Explanation", "Fate", "Place", "Stage", "WhyNot"]
@@ -90,3 +91,9 @@ class Explanation:
     context_tokens: int
     budget_tokens: int
     why_not: WhyNot | None = None
+    steps: Sequence[StepTold] = ()
+    """What every step beside the search did, in order."""
+    searched: str = ""
+    """The question after the steps that change it."""
+    space: str = ""
+    """The embedding space that was searched; empty for a collection in an index elsewhere."""

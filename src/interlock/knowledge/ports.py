@@ -1,23 +1,32 @@
-"""What plugs into knowledge: connectors (places to bytes), loaders (bytes to text), chunkers, embedders, readers."""
+"""What plugs into knowledge: connectors (places to bytes), loaders (bytes to text), chunkers, embedders, readers,
+checkers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from interlock.core.context import Context
 from interlock.core.errors import Conflict, InterlockError
+from interlock.core.messages import ChatRequest
 from interlock.core.ports import Embedder
-from interlock.knowledge.types import Chunk, LoadedDocument, Progress, Reading
+from interlock.knowledge.types import Chunk, LoadedDocument, Progress, Reading, SupportCase, SupportScore
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from interlock.knowledge.settings import ChunkingSettings, EmbedderFacts
     from interlock.knowledge.sources import Source
 
 __all__ = [
+    "AskModel",
+    "CallersEmbedder",
+    "Checker",
+    "CheckerPlugin",
     "Chunker",
     "Connector",
     "ConnectorPlugin",
@@ -25,12 +34,16 @@ __all__ = [
     "CursorExpired",
     "EmbedderPlugin",
     "Loader",
+    "MadeVectors",
     "Reader",
     "ReaderPlugin",
     "ReportProgress",
+    "ServedEmbedderPlugin",
     "SourceItem",
     "SourcePage",
     "Surroundings",
+    "TunableChunker",
+    "VectorModel",
 ]
 
 CountTokens = Callable[[str], int]
@@ -163,16 +176,62 @@ class Chunker(Protocol):
         """Chunks in order; spans never overlap and every `search_text` has at most `max_tokens` tokens."""
 
 
+@runtime_checkable
+class TunableChunker(Chunker, Protocol):
+    """A chunker that takes settings."""
+
+    def tuned(self, settings: ChunkingSettings) -> Chunker:
+        """The same with other settings; its `version` says which."""
+
+
 class EmbedderPlugin(Protocol):
     """Opens one embedding model from disk."""
 
-    def open(self, models: Path, *, threads: int) -> Embedder:
+    def open(self, models: Path, *, threads: int, model: str = "") -> Embedder:
         """Give the embedder; cheap, the weights load on first use.
 
         Args:
             models: the folder that `interlock models fetch` fills, one folder a model.
             threads: CPU threads of one batch.
+            model: which one, for plug-ins that open several.
+
+        Raises: InvalidInput: it needs `model`.
         """
+
+
+class MadeVectors(NamedTuple):
+    """What a model of the gateway made of texts."""
+
+    vectors: Sequence[Sequence[float]]
+    """In input order, of any length."""
+    tokens: int
+    """As the provider counts them."""
+
+
+class VectorModel(Protocol):
+    """Makes vectors by models that the gateway reaches, on the caller's bill."""
+
+    async def vectors(self, ctx: Context, model: str, texts: Sequence[str]) -> MadeVectors:
+        """One vector a text. Retries, fallbacks, limits and budgets are the gateway's.
+
+        Raises: InvalidInput, LimitExceeded, DeadlineExceeded, ProviderError, Unavailable.
+        """
+
+
+@runtime_checkable
+class ServedEmbedderPlugin(Protocol):
+    """Opens embedders whose models the gateway reaches."""
+
+    def open_served(self, model: str, facts: EmbedderFacts, vectors: VectorModel) -> Embedder:
+        """Give the embedder; nothing is asked of the model yet. Raises: InvalidInput: no `model`."""
+
+
+@runtime_checkable
+class CallersEmbedder(Protocol):
+    """An embedder that is paid for: by whoever it works for."""
+
+    def for_caller(self, ctx: Context) -> Embedder:
+        """The same embedder, for one caller."""
 
 
 class Reader(Protocol):
@@ -194,3 +253,47 @@ class ReaderPlugin(Protocol):
 
     def open(self, models: Path, *, threads: int) -> Reader:
         """Give the reader; cheap, the weights load on first use. Arguments as of an embedder."""
+
+
+AskModel = Callable[[ChatRequest], Awaitable[str | None]]
+"""One call of the model that judges, on the caller's bill and within its time; None when it failed or time is out."""
+
+
+class Checker(Protocol):
+    """Says whether passages say what claims say."""
+
+    @property
+    def id(self) -> str:
+        """Identity of its weights or its prompt and model; releases pin it."""
+
+    @property
+    def threshold(self) -> float:
+        """Probability from which a claim counts as supported, where an app names none."""
+
+    async def check(self, cases: Sequence[SupportCase], ask: AskModel | None = None) -> Sequence[SupportScore]:
+        """One score a case, in input order, each probability in [0, 1]. Runs off the event loop where it computes.
+
+        Args:
+            ask: a model, for checkers that ask one.
+
+        A model that does not answer, or not in the words asked for, gives probability 0 with the reason ``unjudged``.
+        Raises: ModelMissing, MissingExtra, Misconfigured (damaged weights).
+        """
+
+
+class CheckerPlugin(Protocol):
+    """Opens one checker."""
+
+    needs_model: bool
+    """True when `check` must be given `ask`."""
+
+    def open(self, name: str, *, models: Path, threads: int) -> Checker:
+        """Give the checker; cheap, weights load on first use.
+
+        Args:
+            name: which of its models: a folder below `models`, a target; empty for a checker with one of its own.
+            models: the folder that `interlock models fetch` fills and that users put their own models into.
+            threads: CPU threads of one batch.
+
+        Raises: Misconfigured: `name` is missing, not wanted, or leads out of `models`.
+        """

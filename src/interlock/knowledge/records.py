@@ -9,13 +9,26 @@ from interlock.core.canonical import digest_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, MissingExtra
+from interlock.knowledge.cleaning.types import CleaningFacts
 from interlock.knowledge.ports import SourceItem
 from interlock.knowledge.quality import Quality
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.store import StoredDocument, document_id
 from interlock.knowledge.types import DocumentInfo, LoadedDocument, PageReview
 
-__all__ = ["Recorder"]
+__all__ = ["VERSION_KEYS", "Recorder"]
+
+
+VERSION_KEYS = ("version_group", "version_rank", "newer_version")
+"""Metadata that links versions: the thing, ``1 of 3``, and the id of the newest where the order is known."""
+
+
+def _version_metadata(cleaning: CleaningFacts) -> dict[str, str]:
+    linked = cleaning.versions
+    if linked is None:
+        return {}
+    facts = {"version_group": linked.group, "version_rank": f"{linked.rank} of {linked.of}"}
+    return {**facts, "newer_version": linked.newer} if linked.newer else facts
 
 
 class Recorder:
@@ -36,7 +49,9 @@ class Recorder:
     def with_facts(self, known: StoredDocument) -> StoredDocument:
         """The row with the readers and metadata that the spec gives it now."""
         path = known.info.source
-        facts = {**known.own_metadata, **self._spec.facts_of(path)}
+        # What is told of versions is found out here: a document cannot say it of itself.
+        own = {key: value for key, value in known.own_metadata.items() if key not in VERSION_KEYS}
+        facts = {**own, **_version_metadata(known.info.cleaning), **self._spec.facts_of(path)}
         source = self._sources.get(known.origin)
         stated = known.stated
         if stated is not None and source is not None:
@@ -65,6 +80,8 @@ class Recorder:
         quality: Quality,
         boxes_digest: str,
         fingerprint: str,
+        cleaning: CleaningFacts,
+        keeps_original: bool,
     ) -> StoredDocument:
         """The row of an item that was read."""
         digest = digest_bytes(raw)
@@ -72,7 +89,7 @@ class Recorder:
             self._blank(source),
             title=document.title,
             media_type=document.media_type,
-            raw_digest=digest,
+            raw_digest=digest if keeps_original else "",
             text_digest=digest_bytes(document.text.encode()),
             size_bytes=len(raw),
             pages=document.pages,
@@ -80,7 +97,8 @@ class Recorder:
             languages=languages,
             quality=quality.score,
             review=quality.review,
-            state="ok",
+            state="held" if cleaning.held else "ok",
+            cleaning=cleaning,
             ingested_at=now(),
             fingerprint=fingerprint,
             seen_digest=digest,

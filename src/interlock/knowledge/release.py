@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.settings import FusionSettings
 
 __all__ = ["RetrievalSpec"]
@@ -25,3 +26,4 @@ class RetrievalSpec(BaseModel):
     context_tokens: int = Field(default=1500, ge=100, le=200_000, description="most tokens of passages")
     search: Literal["hybrid", "dense", "lexical"] = "hybrid"
     fusion: FusionSettings | None = Field(default=None, description="overrides knowledge.fusion")
+    steps: RetrievalSteps | None = Field(default=None, description="overrides knowledge.steps")

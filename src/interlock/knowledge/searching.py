@@ -7,27 +7,37 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
 
 from interlock.core.context import Context
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, Misconfigured
 from interlock.core.ids import DocumentId, PassageId
 from interlock.core.passages import Passage, Span
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.external.rows import hit_of, parts_of
+from interlock.knowledge.external.service import Away, ExternalIndexes
 from interlock.knowledge.filters import EVERYTHING, Filter
 from interlock.knowledge.fusion import convex, min_max, rrf
 from interlock.knowledge.languages import asked_in
 from interlock.knowledge.payload import PassagePayload
+from interlock.knowledge.retrieval.types import StepTold
 from interlock.knowledge.sentences import sentences
 from interlock.knowledge.settings import FusionSettings
+from interlock.knowledge.spaces.service import Spaces
+from interlock.knowledge.spaces.types import OpenSpace
 from interlock.knowledge.store import DocumentStore
 from interlock.knowledge.types import DocumentInfo, SearchMode
-from interlock.stores.index.base import Hit, Index, IndexScope
+from interlock.stores.index.base import Hit, Index
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Findings", "SearchPlan", "Searcher", "as_passage"]
 
@@ -50,6 +60,10 @@ class SearchPlan:
     candidates: int
     """Rows each leg hands to fusion."""
     filter: Filter = EVERYTHING
+    hypothesis: str = ""
+    """An imagined answer: the dense leg looks half way between it and the question."""
+    space: str = ""
+    """Another embedding space of the collection than the one that answers."""
 
     def check(self) -> None:
         """Raises: InvalidInput."""
@@ -65,11 +79,13 @@ class SearchPlan:
 class Findings:
     """What the stages of one search left behind."""
 
+    space: str = ""
+    """The embedding space that was searched; empty for a collection elsewhere."""
     embedded: str = ""
     languages: tuple[str, ...] = ()
     terms: tuple[str, ...] = ()
     within: frozenset[DocumentId] | None = None
-    """Documents the filter left, None without one."""
+    """Documents that the filter left of those the caller may read, None without one."""
     dense: list[Hit] = field(default_factory=list)
     lexical: list[Hit] = field(default_factory=list)
     ranked: list[tuple[PassageId, float]] = field(default_factory=list)
@@ -78,6 +94,12 @@ class Findings:
     """Of all hits, as the registry knows them now."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By stage."""
+    further: list[Hit] = field(default_factory=list)
+    """What further texts found; their scores say nothing of this question."""
+    plan: SearchPlan | None = None
+    """What was searched in the end, when steps changed it."""
+    steps: Sequence[StepTold] = ()
+    """What every step beside the search did, in order."""
 
     def fuse(self, fusion: FusionSettings) -> None:
         """Rank the hits of both legs."""
@@ -85,7 +107,7 @@ class Findings:
 
     def passages(self, ctx: Context, *, limit: int | None = None) -> list[Passage]:
         """The best of what the caller may read."""
-        hits = {hit.passage_id: hit for hit in (*self.lexical, *self.dense)}
+        hits = {hit.passage_id: hit for hit in (*self.further, *self.lexical, *self.dense)}
         cosine = {hit.passage_id: hit.score for hit in self.dense}
         best = max((hit.score for hit in self.lexical), default=0.0) or 1.0
         words = {hit.passage_id: max(0.0, hit.score / best) for hit in self.lexical}
@@ -107,13 +129,24 @@ class Searcher:
     Args:
         documents: the registry.
         index: passages.
-        embedder: gives the embedder in use.
+        spaces: which embedding space of a collection is searched.
+        configured: the embedder that the settings name for a collection, for a caller.
+        external: collections that are searched elsewhere.
     """
 
-    def __init__(self, documents: DocumentStore, index: Index, embedder: Callable[[], Embedder]) -> None:
+    def __init__(
+        self,
+        documents: DocumentStore,
+        index: Index,
+        spaces: Spaces,
+        configured: Callable[[Context, str], Embedder],
+        external: ExternalIndexes,
+    ) -> None:
+        self.external = external
         self._documents = documents
         self._index = index
-        self._embedder = embedder
+        self._spaces = spaces
+        self._configured = configured
 
     async def find(self, ctx: Context, plan: SearchPlan, *, only: Collection[DocumentId] | None = None) -> Findings:
         """Run every stage.
@@ -123,44 +156,109 @@ class Searcher:
             plan: checked.
             only: looks at these documents alone, whatever the plan's filter says.
 
-        Raises: DeadlineExceeded; ModelMissing unless the mode is lexical.
+        Raises: DeadlineExceeded; NotFound: no such space; unless the mode is lexical what opening or asking the space's
+        embedder raises: ModelMissing, MissingExtra, Misconfigured, Unavailable; of a collection that is searched
+        elsewhere also Unavailable, LimitExceeded, Misconfigured.
         """
         found = Findings()
-        scope = IndexScope(ctx.tenant, plan.collection, self._embedder().id)
+        away = self.external.find(ctx.tenant, plan.collection)
+        if away is not None:
+            await self._elsewhere(ctx, away, plan, found, only)
+            with _timed(found, "fuse"):
+                found.fuse(plan.fusion)
+            return found
+        if plan.space:
+            space = await self._spaces.find(ctx, plan.collection, plan.space)
+        else:
+            space = await self._spaces.answering(ctx, plan.collection)
+        found.space = space.id
         if only is not None:
             found.within = frozenset(only)
         elif plan.filter:
             with _timed(found, "filter"):
                 facts = await self._documents.facts(ctx.tenant, plan.collection)
-                found.within = frozenset(info.id for info in facts if plan.filter.holds(info))
+                # Readable ones only: their number is told, and would answer guesses at what others say of themselves.
+                found.within = frozenset(
+                    info.id for info in facts if info.readers & ctx.readers and plan.filter.holds(info)
+                )
         if found.within is None or found.within:
-            await self._legs(ctx, scope, plan, found)
+            await self._legs(ctx, space, plan, found)
         with _timed(found, "fuse"):
             found.fuse(plan.fusion)
-        with _timed(found, "registry"):
-            ids = {hit.document_id for hit in (*found.dense, *found.lexical)}
-            found.documents = await self._documents.by_id(ctx.tenant, ids)
         return found
+
+    async def known(self, ctx: Context, document: DocumentId) -> DocumentInfo | None:
+        """What is known of a document now. One that is elsewhere is known to those who may read it alone."""
+        away = self.external.of_document(ctx.tenant, document)
+        if away is None:
+            return (await self._documents.by_id(ctx.tenant, [document])).get(document)
+        row = await self.external.document(ctx, *away)
+        return None if row is None else row.info
+
+    async def _elsewhere(
+        self, ctx: Context, away: Away, plan: SearchPlan, found: Findings, only: Collection[DocumentId] | None
+    ) -> None:
+        vectors = away.index.vector
+        if plan.mode == "dense" and vectors is None:
+            raise InvalidInput(
+                f"the index of {plan.collection!r} has no vectors to search by meaning",
+                param="mode",
+                hint="search it with the mode hybrid or lexical, or name its vectors under index.vector",
+            )
+        embedder = self._configured(ctx, plan.collection)
+        if vectors is not None and plan.mode != "lexical" and vectors.embedder != embedder.id:
+            raise Misconfigured(
+                f"the vectors of the index of {plan.collection!r} are of {vectors.embedder!r}, and questions become "
+                f"vectors of {embedder.id!r}: the two cannot be compared",
+                param="index.vector.embedder",
+                hint="set knowledge.embedder to the one that index.vector names, or leave vector out",
+            )
+        with _timed(found, "analyse"):
+            found.languages = away.languages
+            found.terms = tuple(dict.fromkeys(analyse(plan.query, away.languages)))[:_MAX_TERMS]
+        narrowed = None if only is None else tuple(only)
+
+        async def by_meaning() -> None:
+            vector = (await self._vector(ctx, embedder, plan, found)).tolist()
+            with _timed(found, "dense"):
+                found.dense, rows = await self.external.by_meaning(
+                    ctx, away, vector, found.terms, k=plan.candidates, wanted=plan.filter, only=narrowed
+                )
+            found.documents |= {document: row.info for document, row in rows.items()}
+
+        async def by_words() -> None:
+            with _timed(found, "lexical"):
+                found.lexical, rows = await self.external.by_words(
+                    ctx, away, plan.query, found.terms, k=plan.candidates, wanted=plan.filter, only=narrowed
+                )
+            found.documents |= {document: row.info for document, row in rows.items()}
+
+        dense = by_meaning if plan.mode != "lexical" and vectors is not None else None
+        await _together(dense, by_words if plan.mode != "dense" else None)
 
     async def passages_of(self, ctx: Context, collection: str, document: DocumentId) -> list[Hit]:
         """All readable rows of a document in insertion order."""
-        scope = IndexScope(ctx.tenant, collection, self._embedder().id)
-        return await self._index.document_passages(scope, document, readers=ctx.readers)
+        away = self.external.of_document(ctx.tenant, document)
+        if away is not None:
+            row = await self.external.document(ctx, *away)
+            return [] if row is None else [hit_of(row, part, 0.0) for part in parts_of(row.text)]
+        space = await self._spaces.answering(ctx, collection)
+        return await self._index.document_passages(space.scope, document, readers=ctx.readers)
 
-    async def _legs(self, ctx: Context, scope: IndexScope, plan: SearchPlan, found: Findings) -> None:
+    async def _legs(self, ctx: Context, space: OpenSpace, plan: SearchPlan, found: Findings) -> None:
+        scope = space.scope
+
         async def by_meaning() -> None:
-            embedder = self._embedder()
-            found.embedded = _first_sentences(plan.query, embedder)
-            with ctx.span("knowledge.embed_query"), _timed(found, "embed"):
-                vectors = await embedder.embed([found.embedded], "query")
+            vector = await self._vector(ctx, space.embedder, plan, found)
             with _timed(found, "dense"):
                 found.dense = await self._index.dense(
-                    scope, vectors[0], readers=ctx.readers, k=plan.candidates, documents=found.within
+                    scope, vector, readers=ctx.readers, k=plan.candidates, documents=found.within
                 )
+            await self._look_up(ctx, found, found.dense)
 
         async def by_words() -> None:
             with _timed(found, "analyse"):
-                held = await self._documents.languages(ctx.tenant, scope.collection)
+                held = await self._documents.languages(ctx.tenant, plan.collection)
                 found.languages = (
                     asked_in(plan.query, held)
                     if len(held) < 2
@@ -172,16 +270,44 @@ class Searcher:
                     found.lexical = await self._index.lexical(
                         scope, found.terms, readers=ctx.readers, k=plan.candidates, documents=found.within
                     )
+                await self._look_up(ctx, found, found.lexical)
 
-        try:
-            async with anyio.create_task_group() as legs:
-                if plan.mode != "lexical":
-                    legs.start_soon(by_meaning)
-                if plan.mode != "dense":
-                    legs.start_soon(by_words)
-        except BaseExceptionGroup as group:
-            # One leg's error is the caller's error; the group is only how it travelled.
-            raise group.exceptions[0] from group
+        await _together(by_meaning if plan.mode != "lexical" else None, by_words if plan.mode != "dense" else None)
+
+    async def _look_up(self, ctx: Context, found: Findings, hits: Sequence[Hit]) -> None:
+        """What the registry knows of the documents of one leg: that of the faster leg costs no time then."""
+        ids = {hit.document_id for hit in hits} - found.documents.keys()
+        with _timed(found, "registry"):
+            found.documents |= await self._documents.by_id(ctx.tenant, ids)
+
+    async def _vector(self, ctx: Context, embedder: Embedder, plan: SearchPlan, found: Findings) -> NDArray[np.float32]:
+        found.embedded = _first_sentences(plan.query, embedder)
+        with ctx.span("knowledge.embed_query"), _timed(found, "embed"):
+            vector: NDArray[np.float32] = (await embedder.embed([found.embedded], "query"))[0]
+            if plan.hypothesis:
+                vector = await _half_way(vector, _first_sentences(plan.hypothesis, embedder), embedder)
+            return vector
+
+
+# Any: what a coroutine is sent.
+async def _together(*legs: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+    try:
+        async with anyio.create_task_group() as group:
+            for leg in legs:
+                if leg is not None:
+                    group.start_soon(leg)
+    except BaseExceptionGroup as failures:
+        # One leg's error is the caller's error; the group is only how it travelled.
+        raise failures.exceptions[0] from failures
+
+
+async def _half_way(vector: NDArray[np.float32], text: str, embedder: Embedder) -> NDArray[np.float32]:
+    """Between the question's vector and that of a passage; the question's own where they cancel out."""
+    import numpy as np
+
+    mean = vector + (await embedder.embed([text], "passage"))[0]
+    length = float(np.linalg.norm(mean))
+    return (mean / length).astype(np.float32) if length > 1e-6 else vector
 
 
 class _timed:  # noqa: N801 - reads as a function at its uses

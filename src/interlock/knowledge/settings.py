@@ -5,9 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["CollectionSettings", "FusionSettings", "KnowledgeSettings"]
+from interlock.knowledge.retrieval.settings import RetrievalSteps
+
+__all__ = [
+    "AlertSettings",
+    "ChunkingSettings",
+    "CollectionSettings",
+    "EmbedderFacts",
+    "FusionSettings",
+    "KnowledgeSettings",
+]
 
 MiB = 1024 * 1024
 
@@ -27,13 +36,71 @@ class FusionSettings(BaseModel):
     """Share of how well a passage's whole document did: for passages that say little alone, as in code."""
 
 
+class ChunkingSettings(BaseModel):
+    """How the chunker `structural` cuts documents. A change cuts and embeds the collection anew at its next ingest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_words: int = Field(default=150, ge=20, le=2000)
+    """A passage is no longer; what the embedder reads bounds it as well. From about three quarters of it on, a new
+    paragraph starts a new passage."""
+    overlap_sentences: int = Field(default=0, ge=0, le=5)
+    """So many sentences of the passage before are searched with each passage of a section; they are not quoted."""
+    header: bool = True
+    """Title and headings are searched with each passage."""
+
+
+class EmbedderFacts(BaseModel):
+    """What is to be known of an embedding model that somebody else runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dimensions: int = Field(ge=1, le=16_000)
+    """Length of its vectors. Others are refused."""
+    max_tokens: int = Field(default=512, ge=16, le=1_000_000)
+    """Longest text that it reads whole, by a count of ours that leans to more: see `docs/how-to/embedders.md`."""
+    query_prefix: str = Field(default="", max_length=500)
+    """Put before questions, as ``query: ``. Part of the space's identity."""
+    passage_prefix: str = Field(default="", max_length=500)
+    """Put before passages. Part of the space's identity."""
+    batch: int = Field(default=64, ge=1, le=2048)
+    """Texts of one request."""
+
+
 class CollectionSettings(BaseModel):
     """What one collection has otherwise than the others: `interlock knowledge tune` proposes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    fusion: FusionSettings
-    """How its legs become one ranking."""
+    embedder: str | None = None
+    """Its embedder; as for the others when it says nothing, and then the settings beside are not looked at either. The
+    space that answers changes when somebody switches: `interlock knowledge embedder`."""
+    embedder_model: str = ""
+    """As of all collections."""
+    embedder_threads: int | None = Field(default=None, ge=1)
+    """As of all collections."""
+    embedder_facts: EmbedderFacts | None = None
+    """As of all collections."""
+
+    fusion: FusionSettings | None = None
+    """How its legs become one ranking; as for the others when it says nothing."""
+    steps: RetrievalSteps | None = None
+    """Which steps its searches take; as for the others when it says nothing."""
+    candidates: int | None = Field(default=None, ge=1, le=4096)
+    """Rows each leg hands to fusion; as for the others when it says nothing."""
+    chunking: ChunkingSettings | None = None
+    """How its documents are cut; as for the others when it says nothing."""
+
+
+class AlertSettings(BaseModel):
+    """Where changes of sources are told: stale, failing, fresh again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str | None = Field(default=None, pattern=r"^https?://")
+    """Gets a POST of JSON for every change."""
+    secret_env: str = ""
+    """Environment variable with the secret that signs it: `X-Interlock-Signature-256: sha256=…`, as webhooks to us."""
 
 
 class KnowledgeSettings(BaseModel):
@@ -45,15 +112,24 @@ class KnowledgeSettings(BaseModel):
     """Folder of model weights, one folder a model."""
     embedder: str = "minilm"
     """Plug-in that makes vectors of passages and questions."""
+    embedder_model: str = ""
+    """Of the embedder `onnx` a folder below `models`; of `provider` a model or route of the gateway."""
     embedder_threads: int = Field(default=1, ge=1)
     """CPU threads of the embedder."""
+    embedder_facts: EmbedderFacts | None = None
+    """Of the embedder `provider`: what the model gives and takes."""
     reader: str = "auto"
     """Judges whether sentences answer a question: a reader's name, ``none``, or ``auto`` for the embedder's own one."""
     chunker: str = "structural"
     """Plug-in that cuts documents into passages."""
+    chunking: ChunkingSettings = ChunkingSettings()
+    """How passages are cut, for chunkers that take settings."""
     fusion: FusionSettings = FusionSettings()
+    steps: RetrievalSteps = RetrievalSteps()
+    """Steps beside the two legs, all off: spelling, expansion, reranking, diversity …"""
     collections: dict[str, CollectionSettings] = Field(default_factory=dict)
     """Settings of single collections, by name."""
+    alerts: AlertSettings = AlertSettings()
     candidates: int = Field(default=50, ge=1, le=4096)
     """Rows each leg hands to fusion."""
     max_file_bytes: int = Field(default=64 * MiB, ge=1)
@@ -62,5 +138,16 @@ class KnowledgeSettings(BaseModel):
     """Time for one file in the parser process."""
     parse_memory_bytes: int = Field(default=2048 * MiB, ge=256 * MiB)
     """Address space of the parser process."""
+    keep_deleted_days: float = Field(default=7.0, ge=0.0, le=3650.0)
+    """How long what a source no longer has can be brought back; nobody finds it meanwhile. 0 removes it at once."""
+    keep_versions_days: float | None = Field(default=365.0, ge=1.0, le=36_500.0)
+    """How long one can go back: older snapshots go, and versions of documents that only they hold. null keeps all."""
     batch_passages: int = Field(default=48, ge=1)
-    """Passages collected before one index transaction; bounds memory and what a crash can lose."""
+    """Passages collected before one index transaction; a few such batches are on their way at once, which bounds memory
+    and what a crash can lose."""
+
+    @model_validator(mode="after")
+    def _kept_long_enough(self) -> KnowledgeSettings:
+        if self.keep_versions_days is not None and self.keep_versions_days < self.keep_deleted_days:
+            raise ValueError("keep_versions_days is less than keep_deleted_days: what was deleted could not come back")
+        return self

@@ -28,6 +28,7 @@ knowledge_sources = sa.Table(
     sa.Column("wanted_at", UtcDateTime, nullable=True),
     sa.Column("error_code", sa.Text, nullable=False),
     sa.Column("error_message", sa.Text, nullable=False),
+    sa.Column("told", sa.Text, nullable=False),
 )
 """One row a source of a collection; `config` is the digest of the fields that a cursor depends on."""
 
@@ -50,6 +51,8 @@ class SourceState:
     """When somebody last said that it changed."""
     error_code: str = ""
     error_message: str = ""
+    told: str = ""
+    """The state that was last told to people."""
 
 
 class SourceStore:
@@ -74,11 +77,20 @@ class SourceStore:
         def write(connection: Connection) -> None:
             where = (_T.c.tenant == tenant, _T.c.collection == collection, _T.c.name == name)
             if connection.execute(sa.update(_T).where(*where).values(**values)).rowcount == 0:
-                blank = {"config": "", "error_code": "", "error_message": ""}
+                blank = {"config": "", "error_code": "", "error_message": "", "told": ""}
                 row = {"tenant": tenant, "collection": collection, "name": name, **blank, **values}
                 connection.execute(sa.insert(_T).values(**row))
 
         await self._sql.write(write)
+
+    async def told(self, tenant: TenantId, collection: str, name: str, before: str, after: str) -> bool:
+        """Note what is told now, if what was told is still `before`: of several that try, one may tell."""
+
+        def write(connection: Connection) -> bool:
+            where = (_T.c.tenant == tenant, _T.c.collection == collection, _T.c.name == name, _T.c.told == before)
+            return connection.execute(sa.update(_T).where(*where).values(told=after)).rowcount > 0
+
+        return await self._sql.write(write)
 
 
 # Any: SQLAlchemy's row mapping carries no column types.
@@ -92,4 +104,5 @@ def _state(row: Any) -> SourceState:
         wanted_at=row["wanted_at"],
         error_code=row["error_code"],
         error_message=row["error_message"],
+        told=row["told"],
     )

@@ -25,9 +25,13 @@ from pydantic import (
 from interlock.core.canonical import digest_json
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.wording import first, told
+from interlock.knowledge.cleaning.policy import Policy
+from interlock.knowledge.cleaning.settings import CleaningSettings, InjectionPolicy, ValuePolicy
 from interlock.knowledge.connectors import connectors
+from interlock.knowledge.external.settings import ExternalIndex
 from interlock.knowledge.globs import matches
 from interlock.knowledge.languages import KNOWN
+from interlock.knowledge.transcripts import LOADER, SUFFIXES, TranscriptionSettings
 
 __all__ = [
     "Interval",
@@ -92,8 +96,12 @@ class Source(_Strict):
     """Who answers for the content: a person or a team"""
     licence: str = Field(default="", max_length=200)
     """Under which terms the content may be used, e.g. an SPDX name"""
-    pii: str = Field(default="", max_length=200)
-    """Name of your policy for personal data in this source: told with it, the ingest does not act on it"""
+    pii: ValuePolicy = "allow"
+    """What happens to a document with personal data in it: `allow`, `flag`, `redact`, `quarantine` or `refuse`"""
+    secrets: ValuePolicy = "flag"
+    """The same for keys, tokens and passwords"""
+    injection: InjectionPolicy = "flag"
+    """What happens to a document that seems to give orders to a model: `allow`, `flag` or `quarantine`"""
     webhook_secret_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
     """Environment variable with the secret that calls of the source's webhook are signed with; none, no webhook"""
     schedule: Interval | None = None
@@ -110,7 +118,18 @@ class Source(_Strict):
     states_readers: ClassVar[bool] = False
     """Whether the source system says who may read."""
     unimportant: ClassVar[frozenset[str]] = frozenset(
-        {"name", "owner", "licence", "pii", "webhook_secret_env", "schedule", "fresh_within", "full_every"}
+        {
+            "name",
+            "owner",
+            "licence",
+            "pii",
+            "secrets",
+            "injection",
+            "webhook_secret_env",
+            "schedule",
+            "fresh_within",
+            "full_every",
+        }
     )
     """Fields that do not change what a listing gives."""
 
@@ -142,6 +161,11 @@ class Source(_Strict):
             return None
         return frozenset(reader for name in stated for reader in self.readers_map.get(name, ()))
 
+    @property
+    def policy(self) -> Policy:
+        """What is done about what its documents contain."""
+        return Policy(self.pii, self.secrets, self.injection)
+
     def all_readers(self) -> frozenset[str]:
         """Everybody whom the map can name."""
         return frozenset(reader for readers in self.readers_map.values() for reader in readers)
@@ -165,15 +189,39 @@ class SourceSpec(_Strict):
     """One collection: its sources, who may read them, and facts about them. One file owns one collection."""
 
     collection: Name
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = ()
+    index: ExternalIndex | None = None
+    """An index elsewhere that holds the documents, instead of sources: it is asked, and nothing is ingested."""
     languages: tuple[Language, ...] = ()
     """ISO 639-1 codes of what the documents are written in; when empty, each document is looked at."""
     loaders: Mapping[Suffix, str] = Field(default_factory=dict)
     """Suffix to the name of the loader that reads it, e.g. ``.pdf`` to a plug-in of yours."""
+    transcription: TranscriptionSettings | None = None
+    """Which model writes down what is said in recordings; without it they are left out."""
+    cleaning: CleaningSettings = CleaningSettings()
+    """How documents are compared with one another"""
     permissions: tuple[PermissionRule, ...] = ()
     """First match wins; a document that matches nothing is readable by nobody."""
     metadata: tuple[MetadataRule, ...] = ()
     """First match wins."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.index is None and not self.sources:
+            raise ValueError("it needs sources, or an index that is elsewhere")
+        if self.index is not None and (self.sources or self.loaders or self.permissions or self.metadata):
+            raise ValueError(
+                "index: a collection that is searched elsewhere has no sources, loaders, permissions or metadata of "
+                "its own; who may read stands in the field that index.fields.readers names"
+            )
+        return self
+
+    @property
+    def reads(self) -> Mapping[str, str]:
+        """Loaders by suffix where this file decides."""
+        if self.transcription is None:
+            return self.loaders
+        return {**dict.fromkeys(SUFFIXES, LOADER), **self.loaders}
 
     def readers_of(self, source: str) -> frozenset[str]:
         """Readers of the document at a path."""
@@ -224,7 +272,14 @@ def parse_spec(values: object, *, base: Path, name: str) -> SourceSpec:
             sources = [_source(one, f"sources.{n}", base, name) for n, one in enumerate(listed)]
             _must_differ(sources, name)
             values = {**given, "sources": tuple(sources)}
-    return _checked(SourceSpec, values, "", name)
+    if isinstance(values, Mapping) and values.get("index") is None and values.get("sources") in (None, (), []):
+        raise InvalidInput(
+            f"{name}: sources: it names at least one source, unless the file names an index that is elsewhere",
+            param="sources",
+            hint="see docs/how-to/sources.md and docs/how-to/search-an-index-you-have.md",
+        )
+    spec = _checked(SourceSpec, values, "", name)
+    return spec if spec.index is None else spec.model_copy(update={"index": spec.index.based(base)})
 
 
 def _source(values: object, at: str, base: Path, name: str) -> Source:

@@ -13,6 +13,11 @@ from sqlalchemy import Connection
 
 from interlock.core.clock import now
 from interlock.core.ids import DocumentId, SnapshotId, TenantId
+from interlock.knowledge.cleaning.store import facts_from, facts_to, forget_cleaned, forget_shape
+from interlock.knowledge.history.tables import forget_entries, note_back, note_retired
+from interlock.knowledge.history.types import Hold
+from interlock.knowledge.questions.tables import forget_questions
+from interlock.knowledge.spaces.tables import forget_known, is_kept_for_a_space, kept_for_spaces
 from interlock.knowledge.types import DocumentInfo, PageReview, Snapshot
 from interlock.stores.sql.base import Json, Sql, UtcDateTime, metadata
 
@@ -21,6 +26,7 @@ __all__ = [
     "DocumentStore",
     "Noted",
     "StoredDocument",
+    "blobs_nobody_uses",
     "document_id",
     "knowledge_collections",
     "knowledge_documents",
@@ -59,6 +65,7 @@ knowledge_documents = sa.Table(
     sa.Column("stated_readers", Json, nullable=True),
     sa.Column("quality", sa.Float, nullable=False),
     sa.Column("review", Json, nullable=False),
+    sa.Column("cleaning", Json, nullable=False),
     sa.Index("ix_knowledge_documents_tenant_collection", "tenant", "collection"),
 )
 """One row a source item. `own_metadata` is what the document and its source system say, before the file's rules;
@@ -73,6 +80,7 @@ knowledge_versions = sa.Table(
     sa.Column("raw_digest", sa.Text, primary_key=True),
     sa.Column("ingested_at", UtcDateTime, nullable=False),
     sa.Column("boxes_digest", sa.Text, nullable=False),
+    sa.Column("kept_digest", sa.Text, nullable=False),
 )
 """Every version that was ever searchable, so that old citations resolve and an erasure finds all of it."""
 
@@ -85,8 +93,14 @@ knowledge_collections = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False),
     sa.Column("snapshot_id", sa.Text, nullable=False),
     sa.Column("snapshot_revision", sa.BigInteger, nullable=False),
+    sa.Column("settled", sa.Text, nullable=False),
+    sa.Column("held_snapshot", sa.Text, nullable=False),
+    sa.Column("held_by", sa.Text, nullable=False),
+    sa.Column("held_at", UtcDateTime, nullable=True),
 )
-"""`revision` counts changes; the snapshot is current while its revision is the collection's."""
+"""`embedder` is the embedding space that answers. `revision` counts changes; the snapshot is current while its revision
+is the collection's. `settled` names the revision, and the settings, at which its documents were last compared with one
+another. `held_…` is set while its content must stay as it is."""
 
 knowledge_snapshots = sa.Table(
     "knowledge_snapshots",
@@ -123,6 +137,10 @@ class CollectionState(NamedTuple):
     revision: int
     snapshot_id: SnapshotId | None
     """None when the collection changed since the last snapshot."""
+    settled: str = ""
+    """Revision and settings at which its documents were last compared."""
+    hold: Hold | None = None
+    """Set while its content must stay as it is."""
 
 
 class StoredDocument(NamedTuple):
@@ -139,6 +157,8 @@ class StoredDocument(NamedTuple):
     """Readers by the source system; None when the rules of the file decide."""
     boxes_digest: str | None = None
     """Of the boxes of its text, empty for none; None leaves what is stored as it is."""
+    kept_digest: str | None = None
+    """Of its passages with their vectors; None leaves what is stored as it is."""
 
 
 class Noted(NamedTuple):
@@ -189,6 +209,15 @@ class DocumentStore:
         self._languages[key] = found
         return found[1]
 
+    async def collection_names(self, tenant: TenantId) -> list[str]:
+        """Every collection that was ever ingested, by name."""
+
+        def read(connection: Connection) -> list[str]:
+            query = sa.select(_COLLECTIONS.c.collection).where(_COLLECTIONS.c.tenant == tenant)
+            return list(connection.execute(query.order_by(_COLLECTIONS.c.collection)).scalars())
+
+        return await self._sql.read(read)
+
     async def documents(self, tenant: TenantId, collection: str | None = None) -> list[StoredDocument]:
         """All documents by collection and source path."""
 
@@ -232,23 +261,66 @@ class DocumentStore:
                     found[info.id] = info
             return found
 
+        return await self._sql.read(read) if wanted else {}
+
+    async def origins(self, tenant: TenantId, ids: Collection[DocumentId]) -> frozenset[str]:
+        """Names of the sources that documents came from."""
+        wanted = sorted(ids)[:_IN_LIST]
+
+        def read(connection: Connection) -> frozenset[str]:
+            query = sa.select(_DOCS.c.origin).where(_DOCS.c.tenant == tenant, _DOCS.c.id.in_(wanted)).distinct()
+            return frozenset(connection.execute(query).scalars())
+
+        return await self._sql.read(read) if wanted else frozenset()
+
+    async def stored(self, tenant: TenantId, document: DocumentId) -> StoredDocument | None:
+        """One document with what it says of itself."""
+
+        def read(connection: Connection) -> StoredDocument | None:
+            query = sa.select(_DOCS).where(_DOCS.c.tenant == tenant, _DOCS.c.id == document)
+            row = connection.execute(query).mappings().first()
+            return None if row is None else _stored(row)
+
         return await self._sql.read(read)
 
     async def save(self, tenant: TenantId, documents: Sequence[StoredDocument], *, embedder: str) -> list[str]:
         """Insert or replace documents of one collection, in one transaction that also counts its revision up.
 
-        Gives the digests of boxes that were replaced and that nothing of the tenant refers to any more.
+        Gives the digests of what was replaced and that nothing of the tenant refers to any more.
         """
         if not documents:
             return []
         collection = documents[0].info.collection
 
         def write(connection: Connection) -> list[str]:
-            replaced = {_save(connection, tenant, document) for document in documents} - {""}
+            replaced = {digest for document in documents for digest in _save(connection, tenant, document)} - {""}
+            note_back(connection, tenant, {document.info.id for document in documents})
             _touch(connection, tenant, collection, embedder)
             return [digest for digest in sorted(replaced) if not _is_used(connection, tenant, digest)]
 
         return await self._sql.write(write)
+
+    async def announce(self, tenant: TenantId, documents: Sequence[StoredDocument]) -> list[str]:
+        """Note versions that are about to be searchable, so that a citation of one resolves from the first moment on.
+
+        What a run that ends here leaves is a version nobody finds; the next run makes it whole, or it goes with its
+        document. Gives the digests of what was replaced and that nothing of the tenant refers to any more.
+        """
+
+        def write(connection: Connection) -> list[str]:
+            replaced = {digest for document in documents for digest in _save_version(connection, tenant, document)}
+            return [digest for digest in sorted(replaced - {""}) if not _is_used(connection, tenant, digest)]
+
+        return await self._sql.write(write) if documents else []
+
+    async def adopt(self, tenant: TenantId, collection: str, embedder: str) -> None:
+        """Let a collection with nothing to be found be of another embedding space."""
+
+        def write(connection: Connection) -> None:
+            where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
+            connection.execute(sa.update(_COLLECTIONS).where(*where).values(embedder=embedder))
+
+        await self._sql.write(write)
 
     async def mark_checked(self, tenant: TenantId, ids: Collection[DocumentId], at: datetime) -> None:
         """The sources of these documents were compared and had not changed."""
@@ -282,24 +354,86 @@ class DocumentStore:
         if rows:
             await self._sql.write(write)
 
+    async def retire(self, tenant: TenantId, collection: str, ids: Collection[DocumentId], *, embedder: str) -> None:
+        """Take documents out of the registry; their versions stay until they are deleted."""
+        wanted = sorted(ids)
+
+        def write(connection: Connection) -> None:
+            for one in wanted:
+                connection.execute(sa.delete(_DOCS).where(_DOCS.c.tenant == tenant, _DOCS.c.id == one))
+                forget_shape(connection, tenant, one)
+            note_retired(connection, tenant, collection, wanted, now())
+            _touch(connection, tenant, collection, embedder)
+
+        if wanted:
+            await self._sql.write(write)
+
+    async def hold(self, tenant: TenantId, collection: str, hold: Hold | None) -> None:
+        """Keep a collection's content as it is, or with None release it."""
+
+        def write(connection: Connection) -> None:
+            values: dict[str, object] = {"held_snapshot": "", "held_by": "", "held_at": None}
+            if hold is not None:
+                values = {"held_snapshot": hold.snapshot, "held_by": hold.by, "held_at": hold.at}
+            where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
+            connection.execute(sa.update(_COLLECTIONS).where(*where).values(**values))
+
+        await self._sql.write(write)
+
     async def delete(
         self, tenant: TenantId, collection: str, ids: Collection[DocumentId], *, embedder: str
     ) -> list[str]:
-        """Remove documents and their versions; give the blob digests nothing of the tenant refers to any more."""
+        """Remove documents, retired ones too, with their versions and what snapshots say of them.
+
+        Gives the blob digests nothing of the tenant refers to any more.
+        """
         wanted = sorted(ids)
 
         def write(connection: Connection) -> list[str]:
             digests: set[str] = set()
             for one in wanted:
-                of_document = (_VERSIONS.c.tenant == tenant, _VERSIONS.c.document_id == one)
-                for version in connection.execute(sa.select(_VERSIONS).where(*of_document)):
-                    digests |= {version.text_digest, version.raw_digest, version.boxes_digest} - {""}
-                connection.execute(sa.delete(_VERSIONS).where(*of_document))
+                digests |= _forget_versions(connection, tenant, one)
                 connection.execute(sa.delete(_DOCS).where(_DOCS.c.tenant == tenant, _DOCS.c.id == one))
+                forget_cleaned(connection, tenant, one)
+                forget_questions(connection, tenant, one)
+                note_back(connection, tenant, [one])
             _touch(connection, tenant, collection, embedder)
             return [digest for digest in sorted(digests) if not _is_used(connection, tenant, digest)]
 
         return await self._sql.write(write) if wanted else []
+
+    async def only_of(self, tenant: TenantId, ids: Collection[DocumentId]) -> list[str]:
+        """Digests of blobs that these documents refer to, and nothing else of the tenant."""
+        wanted = sorted(ids)
+
+        def read(connection: Connection) -> list[str]:
+            mine: set[str] = set()
+            for one in wanted:
+                where = (_VERSIONS.c.tenant == tenant, _VERSIONS.c.document_id == one)
+                for version in connection.execute(sa.select(_VERSIONS).where(*where)):
+                    mine |= _blobs_of(version)
+                mine |= kept_for_spaces(connection, tenant, one)
+            return [digest for digest in sorted(mine) if not _is_used(connection, tenant, digest, besides=wanted)]
+
+        return await self._sql.read(read)
+
+    async def forget_versions(self, tenant: TenantId, document: DocumentId) -> list[str]:
+        """Remove all versions of a document; give the blob digests that nothing of the tenant refers to any more."""
+
+        def write(connection: Connection) -> list[str]:
+            digests = _forget_versions(connection, tenant, document)
+            return [digest for digest in sorted(digests) if not _is_used(connection, tenant, digest)]
+
+        return await self._sql.write(write)
+
+    async def settle(self, tenant: TenantId, collection: str, settled: str) -> None:
+        """Note at which revision the documents of a collection were compared; empty when they must be anew."""
+
+        def write(connection: Connection) -> None:
+            where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
+            connection.execute(sa.update(_COLLECTIONS).where(*where).values(settled=settled))
+
+        await self._sql.write(write)
 
     async def has_version(self, tenant: TenantId, document: DocumentId, text_digest: str) -> bool:
         """Whether the document ever had this text."""
@@ -316,17 +450,24 @@ class DocumentStore:
 
     async def boxes_digest(self, tenant: TenantId, document: DocumentId, text_digest: str) -> str:
         """Digest of the boxes of a version; empty when it has none."""
+        return await self._digest_beside(tenant, document, text_digest, _VERSIONS.c.boxes_digest)
 
+    async def kept_digest(self, tenant: TenantId, document: DocumentId, text_digest: str) -> str:
+        """Digest of the passages of a version with their vectors; empty when they are not kept."""
+        return await self._digest_beside(tenant, document, text_digest, _VERSIONS.c.kept_digest)
+
+    async def _digest_beside(
+        self, tenant: TenantId, document: DocumentId, text_digest: str, column: sa.Column[str]
+    ) -> str:
         def read(connection: Connection) -> str:
             where = (
                 _VERSIONS.c.tenant == tenant,
                 _VERSIONS.c.document_id == document,
                 _VERSIONS.c.text_digest == text_digest,
-                _VERSIONS.c.boxes_digest != "",
+                column != "",
             )
-            query = sa.select(_VERSIONS.c.boxes_digest).where(*where).order_by(_VERSIONS.c.ingested_at.desc()).limit(1)
-            row = connection.execute(query).first()
-            return str(row.boxes_digest) if row else ""
+            query = sa.select(column).where(*where).order_by(_VERSIONS.c.ingested_at.desc()).limit(1)
+            return connection.execute(query).scalar() or ""
 
         return await self._sql.read(read)
 
@@ -339,7 +480,14 @@ class DocumentStore:
                 _SNAPSHOTS.c.collection == snapshot.collection,
                 _SNAPSHOTS.c.id == snapshot.id,
             )
-            if connection.execute(sa.select(_SNAPSHOTS.c.id).where(*where)).first() is None:
+            of_collection = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == snapshot.collection)
+            before = connection.execute(sa.select(_COLLECTIONS.c.snapshot_id).where(*of_collection)).scalar()
+            if connection.execute(sa.select(_SNAPSHOTS.c.id).where(*where)).first() is not None:
+                if before != snapshot.id:
+                    # The content came back to what it was: it is the newest again.
+                    moment = sa.update(_SNAPSHOTS).where(*where).values(created_at=snapshot.created_at)
+                    connection.execute(moment)
+            else:
                 connection.execute(
                     sa.insert(_SNAPSHOTS).values(
                         tenant=tenant,
@@ -352,7 +500,7 @@ class DocumentStore:
                 )
             connection.execute(
                 sa.update(_COLLECTIONS)
-                .where(_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == snapshot.collection)
+                .where(*of_collection)
                 .values(snapshot_id=snapshot.id, snapshot_revision=revision)
             )
 
@@ -382,13 +530,16 @@ def _collection(connection: Connection, tenant: TenantId, collection: str) -> Co
     if row is None:
         return None
     current = row.snapshot_id and row.snapshot_revision == row.revision
-    return CollectionState(row.embedder, row.revision, SnapshotId(row.snapshot_id) if current else None)
+    hold = None if row.held_at is None else Hold(SnapshotId(row.held_snapshot), row.held_by, row.held_at)
+    snapshot = SnapshotId(row.snapshot_id) if current else None
+    return CollectionState(row.embedder, row.revision, snapshot, row.settled, hold)
 
 
 def _touch(connection: Connection, tenant: TenantId, collection: str, embedder: str) -> None:
     where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
     changed = connection.execute(
-        sa.update(_COLLECTIONS).where(*where).values(revision=_COLLECTIONS.c.revision + 1, embedder=embedder)
+        # Which space answers is for `adopt` and for a switch to say: a writer that began before must not undo one.
+        sa.update(_COLLECTIONS).where(*where).values(revision=_COLLECTIONS.c.revision + 1)
     )
     if changed.rowcount == 0:
         connection.execute(
@@ -399,12 +550,16 @@ def _touch(connection: Connection, tenant: TenantId, collection: str, embedder: 
                 revision=1,
                 snapshot_id="",
                 snapshot_revision=0,
+                held_snapshot="",
+                held_by="",
+                held_at=None,
+                settled="",
             )
         )
 
 
-def _save(connection: Connection, tenant: TenantId, document: StoredDocument) -> str:
-    """Gives the digest of the boxes it replaced, else nothing."""
+def _save(connection: Connection, tenant: TenantId, document: StoredDocument) -> list[str]:
+    """Gives the digests of what it replaced."""
     info = document.info
     values = {
         "collection": info.collection,
@@ -433,34 +588,70 @@ def _save(connection: Connection, tenant: TenantId, document: StoredDocument) ->
         "stated_readers": None if document.stated is None else sorted(document.stated),
         "quality": info.quality,
         "review": [[page, score, list(reasons)] for page, score, reasons in info.review],
+        "cleaning": facts_to(info.cleaning),
     }
     where = (_DOCS.c.tenant == tenant, _DOCS.c.id == info.id)
     if connection.execute(sa.update(_DOCS).where(*where).values(**values)).rowcount == 0:
         connection.execute(sa.insert(_DOCS).values(tenant=tenant, id=info.id, **values))
-    if info.text_digest:
-        version = {
-            "tenant": tenant,
-            "document_id": info.id,
-            "text_digest": info.text_digest,
-            "raw_digest": info.raw_digest,
-        }
-        known = connection.execute(sa.select(_VERSIONS.c.boxes_digest).filter_by(**version)).first()
-        boxes = document.boxes_digest
-        if known is None:
-            at = info.ingested_at or now()
-            connection.execute(sa.insert(_VERSIONS).values(**version, ingested_at=at, boxes_digest=boxes or ""))
-        elif boxes is not None and boxes != known.boxes_digest:
-            connection.execute(sa.update(_VERSIONS).filter_by(**version).values(boxes_digest=boxes))
-            return str(known.boxes_digest)
-    return ""
+    return _save_version(connection, tenant, document) if info.text_digest else []
 
 
-def _is_used(connection: Connection, tenant: TenantId, digest: str) -> bool:
+def _save_version(connection: Connection, tenant: TenantId, document: StoredDocument) -> list[str]:
+    """Gives the digests of what it replaced."""
+    info = document.info
+    version = {
+        "tenant": tenant,
+        "document_id": info.id,
+        "text_digest": info.text_digest,
+        "raw_digest": info.raw_digest,
+    }
+    beside = {"boxes_digest": document.boxes_digest, "kept_digest": document.kept_digest}
+    known = connection.execute(sa.select(_VERSIONS).filter_by(**version)).mappings().first()
+    if known is None:
+        given = {name: digest or "" for name, digest in beside.items()}
+        connection.execute(sa.insert(_VERSIONS).values(**version, ingested_at=info.ingested_at or now(), **given))
+        return []
+    new = {name: digest for name, digest in beside.items() if digest is not None and digest != known[name]}
+    if not new:
+        return []
+    connection.execute(sa.update(_VERSIONS).filter_by(**version).values(**new))
+    return [known[name] for name in new]
+
+
+# Any: SQLAlchemy's rows carry no column types.
+def _blobs_of(version: Any) -> set[str]:
+    return {version.text_digest, version.raw_digest, version.boxes_digest, version.kept_digest} - {""}
+
+
+def _forget_versions(connection: Connection, tenant: TenantId, document: DocumentId) -> set[str]:
+    """Gives the blobs they named."""
+    of_document = (_VERSIONS.c.tenant == tenant, _VERSIONS.c.document_id == document)
+    named: set[str] = set()
+    for version in connection.execute(sa.select(_VERSIONS).where(*of_document)):
+        named |= _blobs_of(version)
+    connection.execute(sa.delete(_VERSIONS).where(*of_document))
+    named |= forget_known(connection, tenant, document)
+    forget_entries(connection, tenant, document)
+    return named
+
+
+def _is_used(connection: Connection, tenant: TenantId, digest: str, *, besides: Collection[DocumentId] = ()) -> bool:
     either = sa.or_(
-        _VERSIONS.c.text_digest == digest, _VERSIONS.c.raw_digest == digest, _VERSIONS.c.boxes_digest == digest
+        _VERSIONS.c.text_digest == digest,
+        _VERSIONS.c.raw_digest == digest,
+        _VERSIONS.c.boxes_digest == digest,
+        _VERSIONS.c.kept_digest == digest,
     )
-    query = sa.select(_VERSIONS.c.document_id).where(_VERSIONS.c.tenant == tenant, either).limit(1)
-    return connection.execute(query).first() is not None
+    query = sa.select(_VERSIONS.c.document_id).where(_VERSIONS.c.tenant == tenant, either).distinct()
+    known = frozenset(besides)
+    if any(row.document_id not in known for row in connection.execute(query)):
+        return True
+    return is_kept_for_a_space(connection, tenant, digest, besides=besides)
+
+
+def blobs_nobody_uses(connection: Connection, tenant: TenantId, digests: Collection[str]) -> list[str]:
+    """Those of `digests` that nothing of the tenant refers to."""
+    return [digest for digest in sorted(digests) if not _is_used(connection, tenant, digest)]
 
 
 # Any: SQLAlchemy's row mapping carries no column types.
@@ -488,6 +679,7 @@ def _stored(row: Any) -> StoredDocument:
         seen_digest=row["seen_digest"],
         quality=row["quality"],
         review=tuple(PageReview(page, score, tuple(reasons)) for page, score, reasons in row["review"]),
+        cleaning=facts_from(row["cleaning"]),
     )
     stated = row["stated_readers"]
     return StoredDocument(

@@ -9,6 +9,8 @@ from typing import Literal, NamedTuple
 
 from interlock.core.ids import DocumentId, SnapshotId
 from interlock.core.passages import Span
+from interlock.knowledge.cleaning.settings import InjectionPolicy, ValuePolicy
+from interlock.knowledge.cleaning.types import CleaningFacts
 
 __all__ = [
     "HEADING_SEPARATOR",
@@ -31,14 +33,17 @@ __all__ = [
     "Snapshot",
     "SourceFailure",
     "SourceStatus",
+    "SupportCase",
+    "SupportScore",
     "join_headings",
 ]
 
 BlockKind = Literal["heading", "paragraph", "list", "table_row", "code"]
-DocumentState = Literal["ok", "failed"]
+DocumentState = Literal["ok", "failed", "held"]
 SearchMode = Literal["hybrid", "dense", "lexical"]
 
 HEADING_SEPARATOR = " › "
+_NO_FACTS = CleaningFacts()
 
 
 def join_headings(headings: tuple[str, ...]) -> str:
@@ -144,6 +149,30 @@ class Reading(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class SupportCase:
+    """One claim and the text that it is said to rest on, for a checker."""
+
+    claim: str
+    """One claim as a sentence of its own."""
+    sentences: tuple[str, ...]
+    """The passage, sentence by sentence; never empty."""
+    nearest: int = 0
+    """Which of them comes nearest to the claim."""
+    heading: str = ""
+    """Title and headings above the passage."""
+
+
+class SupportScore(NamedTuple):
+    """A checker's word on one claim."""
+
+    probability: float
+    """That the text says it, in [0, 1]; calibrated as far as the checker is."""
+    reason: str
+    """``ok``; a reason code of :mod:`interlock.knowledge.grounding.support`; or the checker's own word, as
+    ``contradicted``, ``unstated``, ``unjudged``. Short, lower case, no text of the claim."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A span that is indexed as one passage."""
 
@@ -177,7 +206,8 @@ class DocumentInfo:
     languages: tuple[str, ...]
     """ISO 639-1 codes of what it is written in, the most used one first; words are read by them."""
     state: DocumentState
-    """``failed`` when the newest bytes could not be read; an older version may still be searchable."""
+    """``failed`` when the newest bytes could not be read; an older version may still be searchable. ``held`` while a
+    person has not released it, or has kept it out of the index."""
     error_code: str
     error_message: str
     ingested_at: datetime | None
@@ -192,6 +222,8 @@ class DocumentInfo:
     """How well its text could be read, 0 to 1: the mean over its pages."""
     review: tuple[PageReview, ...]
     """Pages whose text a person should look at, in order, with the reasons."""
+    cleaning: CleaningFacts = _NO_FACTS
+    """What was found in it and how it stands to the others of its collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +289,14 @@ class SourceStatus:
     """Its address as the source file gives it: a folder, a URL, a query."""
     owner: str
     licence: str
-    pii: str
+    pii: ValuePolicy
+    secrets: ValuePolicy
+    injection: InjectionPolicy
     documents: int
     failed: int
     """Documents whose newest version could not be read."""
+    held: int
+    """Documents that wait for a person, or that one keeps out of the index."""
     schedule_s: float | None
     fresh_within_s: float | None
     synced_at: datetime | None
@@ -275,6 +311,10 @@ class SourceStatus:
     error_code: str
     """Of the last try, empty when it succeeded."""
     error_message: str
+    set_back: bool
+    """Its collection is held at an older snapshot: runs do not read it."""
+    told: str
+    """What was last told of it: `stale`, `failing`, `fresh`; empty when nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,3 +340,26 @@ class IngestReport:
     seconds: float
     away: tuple[SourceFailure, ...] = ()
     """Sources that could not be reached or broke off."""
+    restored: int = 0
+    """Put into an index that had lost them, from what was kept of them."""
+    kept_out: int = 0
+    """Listed by a source, and erased before: they stay out."""
+    set_back: bool = False
+    """The collection is held at an older snapshot: rights were applied, content was not."""
+    held: int = 0
+    """As the collection stands now, and so are the next ones: documents that are out of the index by a policy or a
+    person."""
+    flagged: int = 0
+    """Documents in which something was found that nobody has decided on."""
+    redacted: int = 0
+    """Values that marks stand for."""
+    repaired: int = 0
+    """Words that normalisation changed."""
+    duplicates: int = 0
+    """Documents that are found through another with the same content."""
+    versions: int = 0
+    """Documents that are linked as versions of one thing."""
+    left_out: int = 0
+    """Blocks that many documents repeat and that are in the passages of one of them only."""
+    without_context: int = 0
+    """Passages without a context of their own, where one is asked for: the budget was spent, or the model away."""

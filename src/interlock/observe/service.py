@@ -11,6 +11,7 @@ from interlock.core.context import Context, OpenSpan, Role
 from interlock.core.errors import NotFound
 from interlock.core.release import Release
 from interlock.core.trace import Span, SpanSink
+from interlock.observe.exporters.openlineage import OpenLineageSink
 from interlock.stores.events.base import Events, SeriesPoint, TraceFilter, TraceRow
 
 __all__ = ["OF_DOCUMENTS", "OVERSIGHT", "Observe"]
@@ -24,6 +25,8 @@ OF_DOCUMENTS = frozenset(
         "embedding_tokens", "interlock.passages", "interlock.evidence", "interlock.conflicts", "interlock.checked",
         "interlock.refused", "interlock.sentences", "interlock.answer.citations", "interlock.answer.sentences",
         "interlock.answer.answerability", "interlock.answerability", "interlock.answer.decline_reason",
+        "interlock.contradictions", "interlock.answer.claims", "interlock.answer.unsupported",
+        "interlock.answer.removed", "interlock.answer.contradictions",
     }
 )  # fmt: skip
 """Attributes that count what another person may read: only their asker and overseers see them."""
@@ -32,8 +35,12 @@ OF_DOCUMENTS = frozenset(
 class Observe:
     """Implements :class:`interlock.core.trace.SpanSink` by fanning out to the events store and exporters."""
 
-    def __init__(self, events: Events, exporters: Sequence[SpanSink] = ()) -> None:
+    def __init__(
+        self, events: Events, exporters: Sequence[SpanSink] = (), lineage: OpenLineageSink | None = None
+    ) -> None:
         self._events = events
+        self.lineage = lineage
+        """Where run events go besides; None without an address."""
         self._sinks: tuple[SpanSink, ...] = (events, *exporters)
 
     def emit(self, span: Span) -> None:

@@ -16,4 +16,12 @@ class ObserveSettings(BaseModel):
     otlp_headers_env: str | None = Field(
         default=None, description="environment variable with 'name=value,name=value' headers for the collector"
     )
+    openlineage_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="takes OpenLineage run events, e.g. http://127.0.0.1:5000/api/v1/lineage",
+    )
+    openlineage_token_env: str | None = Field(
+        default=None, description="environment variable with the bearer token for it"
+    )
     retention_days: int = Field(default=30, ge=1, le=3650, description="how long spans are kept")

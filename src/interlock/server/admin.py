@@ -15,14 +15,18 @@ from starlette.routing import Route
 from interlock import __version__
 from interlock.access.types import ApiKey
 from interlock.core.clock import now
-from interlock.core.context import Role
+from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
 from interlock.core.passages import Span
-from interlock.flows.ingest import enqueue_ingest, erase_document
+from interlock.flows.ingest import KIND as INGEST
+from interlock.flows.ingest import enqueue_ingest, erase_document, review_document
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
+from interlock.knowledge.cleaning.types import Verdict
 from interlock.knowledge.types import DocumentInfo, PageBoxes
+from interlock.stores.compute.base import ExecutorKind
+from interlock.stores.compute.settings import ComputeChoice
 from interlock.stores.events.base import TraceFilter
 from interlock.stores.jobs.base import Job
 
@@ -143,6 +147,40 @@ async def document_boxes(request: Request) -> Response:
     return JSONResponse({"data": [_page_boxes(page) for page in pages]})
 
 
+async def reviews(request: Request) -> Response:
+    """``GET /api/v1/reviews?collection=&decided=``: documents that a person should decide on; facts, never text."""
+    ctx = await context_of(request)
+    query = request.query_params
+    found = await app_of(request).parts.knowledge.reviews(
+        ctx, collection=query.get("collection"), decided=query.get("decided") == "true"
+    )
+    return JSONResponse({"data": [asdict(item) for item in found]})
+
+
+class _ReviewRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: Verdict
+    text_digest: str | None = Field(default=None, max_length=80)
+
+
+async def review(request: Request) -> Response:
+    """``POST /api/v1/documents/{id}/review``: ``{"verdict": "released" | "kept"}``, about the text it has now."""
+    ctx = await context_of(request)
+    try:
+        body = _ReviewRequest.model_validate(await read_json(request))
+    except ValidationError as error:
+        raise field_error(error) from error
+    item = await review_document(
+        app_of(request).parts,
+        ctx,
+        DocumentId(request.path_params["id"]),
+        body.verdict,
+        text_digest=body.text_digest,
+    )
+    return JSONResponse(asdict(item))
+
+
 def _offset(value: str, name: str) -> int:
     if not (value.isascii() and value.isdecimal() and len(value) < 12):
         raise InvalidInput(f"{name} is a character offset, not {value[:40]!r}", param=name)
@@ -173,6 +211,7 @@ def _document(info: DocumentInfo) -> dict[str, Any]:
         "quality": info.quality,
         "review": [{"page": r.page, "score": r.score, "reasons": list(r.reasons)} for r in info.review],
         "state": info.state,
+        "cleaning": asdict(info.cleaning),
         "error_code": info.error_code or None,
         "error_message": info.error_message or None,
         "ingested_at": None if info.ingested_at is None else info.ingested_at.isoformat(),
@@ -237,14 +276,37 @@ async def delete_document(request: Request) -> Response:
 
 
 async def start_ingest(request: Request) -> Response:
-    """``POST /api/v1/collections/{name}/ingest``: queues a job; asking again while it runs gives the same job."""
+    """``POST /api/v1/collections/{name}/ingest``: queues a job; asking again while it runs gives the same job.
+
+    The body may be empty, or say where files are read and embedded: ``{"executor": "processes", "workers": 4}``, which
+    needs the role operator.
+    """
     ctx = await context_of(request)
+    ctx.require(Role.DEVELOPER, Role.OPERATOR)
     app = app_of(request)
     if ctx.tenant != app.workspace.settings.tenant:
         # The folders of this workspace are its own tenant's: the worker reads them for that tenant alone.
         raise NotFound("your tenant has no collections in this workspace", param="collection")
     spec = app.source_spec(request.path_params["name"])
-    return JSONResponse(_job(await enqueue_ingest(app.parts, ctx, spec.collection)), 202)
+    wanted = await _compute_of(request)
+    return JSONResponse(_job(ctx, await enqueue_ingest(app.parts, ctx, spec.collection, compute=wanted)), 202)
+
+
+class _ComputeBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    executor: ExecutorKind | None = None
+    workers: int | None = Field(default=None, ge=1, le=1024)
+
+
+async def _compute_of(request: Request) -> ComputeChoice | None:
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return None
+    try:
+        body = _ComputeBody.model_validate(await read_json(request))
+    except ValidationError as error:
+        raise field_error(error) from error
+    return ComputeChoice(body.executor, body.workers) if body.executor or body.workers else None
 
 
 async def jobs(request: Request) -> Response:
@@ -252,24 +314,28 @@ async def jobs(request: Request) -> Response:
     ctx = await context_of(request)
     ctx.require(*_SEES_TRACES)
     rows = await app_of(request).parts.jobs.list(ctx.tenant, limit=_limit(request))
-    return JSONResponse({"data": [_job(job) for job in rows]})
+    return JSONResponse({"data": [_job(ctx, job) for job in rows]})
 
 
 async def job(request: Request) -> Response:
     """``GET /api/v1/jobs/{id}``."""
     ctx = await context_of(request)
     ctx.require(*_SEES_TRACES)
-    return JSONResponse(_job(await app_of(request).parts.jobs.get(ctx.tenant, JobId(request.path_params["id"]))))
+    return JSONResponse(_job(ctx, await app_of(request).parts.jobs.get(ctx.tenant, JobId(request.path_params["id"]))))
 
 
 async def cancel_job(request: Request) -> Response:
     """``DELETE /api/v1/jobs/{id}``: stops at the next safe point."""
     ctx = await context_of(request)
     ctx.require(Role.DEVELOPER, Role.OPERATOR)
-    return JSONResponse(_job(await app_of(request).parts.jobs.cancel(ctx.tenant, JobId(request.path_params["id"]))))
+    return JSONResponse(
+        _job(ctx, await app_of(request).parts.jobs.cancel(ctx.tenant, JobId(request.path_params["id"])))
+    )
 
 
-def _job(job: Job) -> dict[str, Any]:
+def _job(ctx: Context, job: Job) -> dict[str, Any]:
+    # A run names documents, in its progress and in what failed: those who oversee them may know, others get numbers.
+    told = job.kind != INGEST or ctx.principal.has(Role.DEVELOPER, Role.OPERATOR)
     return {
         "id": job.id,
         "kind": job.kind,
@@ -277,10 +343,10 @@ def _job(job: Job) -> dict[str, Any]:
         "attempt": job.attempt,
         "done": job.done,
         "total": job.total,
-        "message": job.message,
+        "message": job.message if told else "",
         "error_code": job.error_code or None,
         "error_message": job.error_message or None,
-        "result": dict(job.result),
+        "result": {name: value for name, value in job.result.items() if told or isinstance(value, int | float)},
         "created_at": job.created_at.isoformat(),
         "updated_at": job.updated_at.isoformat(),
     }
@@ -350,6 +416,8 @@ routes = [
     Route("/api/v1/documents", documents),
     Route("/api/v1/documents/{id}", document),
     Route("/api/v1/documents/{id}/boxes", document_boxes),
+    Route("/api/v1/documents/{id}/review", review, methods=["POST"]),
+    Route("/api/v1/reviews", reviews),
     Route("/api/v1/documents/{id}", delete_document, methods=["DELETE"]),
     Route("/api/v1/keys", keys),
     Route("/api/v1/keys", create_key, methods=["POST"]),

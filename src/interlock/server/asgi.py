@@ -22,11 +22,15 @@ from interlock.server import (
     batches,
     cache,
     conversations,
+    embedders,
     gateway,
     google,
     health,
+    history,
+    mcp,
     media,
     operations,
+    questions,
     responses,
     searching,
     sources,
@@ -54,6 +58,7 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             access_log.start()
         yield
         asgi.state.stopping = True
+        await mcp.close(asgi.state)
         if access_log is not None:
             access_log.close()
 
@@ -66,6 +71,10 @@ def build_asgi(app: App, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *media.routes,
             *batches.routes,
             *admin.routes,
+            *history.routes,
+            *questions.routes,
+            *embedders.routes,
+            *mcp.routes,
             *searching.routes,
             *sources.routes,
             *vector_stores.routes,

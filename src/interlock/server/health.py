@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from interlock import __version__
+from interlock.app import App
 from interlock.core.context import Role
 from interlock.core.errors import InterlockError
 from interlock.http.callers import app_of, context_of
@@ -69,7 +70,21 @@ async def metrics(request: Request) -> Response:
 
     peers: Peers | None = request.app.state.peers
     text = generate_latest(request.app.state.metrics()) if peers is None else await peers.metrics()
+    text += await _of_sources(app_of(request))
     return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _of_sources(app: App) -> bytes:
+    """What the database knows, and so every worker alike; nothing while it is away."""
+    from interlock.server.metrics import of_sources, text
+
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            specs = [app.source_spec(name) for name in app.collections()]
+            found = [status for spec in specs for status in await app.parts.knowledge.sources(app.owner(), spec)]
+    except (InterlockError, TimeoutError):
+        return b""
+    return text(of_sources(found))
 
 
 routes = [

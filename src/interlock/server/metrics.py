@@ -12,13 +12,16 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from interlock.app import App
+from interlock.core.clock import now
+from interlock.flows.staleness import state_of
 from interlock.gateway.explain import told_by_name
 from interlock.gateway.health import FIRST_TOKEN_S, TargetHealth
 from interlock.gateway.types import Target
+from interlock.knowledge.types import SourceStatus
 from interlock.server.access_log import AccessLog
 from interlock.server.tally import BOUNDS, Tally
 
-__all__ = ["registry"]
+__all__ = ["of_sources", "registry", "text"]
 
 _LABELS = ("provider", "model")
 _STATES = ("closed", "half-open", "open")
@@ -37,6 +40,24 @@ def text(metrics: Iterable[Metric]) -> bytes:
     shown = CollectorRegistry()
     shown.register(_Fixed(list(metrics)))
     return generate_latest(shown)
+
+
+def of_sources(statuses: Iterable[SourceStatus]) -> list[Metric]:
+    """How fresh each source of knowledge is, by the operator's own names."""
+    labels = ("collection", "source")
+    state = GaugeMetricFamily("interlock_source_state", "1 for the state of a source", labels=(*labels, "state"))
+    age = GaugeMetricFamily("interlock_source_age_seconds", "Since the last complete look at a source", labels=labels)
+    documents = GaugeMetricFamily("interlock_source_documents", "Documents of a source", labels=labels)
+    at = now()
+    for status in statuses:
+        named = [status.collection, status.name]
+        known = state_of(status)
+        for one in ("fresh", "stale", "failing"):
+            state.add_metric([*named, one], float(one == known))
+        if status.synced_at is not None:
+            age.add_metric(named, max(0.0, (at - status.synced_at).total_seconds()))
+        documents.add_metric(named, status.documents)
+    return [state, age, documents]
 
 
 class _Fixed(Collector):

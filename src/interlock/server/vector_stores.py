@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,16 +13,16 @@ from starlette.routing import Route
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.passages import Passage
+from interlock.flows.retrieval_assistant import RetrievalAssistant
+from interlock.flows.store_filters import store_filter
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
-from interlock.knowledge.filters import EVERYTHING, Filter, read_filter
 from interlock.knowledge.types import DocumentInfo
 
 __all__ = ["routes"]
 
 # Any in this module: JSON objects on their way in and out.
 _MOST_QUERIES = 8
-_MOST_DEPTH = 5
 
 
 class _Ranking(BaseModel):
@@ -46,6 +46,8 @@ async def list_stores(request: Request) -> Response:
     """``GET /v1/vector_stores``: collections that hold something the caller may see."""
     ctx = await context_of(request)
     stores = [_store(name, infos) for name, infos in (await _collections(request, ctx)).items()]
+    away = await app_of(request).parts.knowledge.external_counts(ctx)
+    stores += [_store(name, (), away=count) for name, count in away.items() if count]
     first, last = (stores[0]["id"], stores[-1]["id"]) if stores else (None, None)
     return JSONResponse({"object": "list", "data": stores, "first_id": first, "last_id": last, "has_more": False})
 
@@ -54,7 +56,8 @@ async def show_store(request: Request) -> Response:
     """``GET /v1/vector_stores/{id}``."""
     ctx = await context_of(request)
     name = request.path_params["id"]
-    return JSONResponse(_store(name, await _seen(request, ctx, name)))
+    infos, away = await _seen(request, ctx, name)
+    return JSONResponse(_store(name, infos, away=away))
 
 
 async def search(request: Request) -> Response:
@@ -68,14 +71,19 @@ async def search(request: Request) -> Response:
     queries = [asked.query] if isinstance(asked.query, str) else asked.query
     if not 1 <= len(queries) <= _MOST_QUERIES:
         raise InvalidInput(f"query is a text, or 1 to {_MOST_QUERIES} of them", param="query")
-    narrowed = EVERYTHING if asked.filters is None else _filter(asked.filters)
+    narrowed = store_filter(asked.filters)
     await _seen(request, ctx, name)
     best: dict[str, Passage] = {}
     parts = app_of(request).parts
     with parts.observe.span(ctx, "search") as (_, inner):
         for query in queries:
             found = await parts.knowledge.search(
-                inner, query, collection=name, limit=asked.max_num_results, filter=narrowed
+                inner,
+                query,
+                collection=name,
+                limit=asked.max_num_results,
+                filter=narrowed,
+                assistant=RetrievalAssistant(parts),
             )
             for passage in found:
                 if passage.id not in best or passage.score > best[passage.id].score:
@@ -100,15 +108,22 @@ async def _collections(request: Request, ctx: Context) -> dict[str, list[Documen
     return found
 
 
-async def _seen(request: Request, ctx: Context, name: str) -> Sequence[DocumentInfo]:
-    infos = await app_of(request).parts.knowledge.documents(ctx, collection=name)
-    if not infos:
+async def _seen(request: Request, ctx: Context, name: str) -> tuple[Sequence[DocumentInfo], int]:
+    """Its documents here, and how many are in an index elsewhere."""
+    knowledge = app_of(request).parts.knowledge
+    infos: Sequence[DocumentInfo] = ()
+    away = 0
+    if knowledge.is_external(ctx, name):
+        away = await knowledge.external_count(ctx, name)
+    else:
+        infos = await knowledge.documents(ctx, collection=name)
+    if not infos and not away:
         # One that this caller may not see is as one that is not there.
         raise NotFound(f"there is no vector store {name[:64]!r}", param="vector_store_id")
-    return infos
+    return infos, away
 
 
-def _store(name: str, infos: Sequence[DocumentInfo]) -> dict[str, Any]:
+def _store(name: str, infos: Sequence[DocumentInfo], *, away: int = 0) -> dict[str, Any]:
     times = [int(info.ingested_at.timestamp()) for info in infos if info.ingested_at is not None]
     failed = sum(info.state == "failed" for info in infos)
     return {
@@ -122,10 +137,10 @@ def _store(name: str, infos: Sequence[DocumentInfo]) -> dict[str, Any]:
         "metadata": {},
         "file_counts": {
             "in_progress": 0,
-            "completed": len(infos) - failed,
+            "completed": len(infos) + away - failed,
             "failed": failed,
             "cancelled": 0,
-            "total": len(infos),
+            "total": len(infos) + away,
         },
     }
 
@@ -138,38 +153,6 @@ def _result(passage: Passage) -> dict[str, Any]:
         "attributes": dict(passage.metadata),
         "content": [{"type": "text", "text": passage.text}],
     }
-
-
-def _filter(given: Mapping[str, Any]) -> Filter:
-    conditions: list[Filter] = []
-    _gather(given, conditions, 0)
-    return Filter(tuple(condition for each in conditions for condition in each.conditions))
-
-
-def _gather(given: object, found: list[Filter], depth: int) -> None:
-    """Conditions of a comparison or of an ``and``; an ``or`` only where it is a list of values."""
-    if not isinstance(given, Mapping) or depth > _MOST_DEPTH:
-        raise InvalidInput("a filter has `type`, and `key` with `value` or `filters`", param="filters")
-    kind, inner = given.get("type"), given.get("filters")
-    if kind in {"and", "or"} and isinstance(inner, list):
-        if kind == "and":
-            for each in inner:
-                _gather(each, found, depth + 1)
-            return
-        keys = {each.get("key") for each in inner if isinstance(each, Mapping) and each.get("type") == "eq"}
-        if len(keys) == 1 and all(isinstance(each, Mapping) and each.get("type") == "eq" for each in inner):
-            found.append(read_filter({str(keys.pop()): [each.get("value") for each in inner]}))
-            return
-        raise InvalidInput("`or` is taken over values of one key", param="filters", hint="search once for each side")
-    key, value = given.get("key"), given.get("value")
-    if not isinstance(key, str) or not isinstance(kind, str):
-        raise InvalidInput("a filter has `type`, and `key` with `value` or `filters`", param="filters")
-    if kind == "nin" and isinstance(value, list):
-        found.extend(read_filter({key: {"ne": each}}) for each in value)
-    elif kind in {"eq", "ne", "gt", "gte", "lt", "lte", "in"}:
-        found.append(read_filter({key: {kind: value}}))
-    else:
-        raise InvalidInput(f"a filter cannot be of the type {kind[:32]!r}", param="filters")
 
 
 routes = [

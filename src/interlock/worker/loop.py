@@ -15,7 +15,7 @@ from typing import NamedTuple
 from interlock.app import App
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import JobId
-from interlock.flows import background, batch, ingest
+from interlock.flows import background, batch, ingest, staleness
 from interlock.flows.batch import BatchLimits
 from interlock.stores.jobs.base import Job
 
@@ -53,7 +53,10 @@ async def _work_ingests(app: App) -> None:
         try:
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + _DUE_EVERY_S
-                await ingest.enqueue_due(app.parts, app.owner(), map(app.source_spec, app.collections()))
+                specs = [app.source_spec(name) for name in app.collections()]
+                await ingest.enqueue_due(app.parts, app.owner(), specs)
+                post = staleness.post_with(app.workspace.settings.knowledge.alerts, os.environ)
+                await staleness.tell_changes(app.parts, app.owner(), specs, post)
             job = await app.parts.jobs.claim(_name(), [ingest.KIND], lease_s=ingest.LEASE_S, tenant=tenant)
             if job is not None:
                 await _ingest(app, job)
@@ -71,7 +74,7 @@ async def _ingest(app: App, job: Job) -> None:
     except InterlockError as error:
         await app.parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=None)
         raise InvalidInput(f"job {job.id} names no collection of this workspace") from error
-    await ingest.run_ingest(app.parts, app.owner(), job, spec)
+    await ingest.run_job(app.parts, app.owner(), job, spec)
 
 
 def limits_of(app: App) -> BatchLimits:

@@ -132,6 +132,44 @@ class TestWeb(ConnectorConformance, IncrementalConformance, ThrottleConformance)
             assert caught.value.code == "private_address"
         assert world.requests == []
 
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "127.1",
+            "localhost.",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+        ],
+    )
+    async def test_no_way_of_writing_an_inner_address_gets_a_request_through(self, desk, world, host):
+        await world.put("n0", "The heron stands by the river.")
+        port = world.url.rpartition(":")[2]
+        with pytest.raises(InterlockError) as caught:
+            await desk.ingest(allow_private=False, url=f"http://{host}:{port}")
+        assert caught.value.code in {"private_address", "source_unreachable"}
+        assert world.requests == []
+
+    @pytest.mark.parametrize("address", ["10.0.0.7", "169.254.169.254", "::ffff:169.254.169.254", "fd00::7"])
+    async def test_a_public_name_with_a_private_address_is_refused(self, desk, world, address, monkeypatch):
+        async def resolved(host, port, **_):
+            return [(2, 1, 6, "", ("93.184.215.14", port)), (2, 1, 6, "", (address, port))]
+
+        monkeypatch.setattr("anyio.getaddrinfo", resolved)
+        with pytest.raises(InvalidInput) as caught:
+            await desk.ingest(allow_private=False, url="http://docs.example.com")
+        assert caught.value.code == "private_address"
+        assert address not in caught.value.message
+
+    @pytest.mark.parametrize("url", ["http://ada:secret@docs.example.com", "http://ada@docs.example.com/x"])
+    async def test_credentials_in_an_address_are_refused_and_not_repeated(self, desk, world, url):
+        with pytest.raises(InvalidInput) as caught:
+            await desk.ingest(url=url)
+        assert "secret" not in str(caught.value)
+
     async def test_one_broken_page_is_one_line_and_a_page_that_is_gone_is_removed_at_once(self, desk, world):
         for name in ("n0", "n1", "n2"):
             await world.put(name, f"The heron {name} stands by the river.")

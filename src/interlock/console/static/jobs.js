@@ -13,6 +13,8 @@ function put(html) {
   if (known) known.replaceWith(fresh);
   else place.prepend(fresh);
   if (fresh.dataset.live === "yes") setTimeout(() => follow(fresh.dataset.job), 700);
+  // What a page says beside its job is another thing when that has ended.
+  else if ("again" in place.dataset) location.reload();
 }
 
 async function follow(id) {

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interlock.core.messages import (
-    ChatEvent,
     Finish,
     ReasoningDelta,
     ReasoningPart,
@@ -16,6 +15,7 @@ from interlock.core.messages import (
     ToolCallDelta,
     ToolCallPart,
 )
+from interlock.gateway.ports import ReplyEvent
 
 __all__ = ["Gathered", "as_object", "gather"]
 
@@ -31,7 +31,7 @@ class Gathered:
     logprobs: list[Any] = field(default_factory=list)  # Any: OpenAI's entries, passed on as they are
     finish: Finish | None = None
 
-    def add(self, event: ChatEvent) -> None:
+    def add(self, event: ReplyEvent) -> None:
         """Take in one event."""
         match event:
             case TextDelta():
@@ -70,7 +70,7 @@ class Gathered:
         return self.finish
 
 
-def gather(events: Sequence[ChatEvent]) -> Gathered:
+def gather(events: Sequence[ReplyEvent]) -> Gathered:
     """Join the events of one answer."""
     gathered = Gathered()
     for event in events:

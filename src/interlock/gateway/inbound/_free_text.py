@@ -1,7 +1,7 @@
 """OpenAI's custom tools: a call of one holds a text and no JSON.
 
-Other APIs have no such tools, so one travels as a function with the one parameter `input`, and a call of it is written
-back as the caller's API has it. A grammar that its text must hold to cannot travel.
+Other APIs have no such tools, so one travels as a function with the one parameter `input`, and a call of it is
+written back as the caller's API has it. A grammar that its text must hold to cannot travel.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from typing import Any
 from interlock.core.errors import InterlockError, ProviderError
 from interlock.core.ids import ulid
 from interlock.core.messages import (
-    ChatEvent,
     Finish,
     NativeDelta,
     ReasoningDelta,
@@ -16,9 +15,10 @@ from interlock.core.messages import (
     ToolCallDelta,
     Usage,
 )
+from interlock.gateway.inbound._annotations import char_locations, cited_in
 from interlock.gateway.inbound._answers import as_object, gather
 from interlock.gateway.inbound._messages_request import ORIGIN
-from interlock.gateway.ports import Asked, Frame
+from interlock.gateway.ports import Asked, Frame, ReplyEvent
 
 __all__ = [
     "STATUS",
@@ -63,11 +63,14 @@ class Reply:
 
     def __init__(self, asked: Asked) -> None:
         self._model = asked.request.model
+        self._cites = bool(asked.options.get("citations"))
         self._id = f"msg_{ulid()}"
         self._started = False
         self._open: tuple[str, int] | None = None
         self._blocks: dict[tuple[str, int], int] = {}
         self._texts = 0
+        self._text = ""
+        """All text so far, for the citations at its end."""
         self.document: Mapping[str, Any] | None = None
 
     def _message(self, content: list[dict[str, Any]], finish: Finish | None) -> dict[str, Any]:
@@ -82,7 +85,7 @@ class Reply:
             "usage": _used(finish) if finish else _usage(Usage()),
         }
 
-    def whole(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
+    def whole(self, events: Sequence[ReplyEvent], extension: Mapping[str, object]) -> dict[str, Any]:
         """See `Replier`."""
         if any(isinstance(event, NativeDelta) for event in events):
             return self._in_order(events, extension)
@@ -96,7 +99,8 @@ class Reply:
                 signature = thought.signature if thought.origin == ORIGIN else None
                 blocks.append({"type": "thinking", "thinking": thought.text, "signature": signature or ""})
         if text := answer.text + answer.refusal:
-            blocks.append({"type": "text", "text": text, "citations": None})
+            located = self._located(text, extension)
+            blocks.append({"type": "text", "text": text, "citations": located or None})
         for index in sorted(answer.calls):
             call = answer.calls[index]
             blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": as_object(call.arguments)})
@@ -104,7 +108,13 @@ class Reply:
         self.document = {**message, **({"interlock": dict(extension)} if extension else {})}
         return dict(self.document)
 
-    def _in_order(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
+    def _located(self, text: str, extension: Mapping[str, object] | None) -> list[dict[str, Any]]:
+        """The citations of an app's answer, when the caller asked for them: many clients take a text block with
+        citations for something else than text.
+        """
+        return char_locations(cited_in(text, extension)) if self._cites else []
+
+    def _in_order(self, events: Sequence[ReplyEvent], extension: Mapping[str, object]) -> dict[str, Any]:
         """The answer with its blocks in the order in which they began: what a tool found stands where it was found."""
         blocks: list[dict[str, Any]] = []
         written: dict[int, str] = {}
@@ -121,7 +131,7 @@ class Reply:
         self.document = {**self._message(blocks, finish), **({"interlock": dict(extension)} if extension else {})}
         return dict(self.document)
 
-    def frames(self, event: ChatEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
+    def frames(self, event: ReplyEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
         """See `Replier`."""
         frames: list[Frame] = []
         if not self._started:
@@ -129,6 +139,7 @@ class Reply:
             frames += [_frame("message_start", {"message": self._message([], None)}), _frame("ping", {})]
         match event:
             case TextDelta(text):
+                self._text += text
                 frames += self._at(("text", self._text_block()), {"type": "text", "text": ""})
                 frames.append(self._delta({"type": "text_delta", "text": text}, extension))
             case ReasoningDelta():
@@ -143,6 +154,9 @@ class Reply:
             case NativeDelta():
                 frames += self._native(event)
             case Finish():
+                if self._open is not None and self._open[0] == "text":
+                    located = self._located(self._text, extension)
+                    frames += [self._delta({"type": "citations_delta", "citation": one}, None) for one in located]
                 frames += self._close()
                 end = {"stop_reason": _reason(event), "stop_sequence": event.stop_sequence}
                 frames.append(_frame("message_delta", {"delta": end, "usage": _used(event)}, extension))

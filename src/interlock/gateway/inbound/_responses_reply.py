@@ -9,16 +9,17 @@ from typing import Any
 from interlock.core.errors import InterlockError
 from interlock.core.ids import ulid
 from interlock.core.messages import (
-    ChatEvent,
     Finish,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
     Usage,
 )
+from interlock.core.passages import Passage
+from interlock.gateway.inbound._annotations import cited_in, url_citations
 from interlock.gateway.inbound._free_text import input_of
 from interlock.gateway.inbound._responses_request import ORIGIN
-from interlock.gateway.ports import Asked, Frame
+from interlock.gateway.ports import Asked, FileCited, FileSearched, Frame, ReplyEvent
 
 __all__ = [
     "Reply",
@@ -41,19 +42,21 @@ class Reply:
         """Position of the open message."""
         self._thoughts: dict[int, int] = {}
         self._calls: dict[int, int] = {}
+        self._searches: dict[str, int] = {}
+        self._shows_results = bool(asked.options.get("file_results"))
         self._written: dict[int, str] = {}
         """Arguments so far of calls of custom tools, by position."""
         self._done: set[int] = set()
         self.document: Mapping[str, Any] | None = None
 
-    def whole(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
+    def whole(self, events: Sequence[ReplyEvent], extension: Mapping[str, object]) -> dict[str, Any]:
         """See `Replier`."""
         for event in events:
             self.frames(event, extension if isinstance(event, Finish) else None)
         assert self.document is not None, "an answer ends with Finish or raises"
         return dict(self.document)
 
-    def frames(self, event: ChatEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
+    def frames(self, event: ReplyEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
         """See `Replier`."""
         frames = [] if self._number else self._begin()
         match event:
@@ -63,6 +66,10 @@ class Reply:
                 frames += self._thought(event)
             case ToolCallDelta():
                 frames += self._call(event)
+            case FileSearched():
+                frames += self._searched(event)
+            case FileCited():
+                frames += self._cited(event)
             case Finish():
                 frames += self._end(event, extension)
         return frames
@@ -215,6 +222,43 @@ class Reply:
             frames += self._item_done(position)
         return frames
 
+    def _searched(self, event: FileSearched) -> list[Frame]:
+        frames: list[Frame] = []
+        if event.id not in self._searches:
+            frames += self._close_message() + self._close_thoughts()
+            self._searches[event.id] = len(self._items)
+            head = {"id": event.id, "type": "file_search_call", "status": "in_progress"}
+            frames += self._add({**head, "queries": list(event.queries), "results": None})
+        position = self._searches[event.id]
+        if event.state != "failed":
+            at = {"output_index": position, "item_id": event.id}
+            frames.append(self._frame(f"response.file_search_call.{event.state}", **at))
+        if event.state in {"completed", "failed"}:
+            if self._shows_results:
+                self._items[position]["results"] = [_found(passage) for passage in event.results]
+            frames += self._item_done(position, event.state)
+        else:
+            self._items[position]["status"] = event.state
+        return frames
+
+    def _cited(self, event: FileCited) -> list[Frame]:
+        item = self._items[self._message] if self._message is not None else {"content": []}
+        if not item["content"] or item["content"][-1]["type"] != "output_text":
+            return []
+        part = item["content"][-1]
+        index = min(event.index, len(part["text"]))
+        annotation = {
+            "type": "file_citation",
+            "file_id": event.file_id,
+            "filename": event.filename,
+            "index": index,
+        }
+        part["annotations"] = [*part["annotations"], annotation]
+        at = {"output_index": self._message, "content_index": len(item["content"]) - 1, "item_id": item.get("id")}
+        number = len(part["annotations"]) - 1
+        kind = "response.output_text.annotation.added"
+        return [self._frame(kind, annotation_index=number, annotation=annotation, **at)]
+
     def _call(self, event: ToolCallDelta) -> list[Frame]:
         frames: list[Frame] = []
         if event.index not in self._calls:
@@ -244,7 +288,7 @@ class Reply:
     def _end(self, finish: Finish, extension: Mapping[str, object] | None) -> list[Frame]:
         incomplete = finish.reason in {"length", "content_filter"}
         status = "incomplete" if incomplete else "completed"
-        frames = self._close_thoughts() + self._close_message(status)
+        frames = self._close_thoughts() + self._annotate(extension) + self._close_message(status)
         for position in self._calls.values():
             item = self._items[position]
             if item["type"] == "custom_tool_call":
@@ -259,6 +303,31 @@ class Reply:
             frames += self._item_done(position, status)
         self.document = self._response(status, finish, extension=extension)
         return [*frames, self._frame(f"response.{status}", response=self.document)]
+
+    def _annotate(self, extension: Mapping[str, object] | None) -> list[Frame]:
+        """The citations of an app's answer, on the open text part."""
+        item = self._items[self._message] if self._message is not None else {"content": []}
+        if not item["content"] or item["content"][-1]["type"] != "output_text":
+            return []
+        part = item["content"][-1]
+        before = len(part["annotations"])
+        added = url_citations(cited_in(part["text"], extension))
+        part["annotations"] = [*part["annotations"], *added]
+        at = {"output_index": self._message, "content_index": len(item["content"]) - 1, "item_id": item.get("id")}
+        return [
+            self._frame("response.output_text.annotation.added", annotation_index=number, annotation=annotation, **at)
+            for number, annotation in enumerate(added, start=before)
+        ]
+
+
+def _found(passage: Passage) -> dict[str, Any]:
+    return {
+        "file_id": passage.document_id,
+        "filename": passage.source,
+        "score": round(passage.score, 4),
+        "attributes": dict(passage.metadata),
+        "text": passage.text,
+    }
 
 
 def _text_part() -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from interlock.core.errors import InvalidInput
 from interlock.core.ids import ulid
@@ -24,8 +24,11 @@ from interlock.core.messages import (
 )
 from interlock.gateway.fields import Loose, file_from, image_at, parsed
 from interlock.gateway.inbound._free_text import arguments_of, free_text_tool
+from interlock.gateway.ports import FileSearchTool
 
 __all__ = [
+    "FILE_RESULTS",
+    "FILE_SEARCH",
     "LOGPROBS",
     "ORIGIN",
     "Request",
@@ -33,6 +36,7 @@ __all__ = [
     "conversation_of",
     "input_items",
     "read_choice",
+    "read_file_search",
     "read_tool",
     "read_turns",
     "reference_of",
@@ -45,6 +49,8 @@ __all__ = [
 ORIGIN = "openai"
 _MAX_ITEMS = 4_000
 _MAX_ID = 128
+FILE_SEARCH = "file_search"
+FILE_RESULTS = "file_search_call.results"
 LOGPROBS = "message.output_text.logprobs"
 
 
@@ -92,6 +98,26 @@ class _Tool(Loose):
     strict: bool | None = None
     format: dict[str, Any] | None = None
     """Of a custom tool."""
+    vector_store_ids: list[str] | None = None
+    max_num_results: int | None = None
+    filters: dict[str, Any] | None = None
+    ranking_options: dict[str, Any] | None = None
+
+
+class _Ranking(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    ranker: Literal["none", "auto", "default-2024-11-15"] = "auto"
+    score_threshold: float = Field(default=0.0, ge=0, le=1)
+
+
+class _FileSearch(Loose):
+    """A tool `file_search`."""
+
+    vector_store_ids: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(min_length=1, max_length=8)
+    max_num_results: int = Field(default=20, ge=1, le=50)
+    filters: dict[str, Any] | None = None
+    ranking_options: _Ranking = _Ranking()
 
 
 class _Format(Loose):
@@ -189,7 +215,7 @@ def input_items(raw: object) -> list[dict[str, Any]]:
 
 
 _PREFIX = {
-    "message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs",
+    "message": "msg", "file_search_call": "fs", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs",
     "custom_tool_call": "ctc", "custom_tool_call_output": "ctco",
 }  # fmt: skip
 
@@ -232,6 +258,9 @@ def read_turns(given: str | Sequence[_Item], param: str = "input") -> list[Messa
             if not item.id:
                 raise InvalidInput(f"{where} refers to an item without its id", param=f"{where}.id")
             continue
+        if item.type == "file_search_call":
+            # What it found stands in the answer that follows; a further search finds it again, by today's rights.
+            continue
         role, parts = _item(item, where)
         if turns and turns[-1].role == role and role in {"assistant", "tool"}:
             turns[-1] = Message(role, (*turns[-1].parts, *parts))
@@ -268,8 +297,8 @@ def _item(item: _Item, where: str) -> tuple[Role, tuple[Part, ...]]:
     raise InvalidInput(
         f"{where}.type is an item this gateway does not pass on",
         param=f"{where}.type",
-        hint="message, function_call, function_call_output, custom_tool_call, custom_tool_call_output, reasoning and "
-        "item_reference are",
+        hint="message, function_call, function_call_output, custom_tool_call, custom_tool_call_output, "
+        "file_search_call, reasoning and item_reference are",
     )
 
 
@@ -299,12 +328,34 @@ def read_tool(index: int, tool: _Tool) -> ToolSpec:
         raise InvalidInput(
             f"tools[{index}].type is a tool that the provider runs itself, which this gateway does not pass on",
             param=f"tools[{index}].type",
-            hint="use tools of the types 'function' and 'custom'",
+            hint="use tools of the types 'function', 'custom' and 'file_search'",
         )
     if not tool.name:
         raise InvalidInput(f"tools[{index}].name is missing", param=f"tools[{index}].name")
     # This API's default is strict; the other one's is not.
     return ToolSpec(tool.name, tool.description or "", tool.parameters or {}, tool.strict is True)
+
+
+def read_file_search(tools: Sequence[_Tool]) -> FileSearchTool | None:
+    """The tool of this type, if there is one. Raises: InvalidInput: naming its field; there are several."""
+    places = [index for index, tool in enumerate(tools) if tool.type == FILE_SEARCH]
+    if not places:
+        return None
+    param = f"tools[{places[-1]}]"
+    if len(places) > 1:
+        raise InvalidInput("one file_search is enough: it takes several vector stores", param=param)
+    try:
+        given = parsed(_FileSearch, tools[places[0]].model_dump(exclude_none=True))
+    except InvalidInput as error:
+        raise InvalidInput(error.message, param=f"{param}.{error.param}") from error
+    ranking = given.ranking_options
+    return FileSearchTool(
+        param,
+        tuple(dict.fromkeys(given.vector_store_ids)),
+        given.max_num_results,
+        ranking.score_threshold,
+        given.filters,
+    )
 
 
 def read_choice(choice: str | dict[str, Any] | None) -> ToolChoice:
@@ -316,6 +367,8 @@ def read_choice(choice: str | dict[str, Any] | None) -> ToolChoice:
             return ToolChoice("none")
         case "required":
             return ToolChoice("required")
+        case {"type": "file_search"}:
+            return ToolChoice("named", FILE_SEARCH)
         case {"type": "function" | "custom", "name": str(name)}:
             return ToolChoice("named", name)
     raise InvalidInput(

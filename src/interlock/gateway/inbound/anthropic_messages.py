@@ -1,7 +1,7 @@
 """Anthropic messages as a server sees them: decode requests, encode answers and events.
 
-Source: the Anthropic API reference for `POST /v1/messages`. Ours alone: the field `interlock`, on the message, and in a
-stream on `content_block_delta` and `message_delta`.
+Source: the Anthropic API reference for `POST /v1/messages`. Ours alone: the field `interlock`, on the message, and in
+a stream on `content_block_delta` and `message_delta`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Messages:
             user_hint=user,
             tags=dict(list(tags.items())[:16]),
         )
-        return Asked(request)
+        return Asked(request, {"citations": _cites(body.get("citations"))})
 
     def reply(self, asked: Asked) -> Replier:
         """See `Inbound`."""
@@ -63,6 +63,15 @@ def decode_count(body: object) -> ChatRequest:
     given = parsed(Count, body)
     assert isinstance(body, dict), "checked above"
     return request_of(given, body)
+
+
+def _cites(given: object) -> bool:
+    """Ours alone: ``"citations": {"enabled": true}`` asks an app for citations as Anthropic writes them."""
+    if given is None:
+        return False
+    if not isinstance(given, dict) or not isinstance(given.get("enabled"), bool):
+        raise InvalidInput('citations is {"enabled": true} or {"enabled": false}', param="citations")
+    return bool(given["enabled"])
 
 
 plugin: Inbound = _Messages()

@@ -17,7 +17,6 @@ from pydantic.alias_generators import to_camel
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import ulid
 from interlock.core.messages import (
-    ChatEvent,
     ChatRequest,
     FilePart,
     Finish,
@@ -42,7 +41,7 @@ from interlock.core.messages import (
 from interlock.gateway.fields import Loose, decode_base64, parsed
 from interlock.gateway.inbound._answers import Gathered, as_object, gather
 from interlock.gateway.inbound._openai import tags_of
-from interlock.gateway.ports import Asked, Fault, Frame, Inbound, Replier
+from interlock.gateway.ports import Asked, Fault, FileCited, FileSearched, Frame, Inbound, Replier, ReplyEvent
 
 __all__ = ["plugin"]
 
@@ -403,7 +402,7 @@ class _Reply:
         self._gathered = Gathered()
         self.document: Mapping[str, Any] | None = None
 
-    def whole(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
+    def whole(self, events: Sequence[ReplyEvent], extension: Mapping[str, object]) -> dict[str, Any]:
         """See `Replier`."""
         answer = gather(events)
         parts: list[dict[str, Any]] = []
@@ -416,7 +415,7 @@ class _Reply:
         self.document = self._answer(parts, answer.ended, extension, answer.logprobs)
         return dict(self.document)
 
-    def frames(self, event: ChatEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
+    def frames(self, event: ReplyEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
         """See `Replier`."""
         match event:
             case TextDelta(text):
@@ -428,8 +427,8 @@ class _Reply:
                 if not event.text and not signature:
                     return []
                 return [Frame(self._answer([_thought_part(event.text, signature)], None, extension))]
-            case NativeDelta():
-                # A block of another API: its text comes beside it.
+            case NativeDelta() | FileSearched() | FileCited():
+                # Of another API: its text comes beside it.
                 return []
             case ToolCallDelta():
                 self._gathered.add(event)

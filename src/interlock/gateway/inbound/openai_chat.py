@@ -15,7 +15,6 @@ from pydantic import Field
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import ulid
 from interlock.core.messages import (
-    ChatEvent,
     ChatRequest,
     FilePart,
     Finish,
@@ -37,10 +36,11 @@ from interlock.core.messages import (
     Usage,
 )
 from interlock.gateway.fields import Loose, decode_base64, file_from, image_at, parsed
+from interlock.gateway.inbound._annotations import cited_in, url_citations
 from interlock.gateway.inbound._answers import gather
 from interlock.gateway.inbound._free_text import arguments_of, free_text_tool, input_of
 from interlock.gateway.inbound._openai import error_object, fault, tags_of
-from interlock.gateway.ports import Asked, Fault, Frame, Inbound, Replier
+from interlock.gateway.ports import Asked, Fault, FileCited, FileSearched, Frame, Inbound, Replier, ReplyEvent
 
 __all__ = ["plugin"]
 
@@ -299,13 +299,15 @@ class _Reply:
         """Arguments so far of calls of custom tools."""
         self._id = f"chatcmpl-{ulid()}"
         self._created = int(time.time())
+        self._text = ""
+        """All text so far, for the annotations at its end."""
         self._started = False
         self.document: Mapping[str, Any] | None = None
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self._model}
 
-    def whole(self, events: Sequence[ChatEvent], extension: Mapping[str, object]) -> dict[str, Any]:
+    def whole(self, events: Sequence[ReplyEvent], extension: Mapping[str, object]) -> dict[str, Any]:
         """See `Replier`."""
         answer = gather(events)
         calls = [answer.calls[index] for index in sorted(answer.calls)]
@@ -315,6 +317,8 @@ class _Reply:
             "content": answer.text or (None if silent else ""),
             "refusal": answer.refusal or None,
         }
+        if annotations := _annotations(answer.text, extension):
+            message["annotations"] = annotations
         if thought := "\n\n".join(answer.thoughts[index].text for index in sorted(answer.thoughts)):
             message["reasoning_content"] = thought
         if calls:
@@ -335,16 +339,17 @@ class _Reply:
         }
         return dict(self.document)
 
-    def frames(self, event: ChatEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
+    def frames(self, event: ReplyEvent, extension: Mapping[str, object] | None = None) -> list[Frame]:
         """See `Replier`."""
         match event:
             case TextDelta(text):
+                self._text += "" if event.refusal else text
                 delta: dict[str, Any] = {"refusal": text} if event.refusal else {"content": text}
                 return [self._chunk(self._first(delta), None, extension, event.logprobs)]
             case ReasoningDelta(text):
                 return [self._chunk(self._first({"reasoning_content": text}), None, extension)] if text else []
-            case NativeDelta():
-                # A block of another API: its text comes beside it.
+            case NativeDelta() | FileSearched() | FileCited():
+                # Of another API: its text comes beside it.
                 return []
             case ToolCallDelta():
                 if event.index in self._written or event.name in self._custom:
@@ -357,7 +362,11 @@ class _Reply:
                     )
                     for index, arguments in self._written.items()
                 ]
-                frames += [self._chunk({} if self._started else self._first({}), _reason(event), extension, end=event)]
+                annotations = _annotations(self._text, extension)
+                last: dict[str, Any] = {"annotations": annotations} if annotations else {}
+                frames += [
+                    self._chunk(last if self._started else self._first(last), _reason(event), extension, end=event)
+                ]
                 if self._options.get("include_usage"):
                     usage = {"choices": [], "usage": encode_usage(event.usage)}
                     frames.append(Frame({**self._head("chat.completion.chunk"), **usage}))
@@ -393,6 +402,13 @@ class _Reply:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": logprobs}
         chunk = {**self._head("chat.completion.chunk"), "choices": [choice], **(_facts(end) if end else {})}
         return Frame({**chunk, "interlock": dict(extension)} if extension else chunk)
+
+
+def _annotations(text: str, extension: Mapping[str, object] | None) -> list[dict[str, Any]]:
+    return [
+        {"type": "url_citation", "url_citation": {name: value for name, value in one.items() if name != "type"}}
+        for one in url_citations(cited_in(text, extension))
+    ]
 
 
 def _reason(finish: Finish) -> str:

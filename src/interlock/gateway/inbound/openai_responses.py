@@ -1,10 +1,11 @@
 """OpenAI responses as a server sees them: decode requests, encode answers and the typed events of a stream.
 
 Options of a decoded request: `store`, `previous`, `conversation`, `background`, `items` (input as the API lists it),
-`custom` (names of custom tools) and `echo` (settings that the answer repeats).
+`custom` (names of custom tools), `file_search` (a tool that this server runs), `file_results` (whether what it found
+is shown) and `echo` (settings that the answer repeats).
 
-Source: the OpenAI API reference for `POST /v1/responses`. Ours alone: the field `interlock`, on the response, and in a
-stream also on `response.output_text.delta`.
+Source: the OpenAI API reference for `POST /v1/responses`. Ours alone: the field `interlock`, on the response, and in
+a stream also on `response.output_text.delta`.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ from interlock.gateway.fields import parsed
 from interlock.gateway.inbound._openai import fault, tags_of
 from interlock.gateway.inbound._responses_reply import Reply
 from interlock.gateway.inbound._responses_request import (
+    FILE_RESULTS,
+    FILE_SEARCH,
     LOGPROBS,
     Request,
     checked_items,
     conversation_of,
     input_items,
     read_choice,
+    read_file_search,
     read_tool,
     read_turns,
     reference_of,
@@ -39,7 +43,7 @@ from interlock.gateway.inbound._responses_request import (
 )
 from interlock.gateway.ports import Asked, Fault, Inbound, Replier
 
-__all__ = ["broken", "checked_items", "input_items", "plugin", "queued", "reference_of", "turns_of"]
+__all__ = ["FILE_SEARCH", "broken", "checked_items", "input_items", "plugin", "queued", "reference_of", "turns_of"]
 
 
 class _Responses:
@@ -55,6 +59,7 @@ class _Responses:
         turns = [Message("system", (TextPart(given.instructions),))] if given.instructions else []
         form = given.text.format if given.text else None
         wanted = given.reasoning
+        searching = read_file_search(given.tools or ())
         request = ChatRequest(
             model=given.model,
             # What is referred to and what came before is joined by whoever can look it up.
@@ -63,7 +68,9 @@ class _Responses:
             max_output_tokens=given.max_output_tokens,
             temperature=given.temperature,
             top_p=given.top_p,
-            tools=tuple(read_tool(index, tool) for index, tool in enumerate(given.tools or ())),
+            tools=tuple(
+                read_tool(index, tool) for index, tool in enumerate(given.tools or ()) if tool.type != FILE_SEARCH
+            ),
             tool_choice=read_choice(given.tool_choice),
             response_schema=schema_of(form),
             user_hint=given.safety_identifier or given.user,
@@ -73,7 +80,7 @@ class _Responses:
             reasoning=Reasoning(effort=wanted.effort, summary=wanted.summary) if wanted else None,
             tags=tags_of(given.metadata),
             logprobs=(given.top_logprobs or 0) if LOGPROBS in (given.include or ()) else given.top_logprobs or None,
-            native=Native(self.name, body),
+            native=Native(self.name, body if searching is None else _without_search(body)),
         )
         return Asked(
             request,
@@ -84,6 +91,8 @@ class _Responses:
                 "background": bool(given.background),
                 "items": input_items(body.get("input")),
                 "custom": frozenset(tool.name for tool in given.tools or () if tool.type == "custom"),
+                "file_search": searching,
+                "file_results": FILE_RESULTS in (given.include or ()),
                 "echo": _echo(given, body),
             },
         )
@@ -97,10 +106,17 @@ class _Responses:
         return fault(error)
 
 
+def _without_search(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A body without what a provider must not do itself."""
+    return {name: value for name, value in body.items() if name not in {"tools", "tool_choice", "include"}}
+
+
 def _echo(given: Request, body: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that the answer repeats, in the API's own shapes."""
     tools: list[dict[str, Any]] = [
-        {
+        tool.model_dump(exclude_none=True)
+        if tool.type == FILE_SEARCH
+        else {
             "type": "custom",
             "name": tool.name,
             "description": tool.description,

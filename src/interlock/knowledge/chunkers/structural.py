@@ -1,22 +1,34 @@
 """Sentence-packed chunks that follow the document's structure.
 
 About 120 to 150 words, no overlap. A chunk never crosses a section (the two outermost headings); tables are cut between
-rows and each row is searched with its column names. Measured in `benchmarks/README.md`.
+rows and each row is searched with its column names. A slide is one chunk unless the embedder reads less. Measured in
+`benchmarks/README.md`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
 
 from interlock.core.passages import Span
 from interlock.knowledge.ports import CountTokens
 from interlock.knowledge.sentences import sentences
 from interlock.knowledge.types import HEADING_SEPARATOR, Block, Chunk, LoadedDocument, join_headings
 
+if TYPE_CHECKING:
+    from interlock.knowledge.settings import ChunkingSettings
+
 __all__ = ["StructuralChunker", "plugin"]
 
 _SECTION_DEPTH = 2
+_DECKS = frozenset(
+    {
+        "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+        "application/vnd.oasis.opendocument.presentation",
+    }
+)
 _PREFIX_SHARE = 4
 """Title and headings may take one quarter of the embedder's tokens."""
 
@@ -40,23 +52,52 @@ class StructuralChunker:
         max_words: upper bound of a chunk.
         soft_words: from here on a new paragraph starts a new chunk.
         lead_words: text of at most this many words stays with the table that follows it.
+        overlap: sentences of the chunk before that are searched with a chunk of the same section.
+        header: title and headings are searched with every chunk.
     """
 
-    def __init__(self, *, max_words: int = 150, soft_words: int = 110, lead_words: int = 40) -> None:
+    def __init__(
+        self,
+        *,
+        max_words: int = 150,
+        soft_words: int = 110,
+        lead_words: int = 40,
+        overlap: int = 0,
+        header: bool = True,
+    ) -> None:
         self._max_words = max_words
         self._soft_words = soft_words
         self._lead_words = lead_words
-        self.version = f"structural/1:{max_words}:{soft_words}:{lead_words}"
+        self._overlap = overlap
+        self._header = header
+        self.version = f"structural/2:{max_words}:{soft_words}:{lead_words}"
+        # Left out of it where they say nothing new, so that what was cut before they were there is not cut again.
+        self.version += (f":overlap{overlap}" if overlap else "") + ("" if header else ":bare")
+
+    def tuned(self, settings: ChunkingSettings) -> StructuralChunker:
+        """See :class:`~interlock.knowledge.ports.TunableChunker`."""
+        most = settings.max_words
+        return StructuralChunker(
+            max_words=most,
+            soft_words=max(1, most * self._soft_words // self._max_words),
+            lead_words=self._lead_words,
+            overlap=settings.overlap_sentences,
+            header=settings.header,
+        )
 
     def chunk(self, document: LoadedDocument, *, count_tokens: CountTokens, max_tokens: int) -> Sequence[Chunk]:
         """See :class:`~interlock.knowledge.ports.Chunker`."""
         chunks: list[Chunk] = []
-        for section in _sections(document.blocks):
-            prefix = _prefix(document.title, section, count_tokens, max_tokens // _PREFIX_SHARE)
+        is_deck = document.media_type in _DECKS
+        for section in _slides(document.blocks) if is_deck else _sections(document.blocks):
+            prefix = _prefix(document.title, section, count_tokens, max_tokens // _PREFIX_SHARE) if self._header else ""
             room = max_tokens - (count_tokens(prefix) if prefix else 0)
             units = [unit for block in section for unit in _units(document.text, block, count_tokens, room)]
-            for group in self._pack(units, room):
-                chunks.append(_chunk(group, prefix))
+            before: list[_Unit] = []
+            for group in _packed_whole(units, room) if is_deck else self._pack(units, room):
+                spare = room - sum(unit.tokens for unit in group)
+                chunks.append(_chunk(group, prefix, _carried(before, self._overlap, spare)))
+                before = group
         return chunks
 
     def _pack(self, units: Sequence[_Unit], room: int) -> Iterator[list[_Unit]]:
@@ -83,6 +124,25 @@ class StructuralChunker:
         if table_edge and words > self._lead_words:
             return True
         return unit.starts_block and unit.block.kind != "table_row" and words >= self._soft_words
+
+
+def _slides(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    for _, slide in groupby(blocks, key=lambda block: block.page):
+        # A title slide has nothing under its heading, and still says what it says.
+        whole = list(slide)
+        yield from _without_own_headings(whole) if len(whole) > 1 else [whole]
+
+
+def _packed_whole(units: Sequence[_Unit], room: int) -> Iterator[list[_Unit]]:
+    """As few groups as the embedder's limit allows."""
+    group: list[_Unit] = []
+    for unit in units:
+        if group and sum(member.tokens for member in group) + unit.tokens > room:
+            yield group
+            group = []
+        group.append(unit)
+    if group:
+        yield group
 
 
 def _sections(blocks: Sequence[Block]) -> Iterator[list[Block]]:
@@ -170,9 +230,20 @@ def _fitting(text: str, span: Span, count_tokens: CountTokens, room: int) -> Ite
         yield from _fitting(text, Span(right, span.end), count_tokens, room)
 
 
-def _chunk(group: Sequence[_Unit], prefix: str) -> Chunk:
+def _carried(before: Sequence[_Unit], most: int, spare: int) -> str:
+    """The last sentences of the chunk before, as many as there is room for; line breaks cost a token at most."""
+    taken: list[str] = []
+    for unit in reversed(before[-most:] if most else ()):
+        spare -= unit.tokens + 1
+        if spare < 0:
+            break
+        taken.insert(0, unit.search)
+    return "\n".join(taken)
+
+
+def _chunk(group: Sequence[_Unit], prefix: str, carried: str) -> Chunk:
     body = next((unit.block for unit in group if unit.block.kind != "heading"), group[0].block)
-    search = "\n".join(unit.search for unit in group)
+    search = "\n".join(([carried] if carried else []) + [unit.search for unit in group])
     return Chunk(
         span=Span(group[0].span.start, group[-1].span.end),
         heading=join_headings(body.headings),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +11,7 @@ from anyio import to_thread
 
 from interlock.core.errors import Misconfigured, ModelMissing, TooLarge
 from interlock.core.ports import Embedder
+from interlock.knowledge.embedders._batches import batches
 from interlock.knowledge.extras import needs_extra
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ __all__ = ["MiniLM", "plugin"]
 
 _NAME = "minilm-l6-int8"
 _FETCH = f"interlock models fetch {_NAME}"
-_BATCH_TEXTS = 32
-_BATCH_TOKENS = 4096
 
 
 class MiniLM:
@@ -63,7 +62,7 @@ class MiniLM:
         if not texts:
             return vectors
         encodings = await to_thread.run_sync(self._encode, list(texts))
-        for rows in _batches([len(encoding.ids) for encoding in encodings]):
+        for rows in batches([len(encoding.ids) for encoding in encodings]):
             vectors[rows] = await to_thread.run_sync(self._run, [encodings[row] for row in rows])
         return vectors
 
@@ -144,22 +143,8 @@ def _damaged(path: Path) -> Misconfigured:
     )
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Row numbers in batches of similar length, longest first, bounded in texts and in padded tokens."""
-    batch: list[int] = []
-    width = 0
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        width = width or lengths[row]
-        if batch and (len(batch) >= _BATCH_TEXTS or (len(batch) + 1) * width > _BATCH_TOKENS):
-            yield batch
-            batch, width = [], lengths[row]
-        batch.append(row)
-    if batch:
-        yield batch
-
-
 class _Plugin:
-    def open(self, models: Path, *, threads: int) -> Embedder:
+    def open(self, models: Path, *, threads: int, model: str = "") -> Embedder:
         return MiniLM(models / _NAME, threads=threads)
 
 

@@ -14,8 +14,10 @@ Features, each about [0, 1]:
 - ``kind``: 1 when the evidence holds the kind of value asked for;
 - ``passage``: the best cosine of question and passage;
 - ``gap``: how far the best sentence leads the next ones;
-- ``read``: with a reader only, its logit for the evidence in [-5, 5], the mean over the things asked;
-- ``covered``: with a reader only, the weighted share of the question's words that stand in the evidence as they are.
+- ``covered``: the weighted share of the question's words that stand in the evidence as they are;
+- ``read``: with a reader only, its logit for the evidence in [-5, 5], the mean over the things asked.
+
+Without a reader another fit counts (`ALONE`), which has no reader beside it to make room for.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from interlock.knowledge.grounding.questions import (
 )
 from interlock.knowledge.grounding.types import AskedTerm, Assessment, Evidence, Selection
 
-__all__ = ["assess", "features"]
+__all__ = ["ALONE", "assess", "features"]
 
 # Printed by: python -m benchmarks.fit_answerability
 _INTERCEPT = -4.60
@@ -49,6 +51,21 @@ _WEIGHTS: dict[str, float] = {
     "passage": 2.42,
     "gap": 0.53,
 }
+# Printed by: python -m benchmarks.fit_declining
+_ALONE_INTERCEPT = -4.94
+ALONE: dict[str, float] = {
+    "meaning": 2.67,
+    "at_hand": 1.49,
+    "unseen": 0.39,
+    "name_gone": -0.79,
+    "code_gone": -0.68,
+    "clash": -1.95,
+    "kind": 0.55,
+    "passage": 3.04,
+    "gap": 0.62,
+    "covered": -0.9,
+}
+"""Weights where no reader reads."""
 _COVERED = -1.0
 """With a reader: it has seen the words that are the same, and `at_hand` counts them too."""
 _READ_OFFSET = 1.21
@@ -79,11 +96,11 @@ def features(question: str, selection: Selection) -> dict[str, float]:
         "kind": float(held),
         "passage": max((e.passage.dense_score or 0.0 for e in selection.candidates), default=0.0),
         "gap": _gap(selection.candidates),
+        "covered": _share([t.weight for t in selection.asked], [float(t.met > 0.999) for t in selection.asked]),
     }
     read = [e.read for e in evidence if e.read is not None]
     if read:
         values["read"] = sum(read) / len(read)
-        values["covered"] = _share([t.weight for t in selection.asked], [float(t.met > 0.999) for t in selection.asked])
     return values
 
 
@@ -108,8 +125,10 @@ def assess(question: str, selection: Selection) -> Assessment:
     if not selection.evidence:
         return Assessment(0.0, ())
     values = features(question, selection)
-    logit = _INTERCEPT + sum(weight * values[name] for name, weight in _WEIGHTS.items())
-    if "read" in values:
+    if "read" not in values:
+        logit = _ALONE_INTERCEPT + sum(weight * values[name] for name, weight in ALONE.items())
+    else:
+        logit = _INTERCEPT + sum(weight * values[name] for name, weight in _WEIGHTS.items())
         # A reader hardly tells 7.6 from 7.7: where codes differ it may only doubt.
         read = min(0.0, values["read"]) if values["clash"] else values["read"]
         logit += read + _COVERED * values["covered"] + _READ_OFFSET

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import cast, get_args
 
+from interlock.core.answers import Option
 from interlock.core.context import Context
 from interlock.core.passages import Passage
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
-from interlock.knowledge.grounding import answerability, rows, support
+from interlock.knowledge.checkers import checkers
+from interlock.knowledge.grounding import answerability, clarifying, rows, support
 from interlock.knowledge.grounding.asks import asked_kind, holds
+from interlock.knowledge.grounding.claims import Piece, split
+from interlock.knowledge.grounding.contradictions import Conflict, contradictions
 from interlock.knowledge.grounding.quoting import EvidenceQuoter
 from interlock.knowledge.grounding.select import Selector
-from interlock.knowledge.grounding.types import AnswerSpec, Assessment, Evidence, Match, Selection, Verdict
-from interlock.knowledge.ports import Reader
+from interlock.knowledge.grounding.support_features import nearest
+from interlock.knowledge.grounding.types import (
+    AnswerSpec,
+    Assessment,
+    CheckerSpec,
+    Evidence,
+    Judged,
+    Match,
+    Reason,
+    Selection,
+    Verdict,
+)
+from interlock.knowledge.ports import AskModel, Checker, Reader
+from interlock.knowledge.types import SupportCase, SupportScore
 
 __all__ = ["Grounding", "ReadText"]
 
@@ -31,11 +49,24 @@ class Grounding:
         embedder: the one that embedded the passages, or any other.
         reader: judges the best sentences; None leaves selection and answerability to words and meaning.
         read_text: lets a table row find the header that stands before its passage.
+        models: folder in which checkers find weights of the user's own.
+        threads: CPU threads of one checker.
     """
 
-    def __init__(self, embedder: Embedder, *, reader: Reader | None = None, read_text: ReadText | None = None) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        *,
+        reader: Reader | None = None,
+        read_text: ReadText | None = None,
+        models: Path | None = None,
+        threads: int = 1,
+    ) -> None:
         self._selector = Selector(embedder, reader)
         self._read_text = read_text
+        self._models = models or Path()
+        self._threads = threads
+        self._checkers: dict[tuple[str, str], Checker] = {}
         self.quoter = EvidenceQuoter(self._selector)
 
     async def select(self, ctx: Context, question: str, passages: Sequence[Passage], spec: AnswerSpec) -> Selection:
@@ -58,6 +89,61 @@ class Grounding:
         kind = asked_kind(question)
         beside = question and holds(kind, evidence.readable) and not holds(kind, claim)
         return Verdict(False, verdict.score, "dropped") if beside or verdict.score < spec.min_support else verdict
+
+    def checker(self, spec: CheckerSpec) -> Checker:
+        """The checker that an app names. Raises: InvalidInput (no such kind), Misconfigured, MissingExtra."""
+        key = (spec.kind, spec.model)
+        if key not in self._checkers:
+            plugin = checkers.get(spec.kind)
+            self._checkers[key] = plugin.open(spec.model, models=self._models, threads=self._threads)
+        return self._checkers[key]
+
+    def contradictions(self, selection: Selection) -> tuple[Conflict, ...]:
+        """What other documents say against the chosen evidence."""
+        return contradictions(selection)
+
+    def options(self, question: str, selection: Selection, spec: AnswerSpec) -> tuple[Option, ...]:
+        """How an underspecified question may be read, for apps that ask back; empty when it is clear enough."""
+        return clarifying.options(question, selection, spec.clarify_by) if spec.clarify else ()
+
+    async def judge(
+        self,
+        sentence: str,
+        selection: Selection,
+        numbers: Sequence[int],
+        spec: AnswerSpec,
+        *,
+        ask: AskModel | None = None,
+    ) -> tuple[Judged, ...]:
+        """Every claim of a written sentence with its evidence and verdict.
+
+        A near-copy needs no second opinion; whatever the strict rules refuse is the app's checker's.
+
+        Args:
+            sentence: without markers.
+            numbers: passages the writer named, 1-based; they are tried first.
+            ask: a model for checkers that ask one.
+
+        Raises: what opening the checker raises, ModelMissing, MissingExtra, Misconfigured.
+        """
+        whole = self.best_support(sentence, selection, numbers, spec)
+        if whole is not None and whole.verdict.supported:
+            return tuple(_judged(piece, whole) for piece in split(sentence))
+        found = [(piece, self.best_support(piece.reads, selection, numbers, spec)) for piece in split(sentence)]
+        open_ones = [
+            (i, _case(piece, match.evidence, selection))
+            for i, (piece, match) in enumerate(found)
+            if match is not None and not match.verdict.supported
+        ]
+        judged = [_judged(piece, match) for piece, match in found]
+        if open_ones:
+            checker = self.checker(spec.checker)
+            limit = checker.threshold if spec.checker.threshold is None else spec.checker.threshold
+            scores = await checker.check([case for _, case in open_ones], ask)
+            for (i, _), score in zip(open_ones, scores, strict=True):
+                piece, match = found[i]
+                judged[i] = _judged(piece, match, _verdict(score, limit), spec.checker.kind)
+        return tuple(judged)
 
     def fact(self, question: str, evidence: Evidence) -> str:
         """The evidence as one fact to restate: a row is cut to its name and the columns asked for."""
@@ -99,3 +185,25 @@ class Grounding:
                 if text is not None:
                     texts[passage.document_digest] = text
         return texts
+
+
+def _judged(piece: Piece, match: Match | None, verdict: Verdict | None = None, checker: str = "rules") -> Judged:
+    if match is None:
+        return Judged(piece.span, piece.text, piece.reads, None, Verdict(False, 0.0, "foreign"), checker)
+    return Judged(piece.span, piece.text, piece.reads, match.evidence, verdict or match.verdict, checker)
+
+
+def _case(piece: Piece, evidence: Evidence, selection: Selection) -> SupportCase:
+    """The claim against its passage: what a reader of the citation sees around it."""
+    given = [unit for unit in selection.units if unit.passage.id == evidence.passage.id] or [evidence]
+    texts = tuple(unit.readable for unit in given)
+    return SupportCase(piece.reads, texts, nearest(piece.reads, texts), evidence.heading)
+
+
+def _verdict(score: SupportScore, limit: float) -> Verdict:
+    likely = min(1.0, max(0.0, score.probability))
+    if likely >= limit:
+        return Verdict(True, likely, "ok")
+    # A checker of somebody else's may have words of its own.
+    known = score.reason in get_args(Reason) and score.reason != "ok"
+    return Verdict(False, likely, cast(Reason, score.reason) if known else "unlike")

@@ -25,7 +25,7 @@ from interlock.knowledge.grounding.facts import Token, tokens
 from interlock.knowledge.grounding.support_rows import check_row
 from interlock.knowledge.grounding.types import Evidence, Reason, Verdict
 
-__all__ = ["check", "check_evidence"]
+__all__ = ["check", "check_evidence", "disorder", "foreign", "lost"]
 
 _CONTENT = frozenset({"word", "name", "number"})
 _CUES: tuple[tuple[str, Reason], ...] = (
@@ -98,6 +98,21 @@ def check(claim: str, evidence: str, *, context: str = "") -> Verdict:
     if reason:
         return Verdict(False, 0.0, reason)
     return Verdict(True, _score(laid), "ok")
+
+
+def foreign(claim: str, evidence: str, *, context: str = "") -> Reason | None:
+    """What the claim has that stands nowhere it may come from, cues and numbers first."""
+    return _foreign(_lay(tokens(claim), tokens(evidence)), context)
+
+
+def disorder(claim: str, evidence: str) -> Reason | None:
+    """``order`` when the claim recombines the words of its evidence."""
+    return _disorder(_lay(tokens(claim), tokens(evidence)))
+
+
+def lost(claim: str, evidence: str) -> Reason | None:
+    """What the claim left out of its evidence, when that matters."""
+    return _lost(_lay(tokens(claim), tokens(evidence)), evidence)
 
 
 def _squeezed(text: str) -> str:

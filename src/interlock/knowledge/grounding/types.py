@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from interlock.core.passages import Passage, Span
 
@@ -14,16 +15,23 @@ __all__ = [
     "AskedTerm",
     "Assessment",
     "Cell",
+    "CheckerSpec",
     "Evidence",
+    "Judged",
     "Match",
     "Reason",
     "Selection",
     "Strategy",
+    "Unsupported",
     "Verdict",
 ]
 
 Strategy = Literal["auto", "claims", "passages", "extractive"]
 """How an answer is written. `auto` follows the model's tier: none `extractive`, small `claims`, capable `passages`."""
+
+Unsupported = Literal["repair", "remove", "flag", "decline"]
+"""What happens to a claim that its check refused: `repair` says it again or quotes what it should have said; `remove`
+leaves it out; `flag` shows it, marked; `decline` declines the whole answer."""
 
 Reason = Literal[
     "ok",
@@ -38,8 +46,37 @@ Reason = Literal[
     "order",
     "dropped",
     "column",
+    "unlike",
+    "contradicted",
+    "unstated",
+    "unjudged",
 ]
 """Why a claim passed or failed its support check; see :mod:`interlock.knowledge.grounding.support`."""
+
+
+class CheckerSpec(BaseModel):
+    """What judges a claim that is no near-copy of its source. A plain name stands for ``{kind: NAME}``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = Field(
+        default="features",
+        pattern="^[a-z][a-z0-9_-]{0,40}$",
+        description="features (default, no model), rules (near-copies only), nli, llm, or a plug-in's name",
+    )
+    model: str = Field(
+        default="",
+        max_length=200,
+        description="nli: a folder in the models folder; llm: PROVIDER/MODEL, empty for the app's own route",
+    )
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="probability from which a claim is supported; empty: the checker's own"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:  # Any: YAML before validation
+        return {"kind": given} if isinstance(given, str) else given
 
 
 class AnswerSpec(BaseModel):
@@ -59,6 +96,36 @@ class AnswerSpec(BaseModel):
         min_length=1,
         max_length=500,
     )
+    checker: CheckerSpec = CheckerSpec()
+    unsupported: Unsupported = Field(
+        default="repair", description="what happens to a claim that its check refused: repair, remove, flag or decline"
+    )
+    flag_text: str = Field(
+        default="[not confirmed by the documents]",
+        min_length=3,
+        max_length=80,
+        pattern=r"\S",
+        description="what stands behind a flagged claim",
+    )
+    contradictions: Literal["show", "ignore"] = Field(
+        default="show", description="whether an answer tells what other documents say against it"
+    )
+    clarify: bool = Field(default=False, description="ask back when several documents answer equally well")
+    clarify_by: tuple[str, ...] = Field(
+        default=("title",),
+        min_length=1,
+        max_length=8,
+        description="what readings may differ in, tried in this order: title, or keys of the documents' metadata",
+    )
+
+    @classmethod
+    def of_release(cls, component: Mapping[str, object]) -> Self:
+        """The spec of a release, which keeps the behaviour it was frozen with: before there were checkers and
+        contradictions, only near-copies counted and other documents were not compared.
+        """
+        return cls.model_validate(
+            {"checker": {"kind": "rules"}, "contradictions": "ignore", **component}, extra="ignore"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +235,19 @@ class Verdict:
     score: float
     """In [0, 1]; 1 for a verbatim quote, 0 for a hard failure."""
     reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One claim of a written sentence with its verdict."""
+
+    span: Span
+    """Its characters in the sentence, which has no markers."""
+    text: str
+    reads: str
+    """As a sentence of its own."""
+    evidence: Evidence | None
+    """What it rests on, or what comes nearest; None when no passage shares a word with it."""
+    verdict: Verdict
+    checker: str
+    """``rules``, or the kind of the app's checker."""

@@ -14,7 +14,11 @@ from pysqlite3 import dbapi2
 
 from interlock.core.errors import MissingExtra, StorageFull, Unavailable
 
-__all__ = ["Connection", "Handles"]
+__all__ = ["Connection", "Handles", "damaged"]
+
+_MAPPED_BYTES = 1 << 30
+"""Of each file, for reading: comparing a question with every vector is mostly reading, and a mapped page is not copied.
+Address space only; what lies behind is the system's page cache."""
 
 Connection = Any
 """A pysqlite3 connection. Any: the library has no types."""
@@ -72,6 +76,7 @@ class Handle:
             connection = self._idle.pop()
         except IndexError:
             connection = self._connect()
+            connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
         try:
             connection.execute("BEGIN")
             yield connection
@@ -79,6 +84,20 @@ class Handle:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._idle.append(connection)
+
+    @contextmanager
+    def fresh(self) -> Iterator[Connection]:
+        """One snapshot by a connection that never read before.
+
+        FTS5 checks its tables against what the connection remembers of them: one that checked before somebody else's
+        write takes a sound table for a damaged one.
+        """
+        connection = self._connect()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Close every connection; nobody may be using one."""
@@ -194,10 +213,15 @@ def converted() -> Iterator[None]:
         ):
             raise Unavailable(f"the index cannot be used ({name})", hint="check the disk; see stores.index") from error
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-            raise Unavailable(
-                "the index file is damaged",
-                code="corrupt_index",
-                retryable=False,
-                hint="it is derived data; build it again with: interlock ingest",
-            ) from error
+            raise damaged() from error
         raise
+
+
+def damaged() -> Unavailable:
+    """What is said of a file that cannot be trusted any more."""
+    return Unavailable(
+        "the index file is damaged",
+        code="corrupt_index",
+        retryable=False,
+        hint="it is derived data; build it again with: interlock ingest",
+    )

@@ -25,6 +25,7 @@ class IndexScope:
 
     tenant: TenantId
     collection: str
+    """A place of rows with one embedder. A collection that goes over to another one has two, under two names."""
     embedder: str
     """Embedding-space id; rows of another space are invisible to the dense leg and refused on write."""
 
@@ -110,6 +111,12 @@ class Index(Protocol):
 
     async def stats(self, scope: IndexScope) -> IndexStats:
         """Size, for people and health checks."""
+
+    async def check(self, tenant: TenantId) -> None:
+        """Read through what is stored of a tenant; cheap enough for every ingest.
+
+        Raises: Unavailable with code ``corrupt_index``: it is damaged, and better built again than searched.
+        """
 
     async def drop(self, tenant: TenantId, collection: str | None = None) -> None:
         """Remove a collection, or with None everything of the tenant."""

@@ -186,6 +186,9 @@ class PostgresIndex:
         await self._set_up()
         return await self._sql.read(read)
 
+    async def check(self, tenant: TenantId) -> None:
+        """See `Index.check`. The server looks after its own pages."""
+
     async def drop(self, tenant: TenantId, collection: str | None = None) -> None:
         """See `Index.drop`."""
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from pysqlite3 import dbapi2
+
 from interlock.core.errors import InvalidInput, Unavailable
 from interlock.core.ids import DocumentId, PassageId, TenantId
 from interlock.stores._folders import tenant_folder
 from interlock.stores._threads import Threads
 from interlock.stores.index import _rows
-from interlock.stores.index._handles import Connection, Handles
+from interlock.stores.index._handles import Connection, Handles, damaged
 from interlock.stores.index.base import Hit, IndexRow, IndexScope, IndexStats
 
 if TYPE_CHECKING:
@@ -218,6 +220,20 @@ class SqliteIndex:
 
         return await self._threads.run(read)
 
+    async def check(self, tenant: TenantId) -> None:
+        """See `Index.check`. Reads the whole file: its time grows with the size."""
+
+        def read() -> None:
+            with self._handles.use(self._path(tenant), create=False) as handle:
+                if handle is None:
+                    return
+                with handle.fresh() as connection:
+                    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise damaged()
+
+        await self._threads.run(read)
+
     async def drop(self, tenant: TenantId, collection: str | None = None) -> None:
         """See `Index.drop`. Without `collection` the tenant's file is removed."""
 
@@ -238,6 +254,10 @@ class SqliteIndex:
             except Unavailable as error:
                 # A damaged file cannot be emptied, but it can go.
                 if error.code != "corrupt_index" or collection is not None:
+                    raise
+            except dbapi2.DatabaseError:
+                # Nor can one whose tables contradict one another; SQLite calls that an error of logic.
+                if collection is not None:
                     raise
             if collection is None:
                 self._handles.forget(path)

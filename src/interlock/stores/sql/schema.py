@@ -95,4 +95,4 @@ def register_tables() -> list[str]:
 
 
 def _has_tables(module: pkgutil.ModuleInfo) -> bool:
-    return module.name.rsplit(".", 1)[-1] == "store"
+    return module.name.endswith((".store", "_store"))

@@ -232,6 +232,7 @@ class IndexSuite:
             mine = [f"p-{tenant}"]
             assert _ids(await index.dense(_scope(tenant), [1.0, 0.0, 0.0, 0.0], readers=PUBLIC, k=99)) == mine
             assert _ids(await index.lexical(_scope(tenant), ["alpha"], readers=PUBLIC, k=99)) == mine
+            await index.check(TenantId(tenant))
             everything = [PassageId(f"p-{t}") for t in tenants]
             assert _ids(await index.get(_scope(tenant), everything, readers=PUBLIC)) == mine
             assert _ids(await index.document_passages(_scope(tenant), DocumentId("d"), readers=PUBLIC)) == mine
@@ -252,6 +253,28 @@ class IndexSuite:
         await index.apply(_scope(collection="two"), upsert=[make_row("p9")], delete=[])
         assert (await index.stats(_scope(collection="two"))).passages == 1
 
+    async def test_spaces_of_one_collection_share_documents_and_nothing_else(self, index: Index) -> None:
+        # As a change of embedder has them: the same documents and passages, other vectors, of other lengths.
+        old, new = _scope(), replace(_scope(collection="docs@0f"), embedder="e2")
+        rows = [make_row("a1", "a"), make_row("b1", "b", angle=1)]
+        await index.apply(old, upsert=rows, delete=[])
+        short = [replace(row, vector=[0.0, 1.0] if row.document_id == "a" else [1.0, 0.0]) for row in rows]
+        await index.apply(new, upsert=short, delete=[])
+        assert _ids(await index.dense(old, [1.0, 0.0, 0.0, 0.0], readers=PUBLIC, k=1)) == ["a1"]
+        assert _ids(await index.dense(new, [1.0, 0.0], readers=PUBLIC, k=1)) == ["b1"]
+        assert (await index.stats(old))[:2] == (await index.stats(new))[:2] == (2, 2)
+        # The vectors of a space are invisible under the name of another one.
+        assert await index.dense(replace(new, embedder="e4"), [1.0, 0.0], readers=PUBLIC, k=1) == []
+        await index.set_readers(new, DocumentId("a"), frozenset({"user:1"}))
+        assert {hit.passage_id for hit in await index.lexical(old, ["alpha"], readers=PUBLIC, k=9)} == {"a1", "b1"}
+        assert _ids(await index.lexical(new, ["alpha"], readers=PUBLIC, k=9)) == ["b1"]
+        await index.apply(new, upsert=[], delete=[DocumentId("b")])
+        assert len(await index.document_passages(old, DocumentId("b"), readers=PUBLIC)) == 1
+        assert await index.document_passages(new, DocumentId("b"), readers=PUBLIC) == []
+        await index.drop(new.tenant, new.collection)
+        assert (await index.stats(new)).passages == 0
+        assert (await index.stats(old)).passages == 2
+
     async def test_a_search_beside_writers_sees_each_apply_whole(self, index: Index) -> None:
         await index.apply(_scope(), upsert=[make_row(f"0-{i}") for i in range(5)], delete=[])
 
@@ -268,11 +291,19 @@ class IndexSuite:
 
         await asyncio.gather(*[write(i) if i % 3 == 0 else look() for i in range(1, 31)])
 
+    async def test_a_sound_index_is_found_sound_however_often_it_is_looked_at(self, index: Index) -> None:
+        for number in range(4):
+            await index.apply(_scope(), upsert=[make_row(f"p{number}", f"d{number}", "alpha beta")], delete=[])
+            await index.check(TenantId("acme"))
+            assert len(await index.lexical(_scope(), ["beta"], readers=PUBLIC, k=9)) == number + 1
+            await index.check(TenantId("acme"))
+
     async def test_an_unknown_place_is_empty(self, index: Index) -> None:
         scope = _scope("nobody")
         assert await index.dense(scope, [1.0, 0.0, 0.0, 0.0], readers=PUBLIC, k=5) == []
         assert await index.lexical(scope, ["alpha"], readers=PUBLIC, k=5) == []
         assert await index.stats(scope) == IndexStats(0, 0, 0)
+        await index.check(scope.tenant)
         await index.apply(scope, upsert=[], delete=[DocumentId("d")])
         await index.set_readers(scope, DocumentId("d"), PUBLIC)
         await index.drop(scope.tenant)

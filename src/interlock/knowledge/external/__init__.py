@@ -1,0 +1,1 @@
+"""Collections whose passages stand in an index that the company already has."""

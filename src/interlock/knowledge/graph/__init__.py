@@ -1,0 +1,1 @@
+"""Entities and relations of a collection, each with the places that say so."""

@@ -1,0 +1,1 @@
+"""Embedding spaces of collections: the one that answers, and one beside it that may answer next."""
