@@ -29,6 +29,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx2
 import yaml
@@ -43,6 +44,7 @@ from interlock.core.ids import DocumentId, TenantId
 from interlock.core.passages import Span
 from interlock.knowledge.embedders import embedders
 from interlock.server.asgi import build_asgi
+from interlock.stores.index.memory import VectorMemory
 from interlock.testing.embedders import HashEmbedder
 from interlock.testing.workspaces import write_workspace
 
@@ -101,6 +103,13 @@ def _hashed() -> Any:
         known.pop("hashed", None)
         if before is not None:
             known["hashed"] = before
+
+
+@contextmanager
+def _remembering() -> Any:
+    """Vectors of worlds this small are kept in memory too, as those of large collections are."""
+    with patch.object(VectorMemory, "fits", lambda _memory, rows, _dimensions: rows > 0):
+        yield
 
 
 class House:
@@ -486,7 +495,7 @@ def _workspace(folder: Path, stores: Mapping[str, str]) -> Path:
 async def _open(folder: Path, world: World, backend: str, stores: Mapping[str, str]) -> AsyncIterator[House]:
     workspace = _workspace(folder, stores)
     (workspace / "documents").mkdir(exist_ok=True)
-    with _hashed():
+    with _hashed(), _remembering():
         async with open_app(workspace) as app:
             transport = httpx2.ASGITransport(app=build_asgi(app, build_routes(app)), client=("127.0.0.1", 1))
             async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as http:

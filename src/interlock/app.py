@@ -23,7 +23,7 @@ from interlock.access.directory import read_directory
 from interlock.access.keys import Keys
 from interlock.access.service import Access
 from interlock.access.tokens import Tokens
-from interlock.config import Workspace, find_workspace, load_settings
+from interlock.config import StoreSettings, Workspace, find_workspace, load_settings
 from interlock.configuration import Configuration
 from interlock.core.answers import Answer
 from interlock.core.context import Context
@@ -84,6 +84,7 @@ from interlock.serving.service import Models, default_models_dir
 from interlock.stores.blob.files import FileBlobs
 from interlock.stores.events.parquet import ParquetEvents
 from interlock.stores.index.base import Index
+from interlock.stores.index.memory import VectorMemory
 from interlock.stores.index.sqlite import SqliteIndex
 from interlock.stores.jobs.sql import SqlJobs
 from interlock.stores.kv.base import Kv
@@ -250,7 +251,7 @@ async def open_app(
         stack.push_async_callback(sql.close)
         await sql.migrate()
         blobs = FileBlobs(data / "blobs")
-        index = _open_index(settings.stores.index, data, sql)
+        index = _open_index(settings.stores, data, sql)
         stack.push_async_callback(index.close)
         kv = await _open_kv("memory" if "kv" in without else settings.stores.kv, sql)
         stack.push_async_callback(kv.close)
@@ -415,12 +416,13 @@ async def _open_kv(kind: str, sql: Sql) -> Kv:
     return redis
 
 
-def _open_index(kind: str, data: Path, sql: Sql) -> Index:
+def _open_index(stores: StoreSettings, data: Path, sql: Sql) -> Index:
+    kind = stores.index
     if kind == "postgresql" or (kind == "auto" and sql.dialect == "postgresql"):
         from interlock.stores.index.postgres import PostgresIndex
 
         return PostgresIndex(sql)
-    return SqliteIndex(data / "index")
+    return SqliteIndex(data / "index", memory=VectorMemory(stores.index_memory_mb << 20))
 
 
 def _texts(knowledge: KnowledgeService) -> ReadText:

@@ -64,6 +64,12 @@ class StoreSettings(BaseModel):
     index: Literal["auto", "sqlite", "postgresql"] = Field(
         default="auto", description="sqlite: files in the data folder; postgresql: pgvector in the sql database"
     )
+    index_memory_mb: int = Field(
+        default=256,
+        ge=0,
+        description="sqlite: vectors of collections of 2,000 passages and more that are searched again and again are "
+        "kept in memory up to this; 0 keeps none. 50,000 passages of the default model take 77 MB",
+    )
     kv: str = Field(
         default="sql",
         pattern=r"^(memory|sql|rediss?://.+|unix:///.+)$",

@@ -12,6 +12,7 @@ import pytest
 
 from interlock.core.errors import Misconfigured, StorageFull
 from interlock.core.ids import DocumentId, PassageId, TenantId
+from interlock.stores.index.memory import Place, VectorMemory, Vectors
 from interlock.stores.index.base import Index, IndexRow, IndexScope
 from interlock.stores.index.postgres import PostgresIndex
 from interlock.stores.index.sqlite import SqliteIndex
@@ -29,6 +30,78 @@ class TestSqlite(IndexSuite):
         index = SqliteIndex(tmp_path / "index", max_open=3)
         yield index
         await index.close()
+
+
+class _Remembering(SqliteIndex):
+    """Reads every collection into memory at its second search, and answers the third from there."""
+
+    def __init__(self, root: Path) -> None:
+        self.memory = VectorMemory(1 << 20, least_rows=1)
+        super().__init__(root, max_open=3, memory=self.memory)
+        self._threads.start = lambda fn: fn()
+
+    async def dense(self, scope, vector, *, readers, k, documents=None):
+        for _ in range(2):
+            await super().dense(scope, vector, readers=readers, k=k, documents=documents)
+        return await super().dense(scope, vector, readers=readers, k=k, documents=documents)
+
+
+class TestSqliteFromMemory(IndexSuite):
+    @pytest.fixture
+    async def index(self, tmp_path: Path) -> AsyncIterator[Index]:
+        index = _Remembering(tmp_path / "index")
+        yield index
+        await index.close()
+
+
+async def test_what_another_process_changes_is_never_answered_from_memory(tmp_path: Path) -> None:
+    mine, other = _Remembering(tmp_path), SqliteIndex(tmp_path)
+    rows = [make_row(f"p{n}", f"d{n}", angle=n / 10) for n in range(3)]
+    await mine.apply(SCOPE, upsert=rows, delete=[])
+
+    async def found() -> list[str]:
+        return [hit.passage_id for hit in await mine.dense(SCOPE, QUERY, readers=PUBLIC, k=3)]
+
+    assert await found() == ["p0", "p1", "p2"]
+    assert mine.memory.held == 1
+    await other.set_readers(SCOPE, DocumentId("d0"), frozenset({"group:x"}))
+    assert await found() == ["p1", "p2"]
+    await other.apply(SCOPE, upsert=[], delete=[DocumentId("d1")])
+    assert await found() == ["p2"]
+    await other.drop(SCOPE.tenant)
+    assert await found() == []
+    # Another file by the same name, with as many changes made to it.
+    await other.apply(SCOPE, upsert=[make_row("q", "d9")], delete=[])
+    await other.set_readers(SCOPE, DocumentId("d9"), PUBLIC)
+    assert await found() == ["q"]
+    await mine.close()
+    await other.close()
+
+
+async def test_erased_vectors_leave_the_memory_with_the_erasure(tmp_path: Path) -> None:
+    index = _Remembering(tmp_path)
+    await index.apply(SCOPE, upsert=[make_row("p", "d")], delete=[])
+    await index.dense(SCOPE, QUERY, readers=PUBLIC, k=1)
+    assert index.memory.held == 1
+    await index.apply(SCOPE, upsert=[], delete=[DocumentId("d")])
+    assert index.memory.held == 0
+    await index.close()
+
+
+def test_the_memory_is_bounded_and_gives_up_the_longest_unused(tmp_path: Path) -> None:
+    ids = np.arange(4)
+    made = Vectors.of(1, ids, ids, np.eye(4, dtype=np.float32))
+    memory = VectorMemory(2 * made.matrix.nbytes, least_rows=1)
+    places = [Place(tmp_path, number) for number in range(3)]
+    for place in places[:2]:
+        memory.keep(place, made)
+    assert memory.find(places[0], 1) is made
+    memory.keep(places[2], made)
+    assert [memory.find(place, 1) for place in places] == [made, None, made]
+    assert memory.find(places[2], 2) is None
+    assert memory.held == 1
+    assert not memory.fits(1_000, 4)
+    assert not VectorMemory(0).wants(places[0], 1)
 
 
 @pytest.mark.postgres

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from interlock.core.errors import Unavailable
@@ -39,6 +40,11 @@ class Threads:
         except RuntimeError as error:
             raise Unavailable("the store is closed", retryable=False) from error
         return await asyncio.wrap_future(future)
+
+    def start(self, fn: Callable[[], object]) -> None:
+        """Run `fn` some time; nobody waits for it, and what it raises is nobody's."""
+        with suppress(RuntimeError):  # closed
+            self._pool.submit(fn)
 
     async def close(self) -> None:
         """Return once everything submitted has finished."""

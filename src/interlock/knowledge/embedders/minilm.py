@@ -61,6 +61,9 @@ class MiniLM:
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if not texts:
             return vectors
+        if len(texts) == 1:
+            # A question: one way to a thread and back instead of two.
+            return await to_thread.run_sync(lambda: self._run(self._encode(list(texts))))
         encodings = await to_thread.run_sync(self._encode, list(texts))
         for rows in batches([len(encoding.ids) for encoding in encodings]):
             vectors[rows] = await to_thread.run_sync(self._run, [encodings[row] for row in rows])

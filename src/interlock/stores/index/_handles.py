@@ -35,8 +35,11 @@ CREATE TABLE IF NOT EXISTS passage (
   UNIQUE (collection_id, passage_id));
 CREATE INDEX IF NOT EXISTS passage_document ON passage (collection_id, document_id, id);
 INSERT OR IGNORE INTO reader_set (id, members) VALUES (0, '[]');
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL);
+INSERT OR IGNORE INTO state (id, revision) VALUES (1, abs(random() / 2));
+PRAGMA user_version = 2;
 """
+_VERSION = 2
 
 
 class Handle:
@@ -50,23 +53,29 @@ class Handle:
         self.users = 0
         # One writer at a time in this process; other processes wait at BEGIN IMMEDIATE.
         self.writing = threading.Lock()
-        self._idle: list[Connection] = []
-        self._writer: Connection = self._connect()
-        if self._writer.execute("PRAGMA user_version").fetchone()[0] != 1:
-            self._writer.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        # Most files are only read, and opening one costs about as much as a search of a small one.
+        self._writer: Connection | None = None
+        first = self._connect()
+        if first.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            first.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        self._idle: list[Connection] = [_mapped(first)]
         self.inode = os.stat(path).st_ino
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One write transaction, committed at the end."""
+        """One write transaction, committed at the end, and another revision of the file."""
         with self.writing:
-            self._writer.execute("BEGIN IMMEDIATE")
+            if self._writer is None:
+                self._writer = self._connect()
+            writer = self._writer
+            writer.execute("BEGIN IMMEDIATE")
             try:
-                yield self._writer
-                self._writer.execute("COMMIT")
+                yield writer
+                writer.execute("UPDATE state SET revision = revision + 1")
+                writer.execute("COMMIT")
             except BaseException:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
                 raise
 
     @contextmanager
@@ -75,8 +84,7 @@ class Handle:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = self._connect()
-            connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
+            connection = _mapped(self._connect())
         try:
             connection.execute("BEGIN")
             yield connection
@@ -101,8 +109,10 @@ class Handle:
 
     def close(self) -> None:
         """Close every connection; nobody may be using one."""
-        for connection in (self._writer, *self._idle):
+        for connection in self._idle:
             connection.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def _connect(self) -> Connection:
         try:
@@ -118,6 +128,11 @@ class Handle:
         connection.enable_load_extension(False)
         connection.executescript(self._pragmas)
         return connection
+
+
+def _mapped(connection: Connection) -> Connection:
+    connection.execute(f"PRAGMA mmap_size={_MAPPED_BYTES}")
+    return connection
 
 
 class Handles:

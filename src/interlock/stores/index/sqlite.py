@@ -21,6 +21,7 @@ from interlock.stores._folders import tenant_folder
 from interlock.stores._threads import Threads
 from interlock.stores.index import _rows
 from interlock.stores.index._handles import Connection, Handles, damaged
+from interlock.stores.index.memory import Near, Place, VectorMemory, Vectors
 from interlock.stores.index.base import Hit, IndexRow, IndexScope, IndexStats
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = ["SqliteIndex"]
 
 T = TypeVar("T")
 
+_MEMORY_BYTES = 256 << 20
 _PUNCTUATION = "".join(chr(code) for code in range(33, 127) if not chr(code).isalnum())
 
 
@@ -56,6 +58,7 @@ class SqliteIndex:
         threads: searches and writes at a time.
         synchronous: ``normal`` or ``full``, as for `open_sql`. The index can be rebuilt, so ``normal`` is enough.
         max_pages: bound of each file in pages of 4,096 bytes, None for no bound.
+        memory: vectors kept in memory, of all tenants together; None for 256 MB.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class SqliteIndex:
         threads: int = 4,
         synchronous: Literal["normal", "full"] = "normal",
         max_pages: int | None = None,
+        memory: VectorMemory | None = None,
     ) -> None:
         self._root = root
+        self._memory = memory or VectorMemory(_MEMORY_BYTES)
         self._handles = Handles(max_open, synchronous=synchronous.upper(), max_pages=max_pages)
         self._threads = Threads(threads, "interlock-index")
 
@@ -101,6 +106,7 @@ class SqliteIndex:
                         f"UPDATE vector_{found.id} SET aclset = ? WHERE rowid = ?",  # noqa: S608 - our own number
                         [(aclset, row[0]) for row in ids],
                     )
+            self._memory.forget(self._path(scope.tenant))
 
         await self._threads.run(write)
 
@@ -119,7 +125,15 @@ class SqliteIndex:
         def search(connection: Connection, found: _Collection, allowed: str) -> list[Hit]:
             if found.embedder != scope.embedder:
                 return []
-            query = _rows.unit_vector(vector, found.dims).tobytes()
+            unit = _rows.unit_vector(vector, found.dims)
+            if documents is None:
+                place, revision = Place(self._path(scope.tenant), found.id), _revision(connection)
+                kept = self._memory.find(place, revision)
+                if kept is not None:
+                    return _hits(connection, kept.nearest(unit, json.loads(allowed), k))
+                if self._memory.wants(place, revision):
+                    self._threads.start(lambda: self._remember(place, found))
+            query = unit.tobytes()
             narrowed, values = _within(found, documents, "rowid")
             rows = connection.execute(
                 f"""
@@ -131,7 +145,7 @@ class SqliteIndex:
                 """,  # noqa: S608 - our own number
                 (query, k, allowed, *values),
             )
-            return [Hit(row[0], row[1], max(-1.0, min(1.0, row[2])), row[3]) for row in rows]
+            return [Hit(row[0], row[1], _cosine(row[2]), row[3]) for row in rows]
 
         return await self._read(scope, readers, search)
 
@@ -261,6 +275,7 @@ class SqliteIndex:
                     raise
             if collection is None:
                 self._handles.forget(path)
+            self._memory.forget(path)
 
         await self._threads.run(write)
 
@@ -291,6 +306,28 @@ class SqliteIndex:
 
         return await self._threads.run(read)
 
+    def _remember(self, place: Place, found: _Collection) -> None:
+        """Read the vectors of a collection into memory, as they are now."""
+        import numpy as np
+
+        with self._handles.use(place.path, create=False) as handle:
+            if handle is None:
+                return
+            with handle.read() as connection:
+                rows = connection.execute(
+                    "SELECT count(*) FROM passage WHERE collection_id = ?", (found.id,)
+                ).fetchone()[0]
+                if not self._memory.fits(rows, found.dims):
+                    return
+                revision = _revision(connection)
+                read = connection.execute(f"SELECT rowid, aclset, embedding FROM vector_{found.id}")  # noqa: S608 - our own number
+                numbers = np.empty((rows, 2), dtype=np.int64)
+                matrix = np.empty((rows, found.dims), dtype=np.float32)
+                for at, (row, aclset, vector) in enumerate(read):
+                    numbers[at] = row, aclset
+                    matrix[at] = np.frombuffer(vector, dtype=np.float32)
+        self._memory.keep(place, Vectors.of(revision, numbers[:, 0], numbers[:, 1], matrix))
+
     def _apply(self, scope: IndexScope, upsert: Sequence[IndexRow], delete: Collection[DocumentId]) -> None:
         _rows.check_rows(upsert)
         path = self._path(scope.tenant)
@@ -305,6 +342,7 @@ class SqliteIndex:
                 if upsert:
                     found = _bind(connection, scope, found, len(upsert[0].vector))
                     _insert(connection, found, upsert)
+        self._memory.forget(path)
 
 
 def _within(found: _Collection, documents: Collection[DocumentId] | None, row: str) -> tuple[str, tuple[object, ...]]:
@@ -313,6 +351,26 @@ def _within(found: _Collection, documents: Collection[DocumentId] | None, row: s
         return "", ()
     of_documents = "SELECT id FROM passage WHERE collection_id = ? AND document_id IN (SELECT value FROM json_each(?))"
     return f" AND {row} IN ({of_documents})", (found.id, json.dumps(list(documents)))
+
+
+def _hits(connection: Connection, near: Sequence[Near]) -> list[Hit]:
+    """The rows of `near`, in its order."""
+    rows = connection.execute(
+        "SELECT id, passage_id, document_id, payload FROM passage WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps([one.row for one in near]),),
+    )
+    told = {row[0]: row[1:] for row in rows}
+    return [Hit(told[row][0], told[row][1], _cosine(score), told[row][2]) for row, score in near]
+
+
+def _cosine(score: float) -> float:
+    """Float32 sums differ in their last digits by the order of adding: equal rows should be told as equal."""
+    return max(-1.0, min(1.0, round(score, 6)))
+
+
+def _revision(connection: Connection) -> int:
+    """Changes with every write, whichever process does it."""
+    return int(connection.execute("SELECT revision FROM state").fetchone()[0])
 
 
 def _collection(connection: Connection, name: str) -> _Collection | None:
