@@ -12,8 +12,8 @@ import pytest
 
 from interlock.core.errors import Misconfigured, StorageFull
 from interlock.core.ids import DocumentId, PassageId, TenantId
-from interlock.stores.index.memory import Place, VectorMemory, Vectors
 from interlock.stores.index.base import Index, IndexRow, IndexScope
+from interlock.stores.index.memory import Place, VectorMemory, Vectors
 from interlock.stores.index.postgres import PostgresIndex
 from interlock.stores.index.sqlite import SqliteIndex
 from interlock.stores.sql import Sql

@@ -21,8 +21,8 @@ from interlock.stores._folders import tenant_folder
 from interlock.stores._threads import Threads
 from interlock.stores.index import _rows
 from interlock.stores.index._handles import Connection, Handles, damaged
-from interlock.stores.index.memory import Near, Place, VectorMemory, Vectors
 from interlock.stores.index.base import Hit, IndexRow, IndexScope, IndexStats
+from interlock.stores.index.memory import Near, Place, VectorMemory, Vectors
 
 if TYPE_CHECKING:
     import numpy as np
