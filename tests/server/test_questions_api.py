@@ -19,7 +19,10 @@ async def client(tmp_path, models_dir):
     folder = write_workspace(
         tmp_path / "w",
         settings={"models_dir": str(models_dir)},
-        documents={"a.md": "# Heron\n\nThe heron eats fish.", "pay/b.md": "# Pay\n\nThe owl is paid in mice."},
+        documents={
+            "a.md": "# Heron\n\nThe heron eats fish. The heron is a large wading bird of quiet rivers and lakes.",
+            "pay/b.md": "# Pay\n\nThe owl is paid in mice. The owl is a silent hunter that is paid 30 mice a month.",
+        },
         permissions=[{"match": "pay/**", "readers": ["group:finance"]}, {"match": "**", "readers": ["public"]}],
     )
     async with open_app(folder) as app:
@@ -48,6 +51,20 @@ async def test_a_question_is_added_read_and_decided_on(client):
     assert {"questions.add", "questions.reject", "questions.edit"} <= set(actions)
 
 
+async def test_questions_are_made_of_what_the_caller_may_read(client):
+    http, _ = client
+    made = await http.post(f"{AT}/make", json={"count": 5})
+    assert made.status_code == 201, made.text
+    told = made.json()
+    assert told["made"] == len(told["questions"]) >= 1
+    assert (told["calls"], told["spent_usd"], told["stopped"]) == (0, 0, "passages")
+    assert {answer["source"] for one in told["questions"] for answer in one["answers"]} == {"a.md"}
+    proposed = (await http.get(AT, params={"state": "proposed"})).json()["data"]
+    assert {one["id"] for one in proposed} == {one["id"] for one in told["questions"]}
+    # What is known is not proposed twice.
+    assert (await http.post(f"{AT}/make", json={"count": 5})).json()["made"] == 0
+
+
 @pytest.mark.parametrize(
     ("method", "address", "body", "status", "param"),
     [
@@ -57,6 +74,9 @@ async def test_a_question_is_added_read_and_decided_on(client):
         ("POST", AT, {"query": "x?", "relevant": {"a.md": 1}, "quotes": {"a.md": "owl"}}, 400, "relevant"),
         ("POST", AT, {"query": "", "relevant": {"a.md": 1}}, 400, "query"),
         ("GET", f"{AT}?state=odd", None, 400, "state"),
+        ("POST", f"{AT}/make", {"count": 101}, 400, "count"),
+        ("POST", f"{AT}/make", {"budget_usd": 0}, 400, "budget_usd"),
+        ("POST", "/api/v1/collections/none/questions/make", {}, 404, "collection"),
         ("PATCH", "/api/v1/questions/qst_none", {"state": "accepted"}, 404, "question"),
         ("PATCH", "/api/v1/questions/qst_none", {}, 400, "state"),
         ("PATCH", "/api/v1/questions/qst_none", {"state": "odd"}, 400, "state"),

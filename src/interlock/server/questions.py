@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,9 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from interlock.core.clock import Deadline
 from interlock.core.errors import InvalidInput
 from interlock.evals.judged import JudgedQuestion
-from interlock.flows.questions import add_questions, decide_question, edit_question, question_view
+from interlock.flows.question_making import make_questions
+from interlock.flows.questions import add_questions, decide_question, edit_question, made_view, question_view
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.knowledge.questions.service import MOST_CHARACTERS
@@ -19,6 +22,8 @@ from interlock.knowledge.questions.types import State
 
 __all__ = ["routes"]
 
+_MOST_AT_ONCE = 100
+_MAKING_S = 600.0
 _STATES: dict[str, State] = {"proposed": "proposed", "accepted": "accepted", "rejected": "rejected"}
 
 
@@ -28,6 +33,14 @@ class _New(BaseModel):
     query: str = Field(min_length=1, max_length=MOST_CHARACTERS)
     relevant: dict[str, int] = Field(min_length=1, max_length=50)
     quotes: dict[str, str] = Field(default_factory=dict, max_length=50)
+
+
+class _Make(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: int = Field(default=20, ge=1, le=_MOST_AT_ONCE)
+    model: str = Field(default="", max_length=200)
+    budget_usd: float = Field(default=1.0, gt=0, le=1_000, allow_inf_nan=False)
 
 
 class _Change(BaseModel):
@@ -63,6 +76,25 @@ async def add(request: Request) -> Response:
     return JSONResponse({"added": added.added, "known": added.known}, 201)
 
 
+async def make(request: Request) -> Response:
+    """``POST /api/v1/collections/{name}/questions/make`` with ``{"count"?, "model"?, "budget_usd"?}``: proposals.
+
+    Made while the caller waits, by the caller's rights and at the caller's cost. Each is stored when it is made: what a
+    call that is broken off has made stays, and the next call makes others.
+    """
+    ctx = await context_of(request)
+    asked = _parsed(_Make, await read_json(request))
+    app = app_of(request)
+    name = request.path_params["name"]
+    # A call of the model has its own deadline, and so has each search: together they may be longer than one request.
+    patient = replace(ctx, deadline=Deadline.after(_MAKING_S))
+    made = await make_questions(
+        app.parts, patient, name, count=asked.count, model=asked.model, budget_usd=asked.budget_usd,
+        user=ctx.end_user.id if ctx.end_user else "",
+    )  # fmt: skip
+    return JSONResponse(made_view(made), 201)
+
+
 async def show(request: Request) -> Response:
     """``GET /api/v1/questions/{id}``."""
     ctx = await context_of(request)
@@ -96,6 +128,7 @@ def _parsed(model: type[Any], body: object) -> Any:
 routes = [
     Route("/api/v1/collections/{name}/questions", of_collection),
     Route("/api/v1/collections/{name}/questions", add, methods=["POST"]),
+    Route("/api/v1/collections/{name}/questions/make", make, methods=["POST"]),
     Route("/api/v1/questions/{id}", show),
     Route("/api/v1/questions/{id}", change, methods=["PATCH"]),
 ]
