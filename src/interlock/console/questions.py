@@ -8,9 +8,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from interlock.console.documents import collections_of
 from interlock.console.rendering import render
 from interlock.console.session import Caller, form_of, page, text_field
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, NotFound
 from interlock.flows.questions import decide_question, edit_question
 from interlock.http.callers import app_of
 from interlock.knowledge.questions.types import State
@@ -24,6 +25,8 @@ _SHOWN = 50
 async def show(request: Request, caller: Caller) -> Response:
     """``GET /collections/{name}/questions?state=``: the first fifty in a state."""
     name = request.path_params["name"]
+    if name not in await collections_of(app_of(request), caller):
+        raise NotFound(f"no collection {name!r}", param="collection")
     state = _STATES.get(request.query_params.get("state", ""), "proposed")
     every = await app_of(request).parts.knowledge.questions.of_collection(caller.ctx, name)
     counts = {known: sum(one.state == known for one in every) for known in _STATES}
@@ -46,7 +49,7 @@ async def decide(request: Request, caller: Caller) -> Response:
     parts, question = app_of(request).parts, request.path_params["id"]
     verdict, text = text_field(form, "verdict"), text_field(form, "text")
     if verdict == "edited":
-        await edit_question(parts, caller.ctx, question, text)
+        await edit_question(parts, caller.ctx, question, " ".join(text.split()))
     elif verdict == "accepted":
         await decide_question(parts, caller.ctx, question, "accepted")
     elif verdict == "rejected":

@@ -21,6 +21,12 @@ function move(step) {
   all[next].scrollIntoView({ block: "nearest" });
 }
 
+function count(state, by) {
+  const told = document.querySelector(`[data-count="${state}"]`);
+  // Large numbers are written in groups.
+  if (told) told.textContent = (Number(told.textContent.replace(/\D/g, "")) + by).toLocaleString("en");
+}
+
 async function decide(card, form, verdict) {
   const body = new URLSearchParams(new FormData(form));
   body.set("verdict", verdict);
@@ -35,6 +41,9 @@ async function decide(card, form, verdict) {
   const at = all.indexOf(card);
   const next = all[at + 1] ?? all[at - 1];
   card.remove();
+  // Words that were changed are accepted with that.
+  count(body.get("state"), -1);
+  count(verdict === "edited" ? "accepted" : verdict, 1);
   said.textContent = verdict;
   if (next) next.focus();
   else location.reload();
@@ -62,7 +71,7 @@ if (place) {
     else if (event.key === "k") move(-1);
     else if (card && event.key === "e") {
       event.preventDefault();
-      card.querySelector("input[name=text]").focus();
+      card.querySelector("[name=text]").focus();
     } else if (card && (event.key === "a" || event.key === "r")) {
       const verdict = event.key === "a" ? "accepted" : "rejected";
       if (card.querySelector(`button[value="${verdict}"]`)) once(card, card.querySelector("form"), verdict);
