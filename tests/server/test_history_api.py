@@ -403,3 +403,29 @@ async def test_lineage_that_cannot_be_delivered_holds_nothing_up(house, monkeypa
     monkeypatch.setattr(app.parts.observe, "lineage", sink)
     await ingest(app)
     assert len(await app.parts.knowledge.documents(app.owner())) == 2
+
+
+async def test_nothing_of_what_was_erased_is_left_in_the_files(house):
+    app, http = house
+    await ingest(app)
+    # An older version, kept words, and an answer that names the document are there too.
+    path = app.workspace.root / "documents" / "ann.md"
+    path.write_text(ANN.replace("parrot", "macaw"))
+    await ingest(app)
+    await http.post("/api/v1/collections/docs/search", json={"query": "who has a parrot or a macaw?"})
+    body = {"model": "app/helper", "messages": [{"role": "user", "content": "who has a macaw?"}]}
+    await http.post("/v1/chat/completions", json=body)
+    path.unlink()
+    words = (b"48,211", b"macaw", b"parrot", b"ann@example.com", b"ann.md")
+    assert set(_on_disk(app, words)) == set(words)
+    made = (await http.post("/api/v1/erasures", json={"kind": "subject", "value": "ann@example.com"})).json()
+    assert made["content"]["complete"] is True
+    assert not [line for line in made["content"]["remains"] if "bytes" in line]
+    assert _on_disk(app, words) == {}
+
+
+def _on_disk(app, words):
+    """Files of the data folder by the word that they still hold."""
+    files = [path for path in app.workspace.data.rglob("*") if path.is_file()]
+    found = {word: [path.name for path in files if word in path.read_bytes()] for word in words}
+    return {word: names for word, names in found.items() if names}

@@ -36,6 +36,7 @@ async def erase_kept(parts: Parts, ctx: Context, *, user: str | None) -> Erased:
     # What is stored goes first: what is still running for it then ends before the cache is emptied.
     stored = await (parts.kept.forget_all(ctx.tenant) if user is None else parts.kept.forget(ctx.tenant, user))
     answers = await forget_answers(parts, ctx, Purge(user=user))
+    await parts.knowledge.history.scrub(ctx)
     event = AuditEvent(
         ctx.tenant,
         ctx.principal.id,

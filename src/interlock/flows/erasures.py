@@ -32,6 +32,10 @@ _REMAINS = (
     "results of finished batches stay until their files expire, unless the person owned them",
     "the audit log names what was erased by its id, which is a digest, and holds no content",
 )
+_IN_FILES = (
+    "bytes of removed rows may stay in the database's files until it writes over them: an older state was being read, "
+    "or the database is a server's and does it at its next vacuum"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
         kept = await erase_kept(parts, ctx, user=what.value)
         answers, stored = answers + kept.answers, stored + kept.stored
         questions += await parts.knowledge.questions.forget_user(ctx, what.value)
+    written_over = await history.scrub(ctx)
     left = await history.left_of(ctx, targets, blobs)
     left["questions"] = await parts.knowledge.questions.count_of(ctx, ids)
     content: dict[str, object] = {
@@ -102,7 +107,7 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
         "removed": {"blobs": blobs, "cached_answers": answers, "stored_responses": stored, "questions": questions},
         "looked_at_again": left,
         "complete": not any(left.values()),
-        "remains": list(_REMAINS),
+        "remains": [*_REMAINS, *(() if written_over else (_IN_FILES,))],
     }
     return await parts.governance.certificates.issue(ctx, KIND, content)
 

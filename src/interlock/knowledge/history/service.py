@@ -273,6 +273,10 @@ class History:
             gone += await self.remove(ctx, ids, collection)
         return gone
 
+    async def scrub(self, ctx: Context) -> bool:
+        """Leave nothing in the files of the registry and the index of what was removed; False where some may stay."""
+        return all([await self._index.scrub(ctx.tenant), await self._store.scrub()])
+
     async def left_of(self, ctx: Context, targets: Sequence[Target], blobs: Sequence[str]) -> dict[str, int]:
         """Look again at every place: what is still there of these, by place. All zero when nothing is."""
         passages = 0

@@ -33,6 +33,10 @@ class HistoryStore:
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
 
+    async def scrub(self) -> bool:
+        """See `Sql.scrub`."""
+        return await self._sql.scrub()
+
     async def add_entries(
         self, tenant: TenantId, entries: Mapping[str, tuple[DocumentId, Mapping[str, object]]]
     ) -> None:

@@ -111,6 +111,10 @@ class MirroredIndex:
         """See `Index.check`."""
         await self.inner.check(tenant)
 
+    async def scrub(self, tenant: TenantId) -> bool:
+        """See `Index.scrub`."""
+        return await self.inner.scrub(tenant)
+
     async def close(self) -> None:
         """See `Index.close`."""
         await self.inner.close()

@@ -65,9 +65,7 @@ class Handle:
     def write(self) -> Iterator[Connection]:
         """One write transaction, committed at the end, and another revision of the file."""
         with self.writing:
-            if self._writer is None:
-                self._writer = self._connect()
-            writer = self._writer
+            writer = self._writing()
             writer.execute("BEGIN IMMEDIATE")
             try:
                 yield writer
@@ -92,6 +90,18 @@ class Handle:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             self._idle.append(connection)
+
+    def scrub(self) -> bool:
+        """Empty the log; False while somebody reads an older state."""
+        with self.writing:
+            return not self._writing().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+
+    def _writing(self) -> Connection:
+        if self._writer is None:
+            self._writer = self._connect()
+            # What is removed is written over.
+            self._writer.execute("PRAGMA secure_delete=ON")
+        return self._writer
 
     @contextmanager
     def fresh(self) -> Iterator[Connection]:

@@ -118,6 +118,13 @@ class Index(Protocol):
         Raises: Unavailable with code ``corrupt_index``: it is damaged, and better built again than searched.
         """
 
+    async def scrub(self, tenant: TenantId) -> bool:
+        """Leave nothing in the store's files of what was removed, as far as this program can see to it.
+
+        Gives False where bytes of it may stay for a while: another process reads an older state, or the files are a
+        server's.
+        """
+
     async def drop(self, tenant: TenantId, collection: str | None = None) -> None:
         """Remove a collection, or with None everything of the tenant."""
 

@@ -189,6 +189,10 @@ class PostgresIndex:
     async def check(self, tenant: TenantId) -> None:
         """See `Index.check`. The server looks after its own pages."""
 
+    async def scrub(self, tenant: TenantId) -> bool:
+        """See `Index.scrub`. The server writes over removed rows at a vacuum, when it likes."""
+        return False
+
     async def drop(self, tenant: TenantId, collection: str | None = None) -> None:
         """See `Index.drop`."""
 

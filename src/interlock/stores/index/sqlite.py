@@ -248,6 +248,15 @@ class SqliteIndex:
 
         await self._threads.run(read)
 
+    async def scrub(self, tenant: TenantId) -> bool:
+        """See `Index.scrub`."""
+
+        def write() -> bool:
+            with self._handles.use(self._path(tenant), create=False) as handle:
+                return handle is None or handle.scrub()
+
+        return await self._threads.run(write)
+
     async def drop(self, tenant: TenantId, collection: str | None = None) -> None:
         """See `Index.drop`. Without `collection` the tenant's file is removed."""
 
@@ -432,9 +441,18 @@ def _insert(connection: Connection, found: _Collection, rows: Sequence[IndexRow]
 def _delete_document(connection: Connection, found: _Collection, document: str) -> None:
     where = (found.id, document)
     ids = connection.execute("SELECT id FROM passage WHERE collection_id = ? AND document_id = ?", where).fetchall()
+    if ids:
+        _write_over_words(connection, found)
     connection.executemany(f"DELETE FROM vector_{found.id} WHERE rowid = ?", ids)  # noqa: S608 - our own number
     connection.executemany(f"DELETE FROM words_{found.id} WHERE rowid = ?", ids)  # noqa: S608 - our own number
     connection.execute("DELETE FROM passage WHERE collection_id = ? AND document_id = ?", where)
+
+
+def _write_over_words(connection: Connection, found: _Collection) -> None:
+    """Words of deleted rows leave the file with them: FTS5 keeps them until a merge unless it is told once."""
+    told = f"SELECT 1 FROM words_{found.id}_config WHERE k = 'secure-delete' AND v = 1"  # noqa: S608 - our own number
+    if connection.execute(told).fetchone() is None:
+        connection.execute(f"INSERT INTO words_{found.id} (words_{found.id}, rank) VALUES ('secure-delete', 1)")  # noqa: S608 - our own number
 
 
 def _drop(connection: Connection, name: str) -> None:

@@ -108,6 +108,13 @@ class Sql(Protocol):
     async def ping(self) -> None:
         """Raise Unavailable when the database does not answer."""
 
+    async def scrub(self) -> bool:
+        """Leave nothing in the database's files of rows that were removed, as far as this program can see to it.
+
+        Gives False where bytes of them may stay for a while: another process reads an older state, or the files are a
+        server's.
+        """
+
     async def close(self) -> None:
         """Finish queued writes, then close."""
 

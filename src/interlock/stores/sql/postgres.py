@@ -117,6 +117,10 @@ class PostgresSql:
         """See `Sql.ping`."""
         await self.read(lambda connection: connection.execute(sa.text("SELECT 1")).scalar_one())
 
+    async def scrub(self) -> bool:
+        """See `Sql.scrub`. The server writes over removed rows at a vacuum, when it likes."""
+        return False
+
     async def close(self) -> None:
         """See `Sql.close`."""
         await self._threads.close()

@@ -45,9 +45,9 @@ class _Job:
     future: Future[Any] = field(default_factory=Future)
 
 
-_WRITER = ("PRAGMA cache_size=-8000", "PRAGMA wal_autocheckpoint=2000")
+_WRITER = ("PRAGMA cache_size=-8000", "PRAGMA wal_autocheckpoint=2000", "PRAGMA secure_delete=ON")
 """For the one connection that writes: 8 MB of pages, and 8 MB of log before it is copied into the database, so that a
-page that many commits touch is written once."""
+page that many commits touch is written once. What is removed is written over."""
 
 
 class SqliteSql:
@@ -162,6 +162,18 @@ class SqliteSql:
     async def ping(self) -> None:
         """See `Sql.ping`."""
         await self.read(lambda connection: connection.execute(sa.text("SELECT 1")).scalar_one())
+
+    async def scrub(self) -> bool:
+        """See `Sql.scrub`. Empties the log: the pages it held are in the database, and what they replaced is gone."""
+        return await self._readers.run(self._empty_log)
+
+    def _empty_log(self) -> bool:
+        connection = dbapi2.connect(str(self.path), isolation_level=None)
+        try:
+            connection.execute(f"PRAGMA busy_timeout={int(self._busy_timeout_s * 1000)}")
+            return not connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        finally:
+            connection.close()
 
     async def close(self) -> None:
         """See `Sql.close`."""
