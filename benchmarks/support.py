@@ -37,6 +37,17 @@ _TURNED = {
     "before": "after", "after": "before", "until": "from", "within": "after", "about": "exactly",
 }  # fmt: skip
 
+WORD = re.compile(r"\b[a-z]+\b")
+_SETS = (
+    "city country village", "film album book song", "river mountain lake island", "north south east west",
+    "first second third last", "largest smallest oldest", "born married killed", "produced directed written sung",
+    "company university hospital", "football basketball tennis", "king president minister", "music food clothing",
+    "summer winter spring", "black white red blue green", "mother father brother sister", "won lost", "began ended",
+)  # fmt: skip
+_LIKE = {
+    word: words[(at + 1) % len(words)] for words in (one.split() for one in _SETS) for at, word in enumerate(words)
+}
+
 Perturbation = Callable[[str, random.Random], "str | None"]
 
 
@@ -93,6 +104,15 @@ def change_bound(text: str, draw: random.Random) -> str | None:
     return text[: found.start()] + _TURNED[found.group()] + text[found.end() :] if found else None
 
 
+def exchange_word(text: str, draw: random.Random) -> str | None:
+    """Another word of the same form where the sentence has one of its own."""
+    found = [match for match in WORD.finditer(text) if match.group() in _LIKE]
+    if not found:
+        return None
+    chosen = draw.choice(found)
+    return text[: chosen.start()] + _LIKE[chosen.group()] + text[chosen.end() :]
+
+
 def shuffle(text: str, draw: random.Random) -> str | None:
     """The same words, their halves told the other way round."""
     words = text.rstrip(".").split()
@@ -105,7 +125,7 @@ def shuffle(text: str, draw: random.Random) -> str | None:
 
 PERTURBATIONS: tuple[Perturbation, ...] = (
     swap_number, exchange_numbers, add_negation, drop_negation, swap_name, exchange_names, change_modal,
-    change_bound, shuffle,
+    change_bound, exchange_word, shuffle,
 )  # fmt: skip
 
 

@@ -85,6 +85,27 @@ async def test_a_few_changed_letters_are_not_made_good_by_likeness(claim, reason
     assert score.reason in {reason, "negation", "condition"}
 
 
+@pytest.mark.parametrize(
+    ("claim", "given"),
+    [
+        ("Unopened boxes cost a fee of 10 percent.", "Opened boxes cost a fee of 10 percent."),
+        ("Customers may return software within 30 days.", "Customers may return hardware within 30 days."),
+        ("It is paid 14 days after the parcel leaves us.", "It is paid 14 days after the parcel reaches us."),
+        (
+            "Refunds are paid 14 days after delivery.",
+            "Refunds are paid 14 days after the parcel reaches the warehouse.",
+        ),
+        ("Employees must wear a badge.", "Employees should lock their screens; contractors must wear a badge."),
+    ],
+)
+async def test_a_word_put_in_the_place_of_another_is_refused(claim, given):
+    checker = checkers.get("features").open("", models=None, threads=1)
+    [changed, same] = await checker.check([SupportCase(claim, (given,), 0), SupportCase(given, (given,), 0)])
+    assert changed.probability < checker.threshold
+    assert changed.reason in {"foreign", "order"}
+    assert (same.probability >= checker.threshold, same.reason) == (True, "ok")
+
+
 async def test_a_claim_about_something_else_is_unlike():
     score, supported = await judged("I really love how the weather in spring makes you feel.")
     assert (supported, score.reason) == (False, "unlike")

@@ -25,7 +25,7 @@ from interlock.knowledge.grounding.facts import Token, tokens
 from interlock.knowledge.grounding.support_rows import check_row
 from interlock.knowledge.grounding.types import Evidence, Reason, Verdict
 
-__all__ = ["check", "check_evidence", "disorder", "foreign", "lost"]
+__all__ = ["check", "check_evidence", "disorder", "exchanged", "foreign", "lost"]
 
 _CONTENT = frozenset({"word", "name", "number"})
 _CUES: tuple[tuple[str, Reason], ...] = (
@@ -56,6 +56,8 @@ _RESTRICTING = frozenset(
     }
 )
 _LIMITING = frozenset({"only", "until", "after", "before", "within", "least", "most", "those"})
+_CLAUSE = re.compile(r";|\s(?:but|whereas|while)\b", re.IGNORECASE)
+"""Where another clause with a head of its own begins."""
 _LEAD = re.compile(r"^\s*(?:according to [^,]{1,60},\s*)", re.IGNORECASE)
 _MARKERS = re.compile(r"\s*\[\d+\]")
 _KEPT_WORDS = 0.85
@@ -105,9 +107,18 @@ def foreign(claim: str, evidence: str, *, context: str = "") -> Reason | None:
     return _foreign(_lay(tokens(claim), tokens(evidence)), context)
 
 
+def exchanged(claim: str, evidence: str, *, context: str = "") -> bool:
+    """Whether the claim puts another word where its evidence has one of its own, and keeps what stands around it.
+
+    ``after the parcel leaves`` over ``after the parcel reaches``. A true synonym looks the same and counts too.
+    """
+    return _exchanged(_lay(tokens(claim), tokens(evidence)), context)
+
+
 def disorder(claim: str, evidence: str) -> Reason | None:
     """``order`` when the claim recombines the words of its evidence."""
-    return _disorder(_lay(tokens(claim), tokens(evidence)))
+    laid = _lay(tokens(claim), tokens(evidence))
+    return _disorder(laid) or ("order" if _borrowed(laid, evidence) else None)
 
 
 def lost(claim: str, evidence: str) -> Reason | None:
@@ -171,6 +182,55 @@ def _foreign(laid: _Laid, context: str) -> Reason | None:
         if any(t.kind == kind for t in missing):
             return _CUE_REASON[kind]
     return None
+
+
+_MOST_EXCHANGED = 3
+"""Content words of the evidence that one word of the claim may stand for; more of them are a paraphrase."""
+_KEPT_AROUND = 0.7
+"""Share of the claim's content that its evidence must have, for a difference to be an exchange of words."""
+
+
+def _exchanged(laid: _Laid, context: str) -> bool:
+    lent = {t.key for t in tokens(context) if t.kind in {"word", "name"}} | _FILLERS
+    content = [i for i, t in enumerate(laid.claim) if t.kind in _CONTENT]
+    kept = sum(laid.at[i] is not None for i in content)
+    if not content or kept < _KEPT_AROUND * len(content):
+        return False
+    used = {j for j in laid.at if j is not None}
+    for gap in _gaps(laid):
+        own = [i for i in gap if laid.claim[i].kind in {"word", "name"} and laid.claim[i].key not in lent]
+        if len(own) != 1:
+            continue
+        before = max((j for j in laid.at[: gap[0]] if j is not None), default=-1)
+        after = min((j for j in laid.at[gap[-1] + 1 :] if j is not None and j > before), default=len(laid.evidence))
+        theirs = sum(laid.evidence[j].kind in _CONTENT and j not in used for j in range(before + 1, after))
+        if 1 <= theirs <= _MOST_EXCHANGED:
+            return True
+    return False
+
+
+def _gaps(laid: _Laid) -> list[list[int]]:
+    """Runs of claim tokens that stand nowhere in the evidence; function words between them do not end a run."""
+    gaps: list[list[int]] = [[]]
+    for i, j in enumerate(laid.at):
+        if j is None:
+            gaps[-1].append(i)
+        elif laid.claim[i].kind != "function":
+            gaps.append([])
+    return [gap for gap in gaps if gap]
+
+
+def _borrowed(laid: _Laid, evidence: str) -> bool:
+    """A clause without its own head, behind words of the clause before: ``A does x; B does y`` told as ``A does y``."""
+    used = sorted(j for j in laid.at if j is not None and laid.evidence[j].kind != "function")
+    for cut in (match.end() for match in _CLAUSE.finditer(evidence)):
+        behind = [j for j in used if laid.evidence[j].start >= cut]
+        if not behind or laid.evidence[used[0]].start >= cut:
+            continue
+        head = [t for j, t in enumerate(laid.evidence) if t.start >= cut and j < behind[0] and j not in used]
+        if any(t.kind in _CONTENT for t in head):
+            return True
+    return False
 
 
 def _disorder(laid: _Laid) -> Reason | None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Collection, Sequence
 
 from interlock.knowledge.grounding.facts import tokens
-from interlock.knowledge.grounding.support import disorder, foreign, lost
+from interlock.knowledge.grounding.support import disorder, exchanged, foreign, lost
 from interlock.knowledge.grounding.types import Reason
 from interlock.knowledge.sentences import sentences
 from interlock.knowledge.types import SupportCase
@@ -66,6 +66,8 @@ def objection(case: SupportCase) -> Reason | None:
         return changed
     if disorder(case.claim, evidence):
         return "order"
+    if exchanged(case.claim, evidence, context=case.heading):
+        return "foreign"
     left_out = lost(case.claim, evidence)
     return left_out if left_out in {"negation", "condition"} else None
 
