@@ -226,6 +226,30 @@ def test_a_question_back_offers_only_what_the_asker_may_read(server, workspace):
     assert "Secret" not in json.dumps([option.value for option in asked.options]) + asked.text
 
 
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [("Basic plan", "24 hours"), ("the premier one, please", "4 hours"), ("I mean the Basic plan.", "24 hours")],
+)
+def test_a_reply_to_a_question_back_is_answered_of_what_it_names(server, reply, said):
+    question = "How fast is a ticket answered?"
+    turns = [{"role": "user", "content": question}]
+    with Client(server.url) as client:
+        turns.append({"role": "assistant", "content": client.ask("asks", question).text})
+        answer = client.ask("asks", [*turns, {"role": "user", "content": reply}])
+    assert f"Support answers a ticket within {said} [1]." in answer.text
+
+
+def test_nobody_is_asked_back_twice_nor_about_another_question(server):
+    question = "How fast is a ticket answered?"
+    with Client(server.url) as client:
+        back = client.ask("asks", question)
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": back.text}]
+        both = client.ask("asks", [*turns, {"role": "user", "content": "both"}])
+        other = client.ask("asks", "Within how many days may customers return hardware?")
+    assert not both.text.startswith("Which one do you mean")
+    assert other.text.startswith("Customers may return hardware within 30 days of delivery [1].")
+
+
 def test_the_console_shows_the_map_and_the_mark(server):
     with httpx2.Client(base_url=server.url, timeout=60) as http:
         token = re.search(r'name="csrf" value="([^"]+)"', http.get("/ask").text)[1]

@@ -37,7 +37,9 @@ from interlock.gateway.ports import FileCited, FileSearchTool, ReplyEvent
 from interlock.gateway.service import Gateway, Served
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.service import Record
+from interlock.knowledge.filters import EVERYTHING
 from interlock.knowledge.freshness import AsOf
+from interlock.knowledge.grounding.clarifying import meant
 from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.retrieval.conversation import standalone
@@ -153,19 +155,31 @@ async def ask(
         await parts.guardrails.check_input(line.ctx, release, question)
         # A follow-up alone says too little: its evidence is chosen by what it follows, as it is searched.
         earlier = _earlier(request)
-        asked = standalone(question, [turn.text for turn in earlier if turn.role == "user"])
+        reply = parts.grounding.replied(question, earlier, spec)
+        if reply is None:
+            asked = standalone(question, [turn.text for turn in earlier if turn.role == "user"])
+        else:
+            # The question from before is answered, of what was meant; nobody is asked back twice.
+            question = asked = reply.question
+            await parts.guardrails.check_input(line.ctx, release, question)
+            earlier, spec = earlier[:-2], spec.model_copy(update={"clarify": False})
         space = await parts.knowledge.space_of(line.ctx, retrieval.collection)
-        found = await parts.knowledge.search(
-            line.ctx,
-            question,
-            collection=retrieval.collection,
-            limit=retrieval.limit,
-            mode=retrieval.search,
-            fusion=retrieval.fusion,
-            steps=retrieval.steps,
-            history=earlier,
-            assistant=RetrievalAssistant(parts, release=release, route=route, bill=line.bill, regions=request.regions),
-        )
+        assistant = RetrievalAssistant(parts, release=release, route=route, bill=line.bill, regions=request.regions)
+        for narrowed in (EVERYTHING,) if reply is None or reply.option is None else meant(reply.option):
+            found = await parts.knowledge.search(
+                line.ctx,
+                question,
+                collection=retrieval.collection,
+                limit=retrieval.limit,
+                mode=retrieval.search,
+                fusion=retrieval.fusion,
+                filter=narrowed,
+                steps=retrieval.steps,
+                history=earlier,
+                assistant=assistant,
+            )
+            if found:
+                break
         trusted = await parts.guardrails.check_passages(line.ctx, release, found)
         tier = parts.gateway.profile_of(route).tier
         passages = trusted

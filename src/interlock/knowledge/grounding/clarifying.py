@@ -7,14 +7,18 @@ may read were found, so only those can be named.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from interlock.core.answers import Option
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.filters import Condition, Filter
 from interlock.knowledge.grounding.facts import tokens
 from interlock.knowledge.grounding.types import Evidence, Selection
+from interlock.knowledge.retrieval.types import Turn
 
-__all__ = ["asked_back", "options"]
+__all__ = ["Replied", "asked_back", "meant", "options", "replied"]
 
 _CLOSE = 0.5
 """Most that a reading's best sentence may score below the best of all."""
@@ -22,6 +26,19 @@ _COVERS = 0.15
 """The same for the share of the question's words."""
 _MOST = 5
 TITLE = "title"
+_ASKED_BACK = re.compile(r"Which (?P<about>.+?) do you mean: (?P<values>.+)\?")
+_MOST_CHARACTERS = 2_000
+"""Of a turn that may be a question back: titles are long, but not longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """What a person said to a question back."""
+
+    question: str
+    """What was asked before it."""
+    option: Option | None
+    """The reading they named; None when they named none, or several."""
 
 
 def options(question: str, selection: Selection, facets: Sequence[str]) -> tuple[Option, ...]:
@@ -32,8 +49,9 @@ def options(question: str, selection: Selection, facets: Sequence[str]) -> tuple
     """
     for facet in facets:
         best = _best_of_each(selection.candidates, facet)
-        top = next(iter(best.values()), None)
-        if top is None:
+        # What answers best decides: readings of a fact that it has not got are readings of another question.
+        top = next(iter(selection.candidates), None)
+        if top is None or not _value(top, facet):
             continue
         close = {value: e for value, e in best.items() if _as_good(e, top)}
         if 2 <= len(close) <= _MOST and not _named(question, list(close)) and _differ(list(close.values())):
@@ -48,14 +66,62 @@ def asked_back(found: Sequence[Option]) -> str:
     return f"Which{about or ' one'} do you mean: {', '.join(first)} or {last}?"
 
 
+def replied(question: str, earlier: Sequence[Turn], facets: Sequence[str]) -> Replied | None:
+    """What `question` means as the reply to a question back; None when nothing was asked back just before. Pure.
+
+    Args:
+        earlier: oldest first.
+        facets: those by which the app asks back.
+    """
+    if len(earlier) < 2 or earlier[-1].role != "assistant" or earlier[-2].role != "user":
+        return None
+    said = " ".join(earlier[-1].text[:_MOST_CHARACTERS].split())
+    found = _ASKED_BACK.fullmatch(said)
+    names = {"one" if facet == TITLE else facet.replace("_", " "): facet for facet in facets}
+    if found is None or found["about"] not in names:
+        return None
+    offered = _pieces(found["values"])
+    before = " ".join(earlier[-2].text.split())
+    named = _one_named(question, offered)
+    option = None if named is None else Option(names[found["about"]], named)
+    return Replied(before, option)
+
+
+def meant(option: Option) -> tuple[Filter, ...]:
+    """The documents of a reading; where there is none, those whose value has it: a comma in it cut it short."""
+    field = "document.title" if option.facet == TITLE else option.facet
+    return tuple(Filter((Condition(field, operator, option.value),)) for operator in ("eq", "contains"))
+
+
+def _pieces(values: str) -> list[str]:
+    """What was offered, read back from its sentence."""
+    first, found, last = values.rpartition(" or ")
+    return [*first.split(", "), last] if found else [last]
+
+
+def _one_named(reply: str, offered: Sequence[str]) -> str | None:
+    whole = [value for value in offered if value.casefold() in " ".join(reply.split()).casefold()]
+    if len(whole) == 1:
+        return whole[0]
+    terms = [set(analyse(value)) for value in offered]
+    shared = set.intersection(*terms) if terms else set()
+    asked = set(analyse(reply))
+    told = [value for value, own in zip(offered, terms, strict=True) if asked & (own - shared)]
+    return told[0] if len(told) == 1 else None
+
+
 def _best_of_each(candidates: Sequence[Evidence], facet: str) -> dict[str, Evidence]:
     best: dict[str, Evidence] = {}
     for evidence in candidates:
-        passage = evidence.passage
-        value = passage.title if facet == TITLE else dict(passage.metadata).get(facet, "")
-        if value.strip():
-            best.setdefault(" ".join(value.split()), evidence)
+        value = _value(evidence, facet)
+        if value:
+            best.setdefault(value, evidence)
     return best
+
+
+def _value(evidence: Evidence, facet: str) -> str:
+    passage = evidence.passage
+    return " ".join((passage.title if facet == TITLE else dict(passage.metadata).get(facet, "")).split())
 
 
 def _as_good(evidence: Evidence, top: Evidence) -> bool:

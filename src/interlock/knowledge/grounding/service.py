@@ -15,6 +15,7 @@ from interlock.knowledge.checkers import checkers
 from interlock.knowledge.grounding import answerability, clarifying, rows, support
 from interlock.knowledge.grounding.asks import asked_kind, holds
 from interlock.knowledge.grounding.claims import Piece, split
+from interlock.knowledge.grounding.clarifying import Replied
 from interlock.knowledge.grounding.contradictions import Conflict, contradictions
 from interlock.knowledge.grounding.quoting import EvidenceQuoter
 from interlock.knowledge.grounding.select import Selector
@@ -31,6 +32,7 @@ from interlock.knowledge.grounding.types import (
     Verdict,
 )
 from interlock.knowledge.ports import AskModel, Checker, Reader
+from interlock.knowledge.retrieval.types import Turn
 from interlock.knowledge.types import SupportCase, SupportScore
 
 __all__ = ["Grounding", "ReadText"]
@@ -105,6 +107,10 @@ class Grounding:
     def options(self, question: str, selection: Selection, spec: AnswerSpec) -> tuple[Option, ...]:
         """How an underspecified question may be read, for apps that ask back; empty when it is clear enough."""
         return clarifying.options(question, selection, spec.clarify_by) if spec.clarify else ()
+
+    def replied(self, question: str, earlier: Sequence[Turn], spec: AnswerSpec) -> Replied | None:
+        """What a reply to a question back means; None for anything else."""
+        return clarifying.replied(question, earlier, spec.clarify_by) if spec.clarify else None
 
     async def judge(
         self,
