@@ -58,7 +58,8 @@ SEEN = {
 }
 PASSED = {
     "secrets": ["AKIA is a prefix", "sk-learn is a library", "ghp_short", "il_abcd1234_", "a public key", "xox",
-                "eyJ.eyJ.x",
+                "eyJ.eyJ.x", "password: required", "The token: see below", "https://example.com:8080/a",
+                "passwords = many words",
                 "-----BEGIN PUBLIC KEY-----", "-----BEGIN CERTIFICATE-----"],
     "pii": ["order 4111 1111 1111 1112", "version 1.2.3", "2026-11-22", "call 1234", "a@b", "user at example.com",
             "000-12-3456", "666-12-3456", "900-12-3456", "GB00 WEST 1234 5698 7654 32", "1234567890123",
@@ -108,6 +109,21 @@ def test_a_whole_private_key_is_found_and_not_only_its_first_line():
     cut = text[: text.index("abc=")]
     (found,) = detect("secrets", cut)
     assert "MII" not in cut[found.span.end :]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "label"),
+    [
+        ("Log in with password: Sommer2024! and go on.", "Sommer2024!", "password"),
+        ('{"api_key": "a1b2c3d4e5f6"}', "a1b2c3d4e5f6", "password"),
+        ("postgresql://app:s3cret@db.example/app", "s3cret", "url_password"),
+        ("aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", None, "aws_secret_key"),
+    ],
+)
+def test_a_value_is_found_by_the_name_it_is_given(text, value, label):
+    (found,) = detect("secrets", text)
+    assert found.label == label
+    assert text[found.span.start : found.span.end] == (value or text.split(" = ")[1])
 
 
 def test_an_account_number_is_found_whatever_capitals_follow_it():

@@ -133,3 +133,17 @@ def test_every_setting_has_a_version_of_its_own_and_the_default_keeps_the_old_on
         {"max_words": 80}, {"overlap_sentences": 1}, {"overlap_sentences": 2}, {"header": False},
     ))]  # fmt: skip
     assert len({plugin.tuned(one).version for one in chosen}) == len(chosen)
+
+
+@pytest.mark.parametrize("source", ["f" * 30_000, "# Dump\n\n" + "0a" * 20_000, "x" * 1_900 + " " + "y" * 1_900])
+def test_no_passage_is_longer_than_a_reader_can_use_however_few_its_tokens(source):
+    document = loaders.get("markdown").load(source.encode(), "x.md")
+    chunks = chunkers.get("structural").chunk(document, count_tokens=lambda text: len(text.split()), max_tokens=254)
+    assert max(chunk.span.end - chunk.span.start for chunk in chunks) <= 254 * 8
+    assert sum(chunk.span.end - chunk.span.start for chunk in chunks) >= len(source) - 10
+
+
+def test_a_document_of_a_heading_alone_is_found():
+    document = loaders.get("markdown").load(b"# Emergency number 112 is for everybody", "x.md")
+    (chunk,) = cut(document)
+    assert chunk.search_text == "Emergency number 112 is for everybody"

@@ -84,3 +84,16 @@ def test_an_answer_is_read_line_by_line_and_the_rest_passed_over():
     said = 'Here:\n{"question": "a  b?", "quote": "x"}\n{"question": 1}\n{broken\n{"question": "c?", "quote": " y "}'
     assert drafts_in(said) == [Draft("a b?", "x", "model"), Draft("c?", "y", "model")]
     assert TEXT in ask_for(passage(TEXT), 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The Heron H4 carries the CE and UKCA marks and FCC ID 2AXNG-H4 on its back side.",
+        "Growth plan | monthly price of 29 euros | yearly price of 290 euros | for teams of people",
+        "The Chief Executive's claims are approved by the chair of the board every quarter year.",
+        "Alerts for the site are not evaluated while the gateway is offline for any reason.",
+    ],
+)
+def test_marks_rows_and_owners_are_no_quantities_and_no_terms(text):
+    assert {draft.origin for draft in drafts_of(passage(text))} <= {"heading"}

@@ -1,4 +1,4 @@
-"""Credentials by their published shapes: prefixes are exact, so false alarms are rare."""
+"""Credentials by their published shapes, whose prefixes are exact, and by the names that values are given."""
 
 from __future__ import annotations
 
@@ -22,8 +22,24 @@ _SHAPES = {
     "jwt": r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{10,}+\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
 }
 _ANY = re.compile("|".join(f"(?P<{name}>{shape})" for name, shape in _SHAPES.items()))
+_NAMED = re.compile(
+    r"""(?ix)
+    (?: aws[\w .-]{0,20}secret[\w .-]{0,20} [=:]\s*["']?(?P<aws_secret_key>[A-Za-z0-9/+]{40})(?![A-Za-z0-9/+])
+    | \b[a-z][a-z0-9+.-]{1,20}://[^\s:/@]{1,100}:(?P<url_password>[^\s:@/]{3,100})@
+    | \b(?:password|passwd|passphrase|pwd|client[_-]?secret|api[_-]?key|access[_-]?token|auth[_-]?token)["']?
+      \s{0,5}[=:]\s{0,5}["']?(?P<password>(?=[^\s"']{0,100}[0-9])(?=[^\s"']{0,100}[A-Za-z])[^\s"',;]{6,100})
+    )"""
+)
+"""Values that only their name gives away. A password has a letter and a digit: "password: required" is none."""
 
 
 def plugin(text: str, rule: Rule) -> Sequence[Finding]:
     """Every credential-shaped string, labelled with its kind."""
-    return [Finding(Span(*match.span()), match.lastgroup or "secret") for match in _ANY.finditer(text)]
+    found = [Finding(Span(*match.span()), match.lastgroup or "secret") for match in _ANY.finditer(text)]
+    taken = [finding.span for finding in found]
+    for match in _NAMED.finditer(text):
+        kind = match.lastgroup or "password"
+        span = Span(*match.span(kind))
+        if not any(span.start < other.end and other.start < span.end for other in taken):
+            found.append(Finding(span, kind))
+    return sorted(found, key=lambda finding: finding.span.start)

@@ -29,6 +29,7 @@ _DECKS = frozenset(
         "application/vnd.oasis.opendocument.presentation",
     }
 )
+_CHARACTERS_A_TOKEN = 8
 _PREFIX_SHARE = 4
 """Title and headings may take one quarter of the embedder's tokens."""
 
@@ -87,6 +88,7 @@ class StructuralChunker:
 
     def chunk(self, document: LoadedDocument, *, count_tokens: CountTokens, max_tokens: int) -> Sequence[Chunk]:
         """See :class:`~interlock.knowledge.ports.Chunker`."""
+        count_tokens = _counting(count_tokens)
         chunks: list[Chunk] = []
         is_deck = document.media_type in _DECKS
         for section in _slides(document.blocks) if is_deck else _sections(document.blocks):
@@ -98,6 +100,12 @@ class StructuralChunker:
                 spare = room - sum(unit.tokens for unit in group)
                 chunks.append(_chunk(group, prefix, _carried(before, self._overlap, spare)))
                 before = group
+        if not chunks and document.blocks:
+            # Nothing but a heading: it says what there is to say.
+            units = [
+                unit for block in document.blocks for unit in _units(document.text, block, count_tokens, max_tokens)
+            ]
+            chunks = [_chunk(group, "", "") for group in self._pack(units, max_tokens)]
         return chunks
 
     def _pack(self, units: Sequence[_Unit], room: int) -> Iterator[list[_Unit]]:
@@ -124,6 +132,11 @@ class StructuralChunker:
         if table_edge and words > self._lead_words:
             return True
         return unit.starts_block and unit.block.kind != "table_row" and words >= self._soft_words
+
+
+def _counting(count_tokens: CountTokens) -> CountTokens:
+    """A word-piece model reads a word of any length as one unknown token, but no reader can use it as one passage."""
+    return lambda text: max(count_tokens(text), len(text) // _CHARACTERS_A_TOKEN)
 
 
 def _slides(blocks: Sequence[Block]) -> Iterator[list[Block]]:

@@ -64,6 +64,16 @@ def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:
     return not any(_NUMBER.match(cell) or len(cell) > _MAX_NAME for cell in named)
 
 
+def captioned(rows: Sequence[Sequence[str]]) -> tuple[list[str], Sequence[Sequence[str]]]:
+    """Lines of one cell above a table are its caption: they and the table below them."""
+    width = max((len(row) for row in rows), default=0)
+    captions: list[str] = []
+    while width > 1 and len(rows) > 1 and len([cell for cell in rows[0] if cell.strip()]) == 1:
+        captions.append(" ".join(cell.strip() for cell in rows[0] if cell.strip()))
+        rows = rows[1:]
+    return captions, rows
+
+
 def labelled_row(columns: Sequence[str], cells: Sequence[str]) -> str:
     """A table row as it is searched: ``Plan: Team | Price: 29``; empty cells are left out."""
     pairs = [

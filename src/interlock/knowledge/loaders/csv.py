@@ -6,7 +6,7 @@ import csv
 import io
 
 from interlock.core.errors import InvalidInput, TooLarge
-from interlock.knowledge.loaders._building import TextBuilder, looks_like_header
+from interlock.knowledge.loaders._building import TextBuilder, captioned, looks_like_header
 from interlock.knowledge.loaders._decoding import decode
 from interlock.knowledge.types import LoadedDocument
 
@@ -15,12 +15,14 @@ __all__ = ["CsvLoader", "plugin"]
 _MAX_ROWS = 200_000
 _MAX_COLUMNS = 500
 _DELIMITERS = ",;\t|"
+# The module's own bound fails a whole table for one long note; files are bounded by `knowledge.max_file_bytes`.
+csv.field_size_limit(1 << 30)
 
 
 class CsvLoader:
     """Delimiter by sniffing, header by its look: filled, distinct names without numbers."""
 
-    version = "csv/1"
+    version = "csv/2"
     suffixes = frozenset({".csv", ".tsv", ".tab"})
     isolated = False
 
@@ -29,7 +31,10 @@ class CsvLoader:
         text = decode(data, name)
         rows = _rows(text, name)
         builder = TextBuilder(name, "text/csv")
-        builder.table(rows, has_header=looks_like_header(rows))
+        captions, table = captioned(rows)
+        for caption in captions:
+            builder.add("paragraph", caption)
+        builder.table(table, has_header=looks_like_header(table))
         return builder.build()
 
 
@@ -40,8 +45,9 @@ def _rows(text: str, name: str) -> list[list[str]]:
             if not any(cell.strip() for cell in row):
                 continue
             if len(rows) >= _MAX_ROWS or len(row) > _MAX_COLUMNS:
+                over = f"{_MAX_ROWS} rows" if len(rows) >= _MAX_ROWS else f"{_MAX_COLUMNS} columns"
                 raise TooLarge(
-                    f"the table {name!r} has more than {_MAX_ROWS} rows or {_MAX_COLUMNS} columns",
+                    f"the table {name!r} has more than {over}",
                     param=name,
                     hint="split it, or keep the columns people ask about",
                 )

@@ -22,9 +22,9 @@ _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document
 
 
 class DocxLoader:
-    """Text of the body; headers, footers, comments and deleted text are left out."""
+    """Text of the body; headers, footers, comments, hidden and deleted text are left out."""
 
-    version = "docx/1"
+    version = "docx/2"
     suffixes = frozenset({".docx"})
     isolated = True
 
@@ -34,6 +34,7 @@ class DocxLoader:
             raise InvalidInput(f"the file {name!r} is encrypted or an old .doc", param=name, code="encrypted_document")
         check_archive(data, name)
         document = _open(data, name)
+        _drop_hidden(document)
         builder = TextBuilder(name, _WORD)
         for item in document.iter_inner_content():
             if hasattr(item, "rows"):
@@ -55,6 +56,18 @@ def _open(data: bytes, name: str) -> Any:
     except Exception as error:
         # lxml, KeyError, ValueError: whatever a crafted package trips over first.
         raise InvalidInput(f"the file {name!r} is no Word document", param=name, code="damaged_document") from error
+
+
+# Any: python-docx ships no types.
+def _drop_hidden(document: Any) -> None:
+    """Take out runs that Word does not show: nobody who reads the document knows that they are there."""
+    from docx.oxml.ns import qn
+
+    for run in list(document.element.body.iter(qn("w:r"))):
+        properties = run.find(qn("w:rPr"))
+        hidden = None if properties is None else properties.find(qn("w:vanish"))
+        if hidden is not None and hidden.get(qn("w:val"), "true") not in {"0", "false", "off"}:
+            run.getparent().remove(run)
 
 
 def _add_paragraph(builder: TextBuilder, paragraph: Paragraph) -> None:

@@ -14,7 +14,7 @@ __all__ = ["HtmlLoader", "plugin"]
 class HtmlLoader:
     """Reads ``<main>``, else the only ``<article>``, else the body."""
 
-    version = "html/1"
+    version = "html/2"
     suffixes = frozenset({".html", ".htm", ".xhtml"})
     isolated = False
 

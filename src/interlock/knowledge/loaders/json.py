@@ -10,34 +10,58 @@ from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._building import TextBuilder
 from interlock.knowledge.loaders._decoding import decode
 from interlock.knowledge.loaders._records import add_record, add_value
-from interlock.knowledge.types import LoadedDocument
+from interlock.knowledge.types import LoadedDocument, PageNote
 
 __all__ = ["JsonLoader", "plugin"]
 
 _LINES = (".jsonl", ".ndjson")
 _MAX_RECORDS = 100_000
+_MOST_BROKEN = 0.1
+"""Share of the lines."""
 
 
 class JsonLoader:
-    """Values keep their order. A line of JSON Lines that is no JSON fails the file, with its number."""
+    """Values keep their order. Lines of JSON Lines that are no JSON are left out and told as a flaw of the document;
+    more than one in ten of them, and the file fails with the number of the first.
+    """
 
-    version = "json/1"
+    version = "json/2"
     suffixes = frozenset({".json", ".jsonl", ".ndjson", ".geojson", ".jsonld"})
     isolated = False
 
     def load(self, data: bytes, name: str) -> LoadedDocument:
         """See :class:`~interlock.knowledge.ports.Loader`."""
         text = decode(data, name)
+        notes: list[PageNote] = []
         lines = name.lower().endswith(_LINES) or _looks_like_lines(text, name)
         builder = TextBuilder(name, "application/x-ndjson" if lines else "application/json")
         if lines:
-            records = [_parsed(line, name, at) for at, line in enumerate(text.split("\n"), 1) if line.strip()]
+            records, broken = _lines(text, name)
+            if broken:
+                notes.append(PageNote(0, "broken_lines", 1 - broken / (broken + len(records))))
             if len(records) > _MAX_RECORDS:
                 raise TooLarge(f"the file {name!r} has more than {_MAX_RECORDS} records", param=name, hint="split it")
             _add_records(builder, records, name)
         else:
             add_value(builder, _parsed(text, name, None), name)
-        return builder.build(title=name.rpartition("/")[2].rpartition(".")[0])
+        return builder.build(title=name.rpartition("/")[2].rpartition(".")[0], notes=notes)
+
+
+# Any: JSON of any shape.
+def _lines(text: str, name: str) -> tuple[list[Any], int]:
+    """Records, and how many lines are none."""
+    records: list[Any] = []
+    failures: list[InvalidInput] = []
+    for at, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(_parsed(line, name, at))
+        except InvalidInput as error:
+            failures.append(error)
+    if len(failures) > _MOST_BROKEN * (len(records) + len(failures)):
+        raise failures[0]
+    return records, len(failures)
 
 
 def _looks_like_lines(text: str, name: str) -> bool:

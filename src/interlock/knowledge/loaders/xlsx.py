@@ -10,7 +10,7 @@ from typing import Any
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._archives import OLE, check_archive
 from interlock.knowledge.loaders._budget import more_time
-from interlock.knowledge.loaders._building import TextBuilder, looks_like_header, squeeze
+from interlock.knowledge.loaders._building import TextBuilder, captioned, looks_like_header, squeeze
 from interlock.knowledge.types import LoadedDocument
 
 __all__ = ["XlsxLoader", "plugin"]
@@ -166,12 +166,10 @@ def _add_tables(builder: TextBuilder, rows: list[list[str]], page: int) -> None:
 
 
 def _add_table(builder: TextBuilder, table: list[list[str]], page: int) -> None:
-    """Lines of one cell above a table are its caption."""
-    width = max(len(row) for row in table)
-    while width > 1 and len(table) > 1 and len([cell for cell in table[0] if cell]) == 1:
-        builder.add("paragraph", " ".join(filter(None, table[0])), page=page)
-        table = table[1:]
-    builder.table(table, has_header=looks_like_header(table), page=page)
+    captions, rows = captioned(table)
+    for caption in captions:
+        builder.add("paragraph", caption, page=page)
+    builder.table(rows, has_header=looks_like_header(rows), page=page)
 
 
 plugin = XlsxLoader()

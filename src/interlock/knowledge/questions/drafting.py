@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from interlock.core.passages import Passage
 from interlock.knowledge.analysers import STOP
+from interlock.knowledge.loaders._building import CELL_SEPARATOR
 from interlock.knowledge.questions.types import Draft
 from interlock.knowledge.sentences import sentences
 from interlock.knowledge.types import HEADING_SEPARATOR
@@ -20,12 +21,12 @@ __all__ = ["drafts_of"]
 
 _WORD = re.compile(r"[^\W\d_][\w'’-]*")
 _DEFINES = re.compile(
-    r"^(?:(?:a|an|the)\s+)?(?P<term>[^\W\d_][\w’'() /-]{2,60}?)\s+(?:is|are|means|refers to|stands for)\s+"
-    r"(?:a|an|the|any|every|what|where|how|all)?\s*\w+",
+    r"^(?:(?:a|an|the)\s+)?(?P<term>[^\W\d_][\w’'() /-]{2,60}?)\s+"
+    r"(?:(?:is|are)\s+(?:a|an|the|any|every|what|where|how|all)\s|means\s|refers to\s|stands for\s)",
     re.IGNORECASE,
 )
 _QUANTITY = re.compile(
-    r"(?<![\w.,])(?P<number>\d[\d.,]*)\s*(?P<unit>[^\W\d_]{3,}|%)",
+    r"(?<![\w.,])(?P<number>\d[\d.,]*)(?:\s+(?P<word>[^\W\d_]{3,})|\s*(?P<sign>%))",
 )
 _PRONOUNS = frozenset(
     {"it", "this", "that", "these", "those", "they", "he", "she", "there", "here", "which", "who", "what", "such"}
@@ -39,7 +40,12 @@ _MOST_TERM_WORDS = 5
 def drafts_of(passage: Passage) -> Iterator[Draft]:
     """Drafts of one passage, the better kinds first."""
     told = [passage.text[span.start : span.end] for span in sentences(passage.text)]
-    told = [sentence for sentence in told if _FEWEST_WORDS <= len(sentence.split()) <= _MOST_WORDS]
+    # A row of a table is no sentence.
+    told = [
+        sentence
+        for sentence in told
+        if CELL_SEPARATOR not in sentence and _FEWEST_WORDS <= len(sentence.split()) <= _MOST_WORDS
+    ]
     for sentence in told:
         yield from _definition(sentence)
     for sentence in told:
@@ -54,7 +60,8 @@ def _definition(sentence: str) -> Iterator[Draft]:
         return
     term = found["term"].strip()
     words = term.split()
-    if len(words) <= _MOST_TERM_WORDS and not {word.casefold() for word in words} & _PRONOUNS:
+    owned = any(word.endswith(("'s", "’s", "s'", "s’")) for word in words)
+    if not owned and len(words) <= _MOST_TERM_WORDS and not {word.casefold() for word in words} & _PRONOUNS:
         yield Draft(f"what is meant by {term}?", sentence, "definition")
 
 
@@ -62,8 +69,9 @@ def _quantity(sentence: str, title: str) -> Iterator[Draft]:
     found = _QUANTITY.search(sentence)
     if found is None:
         return
-    unit = "percent" if found["unit"] == "%" else found["unit"].casefold()
-    if unit in STOP:
+    unit = found["word"] or "percent"
+    # Capitals name something: "30 Mbps" is a quantity of it, "2 AXNG" is none.
+    if not unit.islower() or unit in STOP:
         return
     words = _key_words(sentence, without=unit)
     if len(words) >= 2:
