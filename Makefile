@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 LLAMA = $(VENV)-llama
+TORCH = $(VENV)-torch
 SERVE ?= 1
 WORKERS ?= auto
 DATA := $(wildcard ../shared/data)
 export INTERLOCK_DATA ?= $(abspath $(DATA))
+HAS_TORCH = $(wildcard $(TORCH)/.done)
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types browser eval-demo bench-demo bench-knowledge verify-live lock models clean screenshots
+.PHONY: help demo test torch check lint types browser eval-demo bench-demo bench-knowledge verify-live lock models clean screenshots
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,6 +35,15 @@ $(LLAMA)/.done: requirements/llama.txt
 	@$(LLAMA)/bin/python tools/install.py requirements/llama.txt
 	@touch $@
 
+# torch is larger than everything else together, and has other wheels on other machines: no hashes.
+$(TORCH)/.done: requirements/torch.txt
+	@test -x $(TORCH)/bin/python || $(PYTHON) -m venv $(TORCH)
+	@echo "Installing torch and sentence-transformers into $(TORCH)"
+	@$(TORCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/torch.txt
+	@touch $@
+
+torch: $(TORCH)/.done ## The environment of tests that need torch (1.5 GB); `make test` uses it where it is
+
 demo: $(VENV)/.run ## Install, fetch models, ingest the handbook, ask it four questions, serve (SERVE=0 stops before)
 	@$(BIN)/interlock --workspace examples/handbook demo $(if $(filter 0,$(SERVE)),--no-serve,--serve)
 
@@ -42,7 +53,8 @@ models: $(VENV)/.run ## Fetch the default models
 test: $(VENV)/.test $(LLAMA)/.done models ## Run every test (browser tests need Chromium)
 	@if command -v chromium >/dev/null || [ -n "$$CI" ]; then :; else \
 	  echo "No chromium here: browser tests are left out. Install it (Debian: apt-get install chromium) to run them."; fi
-	INTERLOCK_LLAMA_INDEX_PYTHON=$(abspath $(LLAMA))/bin/python $(BIN)/python -m pytest -n $(WORKERS) $$(command -v chromium >/dev/null || [ -n "$$CI" ] || echo "-m 'not browser'")
+	@[ -n "$(HAS_TORCH)" ] || echo "No $(TORCH) here: tests that need torch are left out. Make it (make torch) to run them."
+	INTERLOCK_LLAMA_INDEX_PYTHON=$(abspath $(LLAMA))/bin/python $(if $(HAS_TORCH),INTERLOCK_TORCH_PYTHON=$(abspath $(TORCH))/bin/python) $(BIN)/python -m pytest -n $(WORKERS) $$(command -v chromium >/dev/null || [ -n "$$CI" ] || echo "-m 'not browser'")
 
 lint: $(VENV)/.test ## Format, lint and import floors
 	$(BIN)/ruff format --check .
@@ -79,4 +91,4 @@ lock: ## Lock dependencies with hashes
 	  requirements/llama.in -o requirements/llama.txt
 
 clean: ## Remove what was built (not the demo's data)
-	rm -rf $(VENV) $(LLAMA) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	rm -rf $(VENV) $(LLAMA) $(TORCH) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

@@ -113,7 +113,7 @@ class KnowledgeSettings(BaseModel):
     embedder: str = "minilm"
     """Plug-in that makes vectors of passages and questions."""
     embedder_model: str = ""
-    """Of the embedder `onnx` a folder below `models`; of `provider` a model or route of the gateway."""
+    """Of `onnx` and `sentence_transformers` a folder below `models`; of `provider` a model or route of the gateway."""
     embedder_threads: int = Field(default=1, ge=1)
     """CPU threads of the embedder."""
     embedder_facts: EmbedderFacts | None = None
