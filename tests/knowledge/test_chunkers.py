@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.knowledge.chunkers import chunkers
 from interlock.knowledge.chunkers.structural import plugin
+from interlock.knowledge.history.kept import decode_kept, encode_kept
 from interlock.knowledge.loaders import loaders
 from interlock.knowledge.settings import ChunkingSettings
 from interlock.testing.embedders import HashEmbedder
@@ -147,3 +149,18 @@ def test_a_document_of_a_heading_alone_is_found():
     document = loaders.get("markdown").load(b"# Emergency number 112 is for everybody", "x.md")
     (chunk,) = cut(document)
     assert chunk.search_text == "Emergency number 112 is for everybody"
+
+
+def test_words_of_headings_count_as_often_as_they_should_in_the_lexical_leg_alone():
+    source = b"# Herons\n\n## Food\n\nThey eat fish.\n\n## Nests\n\nThey build high.\n"
+    document = loaders.get("markdown").load(source, "x.md")
+    plain = plugin.tuned(ChunkingSettings())
+    thrice = plugin.tuned(ChunkingSettings(heading_weight=3))
+    assert plain.version != thrice.version
+    once, more = [each.chunk(document, count_tokens=count, max_tokens=254) for each in (plain, thrice)]
+    assert [chunk.search_text for chunk in more] == [chunk.search_text for chunk in once]
+    assert [chunk.stressed for chunk in once] == ["", ""]
+    assert all(chunk.stressed.count("Herons") == 2 and chunk.stressed.count("Nests") in {0, 2} for chunk in more)
+    vectors = np.zeros((2, 4), dtype=np.float32)
+    kept = decode_kept(encode_kept(more, vectors, embedder="e", fingerprint="f"))
+    assert kept.chunks == tuple(more)

@@ -38,6 +38,7 @@ FUSIONS: tuple[FusionSettings, ...] = (
 """Every way of fusing that is tried. Weight 0 is the words alone, weight 1 the meaning alone."""
 CANDIDATES = (20, 50, 100, 200)
 _WORDS = (60, 80, 100, 120, 150, 200, 250)
+_HEADING_WEIGHTS = (1, 2, 3)
 _MMR = (0.5, 0.7, 0.9)
 _READ = (10, 20, 40)
 """Candidates of a reranker."""
@@ -70,6 +71,7 @@ class Way:
         said.append(f"{cut.max_words} words")
         said += [f"overlap {cut.overlap_sentences}"] if cut.overlap_sentences else []
         said += [] if cut.header else ["no header"]
+        said += [f"headings {cut.heading_weight} times"] if cut.heading_weight > 1 else []
         if self.steps.diversity is not None and self.steps.diversity.mmr is not None:
             said.append(f"mmr {self.steps.diversity.mmr:g}")
         if self.steps.rerank is not None:
@@ -96,9 +98,12 @@ def chunkings(now: ChunkingSettings) -> Iterator[ChunkingSettings]:
 
 
 def refined(best: ChunkingSettings) -> Iterator[ChunkingSettings]:
-    """The best size with the other header and the other overlap."""
+    """The best size with the other header, the other overlap, and other weights of title and headings as words."""
     yield best.model_copy(update={"overlap_sentences": 0 if best.overlap_sentences else 1})
     yield best.model_copy(update={"header": not best.header})
+    for weight in _HEADING_WEIGHTS:
+        if weight != best.heading_weight:
+            yield best.model_copy(update={"heading_weight": weight})
 
 
 def step_ways(best: Way) -> Iterator[Way]:

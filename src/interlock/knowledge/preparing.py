@@ -51,7 +51,8 @@ def passages_digest(chunks: Sequence[Chunk], record: StoredDocument, embedder: s
     digest = hashlib.sha256("\0".join([ANALYSER, embedder, info.text_digest, *info.languages]).encode())
     for chunk in chunks:
         place = f"\0{chunk.span.start}\0{chunk.span.end}\0{chunk.page}\0{chunk.heading}\0{chunk.search_text}"
-        digest.update(place.encode())
+        # What is empty is left out, so that passages of before it was there are not written again.
+        digest.update(f"{place}\0{chunk.stressed}".encode() if chunk.stressed else place.encode())
     return digest.hexdigest()
 
 

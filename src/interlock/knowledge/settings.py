@@ -48,6 +48,8 @@ class ChunkingSettings(BaseModel):
     """So many sentences of the passage before are searched with each passage of a section; they are not quoted."""
     header: bool = True
     """Title and headings are searched with each passage."""
+    heading_weight: int = Field(default=1, ge=1, le=5)
+    """So many times words of title and headings count in the lexical leg; where `header` is off, once less."""
 
 
 class EmbedderFacts(BaseModel):

@@ -182,6 +182,8 @@ class Chunk:
     page: int | None
     search_text: str
     """What is embedded and analysed: title and headings, then the text with table rows labelled. Fits the embedder."""
+    stressed: str = ""
+    """What is analysed once more and not embedded: its words weigh more in the lexical leg."""
 
 
 @dataclass(frozen=True, slots=True)

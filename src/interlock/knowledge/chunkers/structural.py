@@ -8,7 +8,7 @@ rows and each row is searched with its column names. A slide is one chunk unless
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -55,6 +55,7 @@ class StructuralChunker:
         lead_words: text of at most this many words stays with the table that follows it.
         overlap: sentences of the chunk before that are searched with a chunk of the same section.
         header: title and headings are searched with every chunk.
+        heading_weight: times that their words count in the lexical leg, one of them by the header.
     """
 
     def __init__(
@@ -65,15 +66,18 @@ class StructuralChunker:
         lead_words: int = 40,
         overlap: int = 0,
         header: bool = True,
+        heading_weight: int = 1,
     ) -> None:
         self._max_words = max_words
         self._soft_words = soft_words
         self._lead_words = lead_words
         self._overlap = overlap
         self._header = header
+        self._heading_weight = heading_weight
         self.version = f"structural/2:{max_words}:{soft_words}:{lead_words}"
         # Left out of it where they say nothing new, so that what was cut before they were there is not cut again.
         self.version += (f":overlap{overlap}" if overlap else "") + ("" if header else ":bare")
+        self.version += f":headings{heading_weight}" if heading_weight > 1 else ""
 
     def tuned(self, settings: ChunkingSettings) -> StructuralChunker:
         """See :class:`~interlock.knowledge.ports.TunableChunker`."""
@@ -84,6 +88,7 @@ class StructuralChunker:
             lead_words=self._lead_words,
             overlap=settings.overlap_sentences,
             header=settings.header,
+            heading_weight=settings.heading_weight,
         )
 
     def chunk(self, document: LoadedDocument, *, count_tokens: CountTokens, max_tokens: int) -> Sequence[Chunk]:
@@ -98,7 +103,8 @@ class StructuralChunker:
             before: list[_Unit] = []
             for group in _packed_whole(units, room) if is_deck else self._pack(units, room):
                 spare = room - sum(unit.tokens for unit in group)
-                chunks.append(_chunk(group, prefix, _carried(before, self._overlap, spare)))
+                chunk = _chunk(group, prefix, _carried(before, self._overlap, spare))
+                chunks.append(replace(chunk, stressed=self._stressed(document.title, chunk)))
                 before = group
         if not chunks and document.blocks:
             # Nothing but a heading: it says what there is to say.
@@ -107,6 +113,10 @@ class StructuralChunker:
             ]
             chunks = [_chunk(group, "", "") for group in self._pack(units, max_tokens)]
         return chunks
+
+    def _stressed(self, title: str, chunk: Chunk) -> str:
+        headings = [heading for heading in chunk.heading.split(HEADING_SEPARATOR) if heading != title]
+        return "\n".join([join_headings((title, *headings))] * (self._heading_weight - 1))
 
     def _pack(self, units: Sequence[_Unit], room: int) -> Iterator[list[_Unit]]:
         group: list[_Unit] = []

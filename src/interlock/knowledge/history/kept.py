@@ -24,6 +24,7 @@ class _Row(msgspec.Struct, frozen=True, array_like=True):
     page: int | None
     heading: str
     search_text: str
+    stressed: str = ""
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
@@ -55,7 +56,7 @@ def encode_kept(chunks: Sequence[Chunk], vectors: NDArray[np.float32], *, embedd
     """About 1.6 KB a passage at 384 dimensions."""
     import numpy as np
 
-    rows = [_Row(c.span.start, c.span.end, c.page, c.heading, c.search_text) for c in chunks]
+    rows = [_Row(c.span.start, c.span.end, c.page, c.heading, c.search_text, c.stressed) for c in chunks]
     packed = zlib.compress(msgspec.msgpack.encode(rows), level=1)
     plain = np.ascontiguousarray(vectors, dtype="<f4").tobytes()
     return msgspec.msgpack.encode(_Stored(1, embedder, fingerprint, int(vectors.shape[1]), plain, packed))
@@ -67,6 +68,6 @@ def decode_kept(data: bytes) -> KeptPassages:
 
     stored = msgspec.msgpack.decode(data, type=_Stored)
     rows = msgspec.msgpack.decode(zlib.decompress(stored.rows), type=list[_Row])
-    chunks = tuple(Chunk(Span(r.start, r.end), r.heading, r.page, r.search_text) for r in rows)
+    chunks = tuple(Chunk(Span(r.start, r.end), r.heading, r.page, r.search_text, r.stressed) for r in rows)
     vectors = np.frombuffer(stored.vectors, dtype="<f4").reshape(len(rows), stored.dimensions)
     return KeptPassages(stored.embedder, stored.fingerprint, chunks, vectors.astype(np.float32))

@@ -34,7 +34,7 @@ def index_rows(info: DocumentInfo, text: str, chunks: Sequence[Chunk], vectors: 
             IndexRow(
                 passage_id=passage_id(info.id, info.text_digest, chunk.span),
                 document_id=info.id,
-                terms=" ".join(analyse(chunk.search_text, info.languages)),
+                terms=" ".join(analyse("\n".join(filter(None, (chunk.search_text, chunk.stressed))), info.languages)),
                 readers=info.readers,
                 payload=payload.encode(),
                 vector=vector,
