@@ -17,6 +17,7 @@ from interlock.cli.root import cli
 from interlock.console.pages import build_routes
 from interlock.core.clock import now
 from interlock.core.context import Role
+from interlock.core.errors import Unavailable
 from interlock.flows.ingest import KIND, enqueue_due, enqueue_ingest, run_ingest
 from interlock.server.asgi import build_asgi
 from interlock.testing.workspaces import write_workspace
@@ -243,3 +244,27 @@ async def test_deleting_a_document_lets_its_copy_be_found(house):
     assert await run_all(app) == [None]
     (found,) = (await http.post("/api/v1/collections/docs/search", json=search)).json()["data"]
     assert found["source"] == "copy-of-pump.md"
+
+
+async def test_emptying_a_source_is_refused_until_a_call_confirms_it(house):
+    app, http = house
+    await enqueue_ingest(app.parts, app.owner(), "docs")
+    await run_all(app)
+    (app.workspace.root / "documents" / "a.md").unlink()
+    address = "/api/v1/collections/docs/sources/files/sync"
+    assert (await http.post(address)).status_code == 202
+    with pytest.raises(Unavailable):
+        await run_all(app)
+    assert (await statuses(http))["files"]["error_code"] == "too_many_removals"
+    assert (await statuses(http))["files"]["documents"] == 1
+    assert (await http.post(address, json={"allow_removals": "yes"})).status_code == 400
+    assert (await http.post(address, json={"allow_removals": True})).status_code == 202
+    await run_all(app)
+    assert (await statuses(http))["files"]["documents"] == 0
+    (app.workspace.root / "documents" / "a.md").write_text("# A\n\nThe heron.")
+    await enqueue_ingest(app.parts, app.owner(), "docs")
+    await run_all(app)
+    (app.workspace.root / "documents" / "a.md").unlink()
+    await http.post("/api/v1/collections/docs/ingest", json={"allow_removals": True})
+    await run_all(app)
+    assert (await statuses(http))["files"]["documents"] == 0

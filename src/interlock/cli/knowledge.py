@@ -39,6 +39,7 @@ __all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
     help="Where files are read and embedded, otherwise than compute.executor says.",
 )
 @click.option("--workers", type=click.IntRange(1, 1024), help="Workers, otherwise than compute.workers says.")
+@click.option("--allow-removals", is_flag=True, help="Remove what is gone even when that is all or most of a source.")
 @json_option
 @pass_session
 def ingest(
@@ -47,6 +48,7 @@ def ingest(
     source: str | None,
     executor: ExecutorKind | None,
     workers: int | None,
+    allow_removals: bool,
     as_json: bool,
 ) -> None:
     """Read the sources of COLLECTION (default: all) into the index. Unchanged documents cost nothing."""
@@ -55,11 +57,17 @@ def ingest(
     compute = ComputeChoice(executor, workers) if executor or workers else None
     if source is not None and collection is None:
         raise click.UsageError("--source needs the COLLECTION it belongs to")
-    run(_ingest(session, collection, source, compute, as_json=as_json))
+    run(_ingest(session, collection, source, compute, allow_removals=allow_removals, as_json=as_json))
 
 
 async def _ingest(
-    session: Session, collection: str | None, source: str | None, compute: ComputeChoice | None, *, as_json: bool
+    session: Session,
+    collection: str | None,
+    source: str | None,
+    compute: ComputeChoice | None,
+    *,
+    allow_removals: bool,
+    as_json: bool,
 ) -> None:
     async with session.open() as app:
         names = [collection] if collection else app.ingested_collections()
@@ -67,7 +75,10 @@ async def _ingest(
             raise NotFound(
                 "this workspace has no knowledge to ingest", hint="add knowledge/NAME.yaml; see interlock init --help"
             )
-        reports = [await ingest_collection(app, name, source, compute=compute, quiet=as_json) for name in names]
+        reports = [
+            await ingest_collection(app, name, source, compute=compute, allow_removals=allow_removals, quiet=as_json)
+            for name in names
+        ]
         if as_json:
             emit([asdict(report) for report in reports])
         else:
@@ -89,7 +100,13 @@ async def _hint_at_embedder(app: App, collection: str) -> None:
 
 
 async def ingest_collection(
-    app: App, name: str, source: str | None = None, *, compute: ComputeChoice | None = None, quiet: bool
+    app: App,
+    name: str,
+    source: str | None = None,
+    *,
+    compute: ComputeChoice | None = None,
+    allow_removals: bool = False,
+    quiet: bool,
 ) -> IngestReport:
     """Ingest one collection, or one source of it, as a durable job, with a progress bar unless `quiet`."""
     from rich.console import Console
@@ -102,22 +119,24 @@ async def ingest_collection(
     ctx = app.owner()
     if source is not None:
         spec.source(source)
-    job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute)
+    job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute, allow_removals=allow_removals)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
     if claimed is None and is_dead(job.worker):
         # Its process was killed on this machine: nobody will renew that lease.
         await app.parts.jobs.fail(job, code="worker_lost", message="its process was killed", retry_in_s=None)
-        job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute)
+        job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute, allow_removals=allow_removals)
         claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
     if claimed is None:
         raise Conflict(
             f"the collection {name!r} is being ingested by another process",
             hint=f"watch it in the console, or try again later ({job.id})",
         )
+    # A job that was queued before may say otherwise; here the asker does.
     if compute is not None:
-        # A job that was queued before may say otherwise; here the asker does.
         claimed = replace(claimed, payload={**claimed.payload, **_given(compute)})
+    if allow_removals:
+        claimed = replace(claimed, payload={**claimed.payload, "allow_removals": True})
     with Bar(
         TextColumn("{task.description}"),
         BarColumn(),

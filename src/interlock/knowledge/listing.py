@@ -58,6 +58,7 @@ class ListedPage:
     removed: frozenset[str]
     cursor: str | None
     complete: bool
+    certain: bool
     skipped: Sequence[str]
     """Suffixes of items that no loader reads, one each."""
 
@@ -121,7 +122,7 @@ class Listing:
             else:
                 items[path] = Listed(path, loader, item)
         removed = frozenset(self._path(path) for path in page.removed) - set(items)
-        return ListedPage(list(items.values()), removed, cursor, page.complete, skipped)
+        return ListedPage(list(items.values()), removed, cursor, page.complete, page.certain, skipped)
 
     async def _loader_by_content(self, item: SourceItem, path: str) -> str | None:
         """For a name without a known suffix, where the first bytes can be had without the rest."""

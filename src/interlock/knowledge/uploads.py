@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from interlock.core.errors import InvalidInput, NotFound, StorageFull, TooLarge
-from interlock.knowledge.connectors.folder import FolderSource
+from interlock.knowledge.connectors.folder import MARK, FolderSource
 from interlock.knowledge.loaders import find_loader
 from interlock.knowledge.sources import Source, SourceSpec
 
@@ -53,9 +54,17 @@ def remove_upload(spec: SourceSpec, source: str, path: str) -> None:
     """Remove a file that may have been uploaded. Blocking disk write. Raises: NotFound, InvalidInput."""
     target = _target(spec.source(source), path)
     try:
+        _mark(spec.source(source))
         target.unlink()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise NotFound(f"the source {source!r} has no file {path!r}", param="path") from error
+
+
+def _mark(source: Source) -> None:
+    """Tell an emptied folder from one that is not there."""
+    assert isinstance(source, FolderSource)
+    with suppress(OSError):
+        (Path(source.path) / MARK).touch()
 
 
 def _target(source: Source, path: str) -> Path:

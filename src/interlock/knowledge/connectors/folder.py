@@ -18,8 +18,10 @@ from interlock.core.errors import InterlockError, InvalidInput, TooLarge
 from interlock.knowledge.ports import Connector, SourceItem, SourcePage, Surroundings
 from interlock.knowledge.sources import Source, absolute
 
-__all__ = ["FolderSource", "files_below", "plugin", "read_regular", "version_of"]
+__all__ = ["MARK", "FolderSource", "files_below", "plugin", "read_regular", "version_of"]
 
+MARK = ".uploads"
+"""A file in a folder that the upload API wrote to."""
 _SETTLED_NS = 2_000_000_000
 """File systems note times in steps of up to two seconds: a file this young may change again under the same time."""
 
@@ -53,7 +55,10 @@ class _Folder:
 
     async def changes(self, cursor: str | None) -> AsyncIterator[SourcePage]:
         """One page: a folder is listed whole, in path order."""
-        yield SourcePage(await to_thread.run_sync(self._list), complete=True)
+        items = await to_thread.run_sync(self._list)
+        # A share that is not mounted has no mark: an empty folder with it was emptied by the upload API.
+        certain = self._source.uploads and await to_thread.run_sync((self._root / MARK).is_file)
+        yield SourcePage(items, complete=True, certain=certain)
 
     def _list(self) -> list[SourceItem]:
         if not self._root.is_dir():
