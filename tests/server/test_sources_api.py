@@ -121,6 +121,9 @@ async def test_an_upload_becomes_a_document_and_its_removal_takes_it_away(house)
         ("a//b.md", 400),
         ("a%00.md", 400),
         ("a.exe", 400),
+        ("ä" * 150 + ".md", 400),
+        ("ä/" * 10 + "x" * 241 + ".md", 400),
+        ("/".join(["ö" * 100] * 6) + ".md", 400),
         ("link/x.md", 400),
         ("/".join("a" * 30) + ".md", 400),
     ],
@@ -131,6 +134,13 @@ async def test_an_upload_stays_in_its_folder(house, path, status):
     answer = await http.put(f"{FILES}/{path}", content=b"x")
     assert answer.status_code == status, answer.text
     assert {one.name for one in app.workspace.root.rglob("*.md") if one.is_file()} == {"a.md"}
+
+
+async def test_an_upload_may_have_as_long_a_name_as_a_file_has(house):
+    _, http = house
+    for name in ("x" * 237, "ü" * 118):
+        assert (await http.put(f"{FILES}/{name}.md", content=b"x")).status_code == 201
+        assert (await http.delete(f"{FILES}/{name}.md")).status_code == 200
 
 
 async def test_only_a_source_that_says_so_takes_uploads_and_only_from_those_who_may(house):
