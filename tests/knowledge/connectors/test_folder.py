@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.knowledge.connectors.conformance import OPERATOR, ConnectorConformance, World, desk
 
 from interlock.knowledge import parse_spec
+from interlock.testing.connectors import OPERATOR, ConnectorConformance, World, desk
 
 __all__ = ["desk"]
 

@@ -8,9 +8,10 @@ import unicodedata
 from email.message import EmailMessage
 
 import pytest
-from tests.knowledge.connectors.conformance import desk
 from tests.knowledge.connectors.test_folder import Folder
 from tests.knowledge.connectors.test_git import Repository
+
+from interlock.testing.connectors import desk
 
 __all__ = ["desk"]
 

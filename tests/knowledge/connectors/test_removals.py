@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.knowledge.connectors.conformance import OPERATOR, desk
 from tests.knowledge.connectors.test_folder import Folder
 from tests.knowledge.connectors.test_git import Repository
 
 from interlock.core.errors import Unavailable
 from interlock.knowledge import parse_spec
 from interlock.knowledge.removals import Removals
+from interlock.testing.connectors import OPERATOR, desk
 
 __all__ = ["desk"]
 

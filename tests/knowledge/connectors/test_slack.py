@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from tests.knowledge.connectors.conformance import (
+from tests.knowledge.connectors.servers import HttpWorld, serving
+
+from interlock.core.errors import InvalidInput
+from interlock.testing.connectors import (
     SECRET,
     AttachmentConformance,
     ConnectorConformance,
@@ -18,9 +21,6 @@ from tests.knowledge.connectors.conformance import (
     World,
     desk,
 )
-from tests.knowledge.connectors.servers import HttpWorld, serving
-
-from interlock.core.errors import InvalidInput
 
 __all__ = ["desk"]
 
@@ -140,7 +140,7 @@ class TestSlack(
         world.replies[ts] = [world.messages["n0"], {"user": "U1", "text": "a pelican, days later", "ts": late}]
         await desk.ingest()
         (info,) = (await desk.documents()).values()
-        from tests.knowledge.connectors.conformance import caller
+        from interlock.testing.connectors import caller
 
         text = (await desk.knowledge.document_text(caller(), info.id)).text
         assert "@Ada saw <one> at the site (https://birds.example)" in text

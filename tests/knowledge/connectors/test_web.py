@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 import pytest
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
-from tests.knowledge.connectors.conformance import (
+from tests.knowledge.connectors.servers import HttpWorld, serving
+
+from interlock.core.errors import InterlockError, InvalidInput, Unavailable
+from interlock.knowledge.connectors._addresses import is_outside
+from interlock.testing.connectors import (
     TENANT,
     ConnectorConformance,
     IncrementalConformance,
     ThrottleConformance,
     desk,
 )
-from tests.knowledge.connectors.servers import HttpWorld, serving
-
-from interlock.core.errors import InterlockError, InvalidInput, Unavailable
-from interlock.knowledge.connectors._addresses import is_outside
 
 __all__ = ["desk"]
 
@@ -316,6 +316,19 @@ class TestWeb(ConnectorConformance, IncrementalConformance, ThrottleConformance)
         ("::ffff:93.184.215.14", True),
         ("64:ff9b::a00:1", False),
         ("2002:a00:1::", False),
+        ("2002:5db8:d80e::", False),
+        ("::127.0.0.1", False),
+        ("::93.184.215.14", False),
+        ("::ffff:0:127.0.0.1", False),
+        ("64:ff9b:1::7f00:1", False),
+        ("fec0::1", False),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", False),
+        ("2606:4700::5efe:127.0.0.1", False),
+        ("2606:4700::200:5efe:10.0.0.1", False),
+        ("2606:4700::5efe:93.184.215.14", True),
+        ("5f00::1", False),
+        ("3fff::1", False),
+        ("2001:db8::1", False),
         ("no address", False),
     ],
 )
