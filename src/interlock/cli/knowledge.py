@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
 
+_MOST_SHOWN = 60
+
 
 @click.command()
 @click.argument("collection", required=False)
@@ -71,7 +73,10 @@ async def _ingest(
 ) -> None:
     async with session.open() as app:
         names = [collection] if collection else app.ingested_collections()
+        broken = {} if collection else app.broken_collections()
         if not names:
+            for error in broken.values():
+                raise error
             raise NotFound(
                 "this workspace has no knowledge to ingest", hint="add knowledge/NAME.yaml; see interlock init --help"
             )
@@ -85,7 +90,9 @@ async def _ingest(
             for report in reports:
                 print_report(report)
                 await _hint_at_embedder(app, report.collection)
-    if any(report.failed or report.away for report in reports):
+        for error in broken.values():
+            click.secho(f"left out: {error}", fg="red", err=True)
+    if broken or any(report.failed or report.away for report in reports):
         raise click.exceptions.Exit(1)
 
 
@@ -237,8 +244,8 @@ def documents(
                 ["source", "title", "pages", "passages", "readers", "state", "look at"],
                 [
                     (
-                        i.source,
-                        i.title,
+                        _shortened(i.source),
+                        _shortened(i.title),
                         i.pages,
                         i.passages,
                         ", ".join(sorted(i.readers)) or "nobody",
@@ -268,6 +275,11 @@ def _told_cleaning(info: DocumentInfo) -> list[tuple[str, str]]:
         ("blocks left out", str(facts.left_out or "")),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _shortened(text: str) -> str:
+    """A long path by its two ends: one of them must not make every row as long."""
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN // 2 - 1]}…{text[-_MOST_SHOWN // 2 :]}"
 
 
 def _look(info: DocumentInfo) -> str:

@@ -258,8 +258,12 @@ def read_spec(path: Path) -> SourceSpec:
 
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YamlFault) as error:
-        raise InvalidInput(f"the source file {path.name!r} cannot be read as YAML", param=path.name) from error
+    except YamlFault as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise InvalidInput(f"the source file {path.name!r}{where} cannot be read as YAML", param=path.name) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the source file {path.name!r} cannot be read as text", param=path.name) from error
     return parse_spec(values, base=path.parent, name=path.name)
 
 
