@@ -205,3 +205,20 @@ class TestExport(ConnectorConformance):
             await desk.ingest()
         assert caught.value.param == "sources.export"
         assert len(await desk.documents()) == 3
+
+    async def test_an_unpacked_export_is_read_and_no_link_leads_out_of_it(self, desk, world, tmp_path):
+        await self.fill(world)
+        folder = tmp_path / "world" / "unpacked"
+        with zipfile.ZipFile(world.file) as packed:
+            packed.extractall(folder)
+        assert (await desk.ingest(export="world/unpacked")).added == 3
+        day = folder / world.path("n1").replace(".md", ".json")
+        outside = tmp_path / "outside.json"
+        outside.write_text(json.dumps([{"text": "The secret is under the stone.", "ts": "1793520000.0001"}]))
+        day.unlink()
+        day.symlink_to(outside)
+        with pytest.raises(InvalidInput) as caught:
+            await desk.ingest(export="world/unpacked")
+        assert caught.value.code == "link_outside_source"
+        assert await desk.found("secret stone") == set()
+        assert len(await desk.documents()) == 3

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO, Self
 
 from interlock.core.errors import InvalidInput, TooLarge
-from interlock.knowledge.connectors.folder import files_below, read_regular
+from interlock.knowledge.connectors.folder import files_below, opened
 
 __all__ = ["MOST_DATA", "Counted", "ExportFiles"]
 
-MOST_DATA = 512 * 1024 * 1024
+MOST_DATA = 256 * 1024 * 1024
 """Bytes of a file that holds many documents."""
 _MOST_FILES = 200_000
 _MOST_TOTAL = 16 * 1024 * 1024 * 1024
@@ -80,7 +80,6 @@ class ExportFiles:
     def open(self, name: str) -> Iterator[Counted]:
         """One file as a stream that ends with an error where it unpacks to too much."""
         packed: int | None = None
-        stream: IO[bytes] | None
         try:
             if name in self._zips:
                 archive, info = self._zips[name]
@@ -88,13 +87,13 @@ class ExportFiles:
                 stream = archive.open(info)
             elif name in self._tars:
                 tar, member = self._tars[name]
-                stream = tar.extractfile(member)
-                assert stream is not None, "only regular files are listed"
+                found = tar.extractfile(member)
+                assert found is not None, "only regular files are listed"
+                stream = found
             else:
-                data = read_regular(self._plain[name], name, root=self._root, max_bytes=MOST_DATA)
-                stream = tempfile.SpooledTemporaryFile(max_size=MOST_DATA)  # noqa: SIM115 - closed below
-                stream.write(data)
-                stream.seek(0)
+                with opened(self._plain[name], name, root=self._root) as plain:
+                    yield Counted(plain, self, None)
+                return
             with stream:
                 yield Counted(stream, self, packed)
         except (InvalidInput, TooLarge):

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.connectors._export_files import MOST_DATA, Counted, ExportFiles
 from interlock.knowledge.connectors._markdown import document, path_part, plain
 from interlock.knowledge.connectors._shelf import facts, listed, named, words
@@ -22,6 +22,7 @@ from interlock.knowledge.connectors._xml import local, parsed
 __all__ = ["FORMATS", "Exported"]
 
 _NOTION_ID = re.compile(r"[ -]?\b([0-9a-f]{32})(?=_all\.|\.|$)")
+_MOST_BODIES = 500_000_000
 _CDATA = re.compile(r"<!\[CDATA\[(.*?)\]\](?: ?)>", re.DOTALL)
 _CONFLUENCE_PAGE = re.compile(r"(?:^|[_/])(\d+)\.html$")
 _MIGRATION = re.compile(r"(?:^|/)(issues|pull_requests|issue_comments)_\d+\.json$")
@@ -145,6 +146,7 @@ class _Main(HTMLParser):
 def _confluence_xml(files: ExportFiles, name: str) -> Iterator[Exported]:
     pages: dict[str, str] = {}
     bodies: dict[str, str] = {}
+    kept = 0
     with files.open(name) as stream:
         for element in _objects(stream):
             values = {child.get("name", ""): child for child in element}
@@ -155,7 +157,15 @@ def _confluence_xml(files: ExportFiles, name: str) -> Iterator[Exported]:
                 if status == "current" and "originalVersion" not in values:
                     pages[identity] = _text(values.get("title")) or identity
             elif element.get("class") == "BodyContent" and "content" in values:
-                bodies[(values["content"].findtext("id") or "").strip()] = _text(values.get("body"))
+                body = _text(values.get("body"))
+                kept += len(body)
+                if kept > _MOST_BODIES:
+                    raise TooLarge(
+                        f"entities.xml of the export has more than {_MOST_BODIES:,} characters of text",
+                        param="sources.path",
+                        hint="export fewer pages, or export HTML",
+                    )
+                bodies[(values["content"].findtext("id") or "").strip()] = body
     for identity, title in sorted(pages.items()):
         body = _CDATA.sub(lambda found: f"<pre>{html.escape(found[1])}</pre>", bodies.get(identity, ""))
         path = f"{path_part(title)}.html"
