@@ -625,6 +625,10 @@ class IngestRun:
             if document_id(self._ctx.tenant, self._spec.collection, path) in self._kept_out:
                 return one
             is_same = item.version != "" and self._trusts_versions
+            # A version that was listed as failed was never fetched.
+            is_same = is_same and not (
+                known is not None and known.info.state == "failed" and not known.info.seen_digest
+            )
             if known is not None and read_before and is_same and known.version == item.version:
                 one.is_unchanged = True
                 return one

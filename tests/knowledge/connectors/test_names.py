@@ -142,3 +142,16 @@ async def test_a_file_that_became_a_link_after_it_was_listed_is_not_followed(des
     assert [(f.source, f.code) for f in report.failed] == [("sub/n1.md", "link_outside_source")]
     assert await desk.found("secret stone") == set()
     assert await desk.found("heron") == {"n0.md"}
+
+
+async def test_a_link_that_leads_inside_again_is_read(desk, world, tmp_path):
+    outside = tmp_path / "outside.md"
+    outside.write_text("The heron stands by the river.")
+    (world.root / "n0.md").symlink_to(outside)
+    assert [f.code for f in (await desk.ingest()).failed] == ["link_outside_source"]
+    # The same file, with the same times and size.
+    (world.root / "n0.md").unlink()
+    os.rename(outside, world.root / "n0.md")
+    report = await desk.ingest()
+    assert report.failed == ()
+    assert await desk.found("heron") == {"n0.md"}
