@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from interlock import __version__
 from interlock.access.accounts import Accounts
@@ -97,6 +97,13 @@ __all__ = ["App", "Finished", "open_app"]
 _log = logging.getLogger("interlock.app")
 
 
+class _Specs(NamedTuple):
+    known: Mapping[str, tuple[Path, SourceSpec]]
+    """By collection."""
+    broken: Mapping[str, InterlockError]
+    """By file name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     """An answer and what it used."""
@@ -129,24 +136,42 @@ class App:
         return self.parts.access.local_owner()
 
     def collections(self) -> Mapping[str, Path]:
-        """Knowledge files of the workspace, by collection name. Reads them. Raises: InvalidInput."""
+        """Knowledge files of the workspace that can be read, by collection name. Reads them."""
+        return {name: path for name, (path, _) in self._specs().known.items()}
+
+    def broken_collections(self) -> Mapping[str, InterlockError]:
+        """What is wrong with the other knowledge files, by file name."""
+        return self._specs().broken
+
+    def _specs(self) -> _Specs:
         folder = self.workspace.path(self.workspace.settings.knowledge_dir)
-        return {read_spec(path).collection: path for path in sorted(folder.glob("*.yaml"))}
+        known: dict[str, tuple[Path, SourceSpec]] = {}
+        broken: dict[str, InterlockError] = {}
+        for path in sorted(folder.glob("*.yaml")):
+            try:
+                spec = read_spec(path)
+            except InterlockError as error:
+                # One collection's fault must not stop the others.
+                broken[path.name] = error
+            else:
+                known[spec.collection] = (path, spec)
+        return _Specs(known, broken)
 
     def ingested_collections(self) -> list[str]:
-        """Names of those that are ingested here; the others stand in indexes elsewhere. Raises: InvalidInput."""
-        return [name for name, path in self.collections().items() if read_spec(path).index is None]
+        """Names of those that are ingested here; the others stand in indexes elsewhere."""
+        return [name for name, (_, spec) in self._specs().known.items() if spec.index is None]
 
     def source_spec(self, collection: str) -> SourceSpec:
         """One collection's sources and permissions, read now. Raises: NotFound, InvalidInput."""
-        known = self.collections()
-        if collection not in known:
-            raise NotFound(
-                f"no collection {collection!r} in this workspace",
-                param="collection",
-                hint=f"known: {', '.join(known) or 'none; add knowledge/NAME.yaml'}",
-            )
-        return read_spec(known[collection])
+        known, broken = self._specs()
+        if collection in known:
+            return known[collection][1]
+        if f"{collection}.yaml" in broken:
+            raise broken[f"{collection}.yaml"]
+        hint = f"known: {', '.join(known) or 'none; add knowledge/NAME.yaml'}"
+        if broken:
+            hint += f"; cannot be read: {', '.join(broken)}"
+        raise NotFound(f"no collection {collection!r} in this workspace", param="collection", hint=hint)
 
     async def resolve(self, ctx: Context, model: str) -> Release | None:
         """The release behind ``app/NAME[@channel]``, None for a route or a provider's model."""

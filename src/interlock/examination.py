@@ -227,11 +227,9 @@ async def _apps(app: App) -> AsyncIterator[Finding]:
 
 
 async def _collections(app: App) -> AsyncIterator[Finding]:
-    try:
-        names = list(app.collections())
-    except InterlockError as error:
+    for error in app.broken_collections().values():
         yield Finding("fail", "knowledge", error.message, error.hint or "edit the file it names")
-        return
+    names = list(app.collections())
     documents = await app.parts.knowledge.documents(app.owner())
     for name in names:
         if app.parts.knowledge.is_external(app.owner(), name):

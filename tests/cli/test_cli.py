@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import click
 import pytest
@@ -472,3 +473,44 @@ def test_deleting_backing_up_and_restoring_leave_a_line(run, tmp_path, models_di
     assert run("backup", other, "--json", at=here).code == 0
     newest = run("audit", "list", "--action", "backup.create", "--json", at=here).json[0]
     assert newest["subject"] == "again.tar.gz" and newest["details"]["rows"] > 0
+
+
+def test_one_broken_source_file_stops_only_its_own_collection(run, tmp_path, models_dir):
+    here = make_workspace(tmp_path / "acme", models_dir)
+    (here / "knowledge" / "broken.yaml").write_text("collection: broken\nsources:\n  - path: [\n")
+    report = run("ingest", at=here)
+    assert report.code == 1
+    assert "2 added" in report.out
+    assert "'broken.yaml', line 4" in report.err
+    assert run("ingest", "broken", at=here).code == 1
+    rows = [row for row in run("doctor", "--json", at=here).json if row["what"] == "knowledge"]
+    assert [row["state"] for row in rows] == ["fail"]
+    nowhere = run("ingest", "nothing", at=here)
+    assert nowhere.code == 3 and "broken.yaml" in nowhere.err
+
+
+def test_times_of_sources_are_written_as_over_http_and_a_long_path_is_shortened(run, tmp_path, models_dir):
+    here = make_workspace(tmp_path / "acme", models_dir)
+    deep = here / "documents" / ("d" * 120) / ("e" * 120)
+    deep.mkdir(parents=True)
+    (deep / "owl.md").write_text("# Owl\n\nThe owl hunts at night.")
+    run("ingest", at=here)
+    (status,) = run("knowledge", "sources", "--json", at=here).json
+    assert datetime.fromisoformat(status["synced_at"]).tzinfo is not None
+    assert "T" in status["synced_at"]
+    lines = run("documents", at=here).out.splitlines()
+    assert max(map(len, lines)) < 200
+    assert any("owl.md" in line and "…" in line for line in lines)
+
+
+def test_an_emptied_source_is_kept_until_the_removal_is_confirmed(run, tmp_path, models_dir):
+    here = make_workspace(tmp_path / "acme", models_dir)
+    run("ingest", at=here)
+    for path in sorted((here / "documents").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    refused = run("ingest", at=here)
+    assert refused.code != 0
+    assert "2 of its 2" in refused.err and "--allow-removals" in refused.err
+    assert len(run("documents", "--json", at=here).json) == 2
+    assert run("ingest", "--allow-removals", at=here).code == 0
+    assert run("documents", "--json", at=here).json == []

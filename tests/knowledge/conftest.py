@@ -65,8 +65,8 @@ class House:
         values = {"collection": "docs", "sources": [{"path": "documents"}], "permissions": rules, **more}
         return parse_spec(values, base=self.folder.parent, name="docs.yaml")
 
-    async def ingest(self, ctx=OPERATOR, progress=None, **spec):
-        return await self.knowledge.ingest(ctx, self.spec(**spec), progress)
+    async def ingest(self, ctx=OPERATOR, progress=None, *, allow_removals=False, **spec):
+        return await self.knowledge.ingest(ctx, self.spec(**spec), progress, allow_removals=allow_removals)
 
     async def search(self, query, ctx=None, **more):
         return await self.knowledge.search(ctx or caller(), query, collection="docs", **more)

@@ -210,7 +210,7 @@ async def test_a_retired_document_can_be_erased_and_can_come_back(house):
     infos = {info.source: info for info in await house.knowledge.documents(OPERATOR)}
     for name in infos:
         (house.folder / name).unlink()
-    await house.ingest()
+    await house.ingest(allow_removals=True)
     await house.knowledge.delete(OPERATOR, infos["old.md"].id)
     assert not await house.blobs.exists(OPERATOR.tenant, infos["old.md"].text_digest)
     with pytest.raises(NotFound):
@@ -269,7 +269,7 @@ async def _put(house, state):
             house.write(name, f"# Note\n\nThe note {name[0]} has edition number {state[name][0]}.")
         else:
             path.unlink(missing_ok=True)
-    return await house.ingest(permissions=_rules(state))
+    return await house.ingest(allow_removals=True, permissions=_rules(state))
 
 
 @given(states=st.lists(_states, min_size=2, max_size=4), data=st.data())

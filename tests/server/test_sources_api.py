@@ -17,6 +17,7 @@ from interlock.cli.root import cli
 from interlock.console.pages import build_routes
 from interlock.core.clock import now
 from interlock.core.context import Role
+from interlock.core.errors import Unavailable
 from interlock.flows.ingest import KIND, enqueue_due, enqueue_ingest, run_ingest
 from interlock.server.asgi import build_asgi
 from interlock.testing.workspaces import write_workspace
@@ -120,6 +121,9 @@ async def test_an_upload_becomes_a_document_and_its_removal_takes_it_away(house)
         ("a//b.md", 400),
         ("a%00.md", 400),
         ("a.exe", 400),
+        ("ä" * 150 + ".md", 400),
+        ("ä/" * 10 + "x" * 241 + ".md", 400),
+        ("/".join(["ö" * 100] * 6) + ".md", 400),
         ("link/x.md", 400),
         ("/".join("a" * 30) + ".md", 400),
     ],
@@ -130,6 +134,13 @@ async def test_an_upload_stays_in_its_folder(house, path, status):
     answer = await http.put(f"{FILES}/{path}", content=b"x")
     assert answer.status_code == status, answer.text
     assert {one.name for one in app.workspace.root.rglob("*.md") if one.is_file()} == {"a.md"}
+
+
+async def test_an_upload_may_have_as_long_a_name_as_a_file_has(house):
+    _, http = house
+    for name in ("x" * 237, "ü" * 118):
+        assert (await http.put(f"{FILES}/{name}.md", content=b"x")).status_code == 201
+        assert (await http.delete(f"{FILES}/{name}.md")).status_code == 200
 
 
 async def test_only_a_source_that_says_so_takes_uploads_and_only_from_those_who_may(house):
@@ -243,3 +254,27 @@ async def test_deleting_a_document_lets_its_copy_be_found(house):
     assert await run_all(app) == [None]
     (found,) = (await http.post("/api/v1/collections/docs/search", json=search)).json()["data"]
     assert found["source"] == "copy-of-pump.md"
+
+
+async def test_emptying_a_source_is_refused_until_a_call_confirms_it(house):
+    app, http = house
+    await enqueue_ingest(app.parts, app.owner(), "docs")
+    await run_all(app)
+    (app.workspace.root / "documents" / "a.md").unlink()
+    address = "/api/v1/collections/docs/sources/files/sync"
+    assert (await http.post(address)).status_code == 202
+    with pytest.raises(Unavailable):
+        await run_all(app)
+    assert (await statuses(http))["files"]["error_code"] == "too_many_removals"
+    assert (await statuses(http))["files"]["documents"] == 1
+    assert (await http.post(address, json={"allow_removals": "yes"})).status_code == 400
+    assert (await http.post(address, json={"allow_removals": True})).status_code == 202
+    await run_all(app)
+    assert (await statuses(http))["files"]["documents"] == 0
+    (app.workspace.root / "documents" / "a.md").write_text("# A\n\nThe heron.")
+    await enqueue_ingest(app.parts, app.owner(), "docs")
+    await run_all(app)
+    (app.workspace.root / "documents" / "a.md").unlink()
+    await http.post("/api/v1/collections/docs/ingest", json={"allow_removals": True})
+    await run_all(app)
+    assert (await statuses(http))["files"]["documents"] == 0

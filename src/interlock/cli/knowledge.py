@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
 
+_MOST_SHOWN = 60
+
 
 @click.command()
 @click.argument("collection", required=False)
@@ -39,6 +41,7 @@ __all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
     help="Where files are read and embedded, otherwise than compute.executor says.",
 )
 @click.option("--workers", type=click.IntRange(1, 1024), help="Workers, otherwise than compute.workers says.")
+@click.option("--allow-removals", is_flag=True, help="Remove what is gone even when that is all or most of a source.")
 @json_option
 @pass_session
 def ingest(
@@ -47,6 +50,7 @@ def ingest(
     source: str | None,
     executor: ExecutorKind | None,
     workers: int | None,
+    allow_removals: bool,
     as_json: bool,
 ) -> None:
     """Read the sources of COLLECTION (default: all) into the index. Unchanged documents cost nothing."""
@@ -55,26 +59,40 @@ def ingest(
     compute = ComputeChoice(executor, workers) if executor or workers else None
     if source is not None and collection is None:
         raise click.UsageError("--source needs the COLLECTION it belongs to")
-    run(_ingest(session, collection, source, compute, as_json=as_json))
+    run(_ingest(session, collection, source, compute, allow_removals=allow_removals, as_json=as_json))
 
 
 async def _ingest(
-    session: Session, collection: str | None, source: str | None, compute: ComputeChoice | None, *, as_json: bool
+    session: Session,
+    collection: str | None,
+    source: str | None,
+    compute: ComputeChoice | None,
+    *,
+    allow_removals: bool,
+    as_json: bool,
 ) -> None:
     async with session.open() as app:
         names = [collection] if collection else app.ingested_collections()
+        broken = {} if collection else app.broken_collections()
         if not names:
+            for error in broken.values():
+                raise error
             raise NotFound(
                 "this workspace has no knowledge to ingest", hint="add knowledge/NAME.yaml; see interlock init --help"
             )
-        reports = [await ingest_collection(app, name, source, compute=compute, quiet=as_json) for name in names]
+        reports = [
+            await ingest_collection(app, name, source, compute=compute, allow_removals=allow_removals, quiet=as_json)
+            for name in names
+        ]
         if as_json:
             emit([asdict(report) for report in reports])
         else:
             for report in reports:
                 print_report(report)
                 await _hint_at_embedder(app, report.collection)
-    if any(report.failed or report.away for report in reports):
+        for error in broken.values():
+            click.secho(f"left out: {error}", fg="red", err=True)
+    if broken or any(report.failed or report.away for report in reports):
         raise click.exceptions.Exit(1)
 
 
@@ -89,7 +107,13 @@ async def _hint_at_embedder(app: App, collection: str) -> None:
 
 
 async def ingest_collection(
-    app: App, name: str, source: str | None = None, *, compute: ComputeChoice | None = None, quiet: bool
+    app: App,
+    name: str,
+    source: str | None = None,
+    *,
+    compute: ComputeChoice | None = None,
+    allow_removals: bool = False,
+    quiet: bool,
 ) -> IngestReport:
     """Ingest one collection, or one source of it, as a durable job, with a progress bar unless `quiet`."""
     from rich.console import Console
@@ -102,22 +126,24 @@ async def ingest_collection(
     ctx = app.owner()
     if source is not None:
         spec.source(source)
-    job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute)
+    job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute, allow_removals=allow_removals)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
     if claimed is None and is_dead(job.worker):
         # Its process was killed on this machine: nobody will renew that lease.
         await app.parts.jobs.fail(job, code="worker_lost", message="its process was killed", retry_in_s=None)
-        job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute)
+        job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute, allow_removals=allow_removals)
         claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
     if claimed is None:
         raise Conflict(
             f"the collection {name!r} is being ingested by another process",
             hint=f"watch it in the console, or try again later ({job.id})",
         )
+    # A job that was queued before may say otherwise; here the asker does.
     if compute is not None:
-        # A job that was queued before may say otherwise; here the asker does.
         claimed = replace(claimed, payload={**claimed.payload, **_given(compute)})
+    if allow_removals:
+        claimed = replace(claimed, payload={**claimed.payload, "allow_removals": True})
     with Bar(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -218,8 +244,8 @@ def documents(
                 ["source", "title", "pages", "passages", "readers", "state", "look at"],
                 [
                     (
-                        i.source,
-                        i.title,
+                        _shortened(i.source),
+                        _shortened(i.title),
                         i.pages,
                         i.passages,
                         ", ".join(sorted(i.readers)) or "nobody",
@@ -249,6 +275,11 @@ def _told_cleaning(info: DocumentInfo) -> list[tuple[str, str]]:
         ("blocks left out", str(facts.left_out or "")),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _shortened(text: str) -> str:
+    """A long path by its two ends: one of them must not make every row as long."""
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN // 2 - 1]}…{text[-_MOST_SHOWN // 2 :]}"
 
 
 def _look(info: DocumentInfo) -> str:

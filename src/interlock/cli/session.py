@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -83,8 +84,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:  # Any: what a coroutine sends and y
 
 
 def emit(value: object) -> None:
-    """Print JSON on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Print JSON on standard output, times as over HTTP."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_written))
+
+
+def _written(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _harmless(text: str) -> str:

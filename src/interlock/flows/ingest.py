@@ -62,36 +62,46 @@ T = TypeVar("T")
 
 
 async def enqueue_ingest(
-    parts: Parts, ctx: Context, collection: str, source: str | None = None, *, compute: ComputeChoice | None = None
+    parts: Parts,
+    ctx: Context,
+    collection: str,
+    source: str | None = None,
+    *,
+    compute: ComputeChoice | None = None,
+    allow_removals: bool = False,
 ) -> Job:
     """Ask for an ingest of a collection, or of one of its sources; while one is queued or running, that one is given
     back.
 
     Args:
         compute: where it reads and embeds, otherwise than the settings; for operators, whose machines it uses.
+        allow_removals: let it take all or most documents out of a source.
     """
     ctx.require(Role.DEVELOPER, Role.OPERATOR)
     if compute is not None:
         ctx.require(Role.OPERATOR)
     if parts.knowledge.is_external(ctx, collection):
         raise nothing_to_ingest(collection)
-    given = {"source": source, **(compute._asdict() if compute else {})}
+    given = {"source": source, "allow_removals": allow_removals or None, **(compute._asdict() if compute else {})}
     payload = {"collection": collection, **{name: value for name, value in given.items() if value is not None}}
     return await parts.jobs.enqueue(ctx.tenant, KIND, payload, key=collection, max_attempts=3)
 
 
-async def sync_source(parts: Parts, ctx: Context, spec: SourceSpec, source: str, *, why: str) -> Job:
+async def sync_source(
+    parts: Parts, ctx: Context, spec: SourceSpec, source: str, *, why: str, allow_removals: bool = False
+) -> Job:
     """Somebody says that a source changed: a run that begins after now takes it.
 
     A run of the collection that is under way may have passed it already; the note makes the worker come back.
 
     Args:
         why: `asked`, `webhook` or `upload`, for the audit log.
+        allow_removals: as of `enqueue_ingest`.
 
     Raises: NotFound, Forbidden.
     """
     await parts.knowledge.want(ctx, spec, source)
-    job = await enqueue_ingest(parts, ctx, spec.collection, source)
+    job = await enqueue_ingest(parts, ctx, spec.collection, source, allow_removals=allow_removals)
     details: dict[str, str | int | bool] = {"source": source, "why": why}
     await parts.governance.append(
         AuditEvent(ctx.tenant, ctx.principal.id, "source.sync", spec.collection, "ok", details, trace_id=ctx.trace_id)
@@ -182,6 +192,7 @@ async def run_ingest(
             contexts=PassageContexts(parts) if spec.cleaning.context else None,
             transcriber=GatewayTranscriber(parts) if spec.transcription else None,
             compute=_choice(job),
+            allow_removals=job.payload.get("allow_removals") is True,
         )
         # Embedded on this machine: tokens that nobody sells.
         span.set({"gen_ai.usage.input_tokens": report.embedding_tokens, "interlock.cost.nano_usd": 0})

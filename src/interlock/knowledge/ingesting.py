@@ -56,6 +56,7 @@ from interlock.knowledge.loaders import find_loader, loaders
 from interlock.knowledge.ports import Chunker, Connector, CursorExpired, ReportProgress, SourceItem, Surroundings
 from interlock.knowledge.preparing import Copies, Prepared, Preparer
 from interlock.knowledge.records import Recorder
+from interlock.knowledge.removals import Removals
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.knowledge.settling import changes, prepared, unlinked
 from interlock.knowledge.shaping import Cutter, Shaped
@@ -154,9 +155,11 @@ class IngestRun:
         *,
         only: str | None = None,
         is_held: bool = False,
+        allow_removals: bool = False,
     ) -> None:
         self._p = pipeline
         self._is_held = is_held
+        self._allow_removals = allow_removals
         self._ctx = ctx
         self._spec = spec
         self._progress = progress
@@ -233,6 +236,9 @@ class IngestRun:
         self._lost |= await self._unshaped()
         self._kept_out = await self._p.history.kept_out(self._ctx.tenant, self._spec.collection)
         await self._apply_facts()
+        if not self._is_held:
+            # Before their documents go: a cursor that outlives them would never bring them back.
+            await self._p.sources.keep_only(self._ctx.tenant, self._spec.collection, self._names)
         asked = [source for source in self._spec.sources if self._only in {None, source.name}]
         states = await self._p.sources.states(self._ctx.tenant, self._spec.collection)
         away: list[SourceAway] = []
@@ -443,8 +449,14 @@ class IngestRun:
         return info.fingerprint not in self._current_fingerprints(known.origin)
 
     async def _follow(self, source: Source, listing: Listing, cursor: str | None) -> tuple[str | None, bool]:
-        """Do what the pages say; gives the last cursor, and whether everything was listed."""
+        """Do what the pages say; gives the last cursor, and whether everything was listed.
+
+        What is gone goes where the listing may be gone on with, or ends: only then it is known how much that is.
+        """
         seen: set[str] = set()
+        gone: dict[str, StoredDocument] = {}
+        refusal: InterlockError | None = None
+        removals = Removals(source, self._held_by(source), allowed=self._allow_removals)
         last, complete = cursor, False
         async with aclosing(listing.pages(cursor)) as pages:
             async for page in pages:
@@ -457,12 +469,24 @@ class IngestRun:
                 complete = page.complete and cursor is None
                 if self._is_held:
                     continue
-                await self._remove(self._gone(source, page, seen if complete else None))
+                gone |= {known.info.source: known for known in self._gone(source, page, seen if complete else None)}
+                gone = {path: known for path, known in gone.items() if path not in seen or path in page.removed}
+                if page.certain:
+                    removals.confirm()
+                if complete or page.cursor is not None:
+                    refusal = refusal or removals.refusal(gone, seen)
+                    if refusal is None:
+                        await self._remove(list(gone.values()))
+                        gone = {}
                 await self._take_content(source, listing, page.items)
                 last = page.cursor or last
-                if cursor is not None and page.cursor is not None:
+                if cursor is not None and page.cursor is not None and refusal is None:
                     await self._drain()
                     await self._note_source(source.name, cursor=page.cursor)
+        refusal = refusal or removals.refusal(gone, seen)
+        if refusal is not None:
+            raise SourceAway(source.name, refusal)
+        await self._remove(list(gone.values()))
         await self._drain()
         return last, complete
 
@@ -492,10 +516,9 @@ class IngestRun:
 
     def _gone(self, source: Source, page: ListedPage, seen: set[str] | None) -> list[StoredDocument]:
         """What the source no longer has; `seen` is everything it has, None when that is not known."""
-        alone = len(self._spec.sources) == 1
 
         def is_gone(known: StoredDocument) -> bool:
-            if known.origin != source.name and not (alone and known.origin not in self._names):
+            if not self._is_of(source, known):
                 return False
             path = known.info.source
             return path in page.removed or (seen is not None and path not in seen)
@@ -505,6 +528,15 @@ class IngestRun:
         else:
             candidates = list(self._known.values())
         return [known for known in candidates if is_gone(known)]
+
+    def _is_of(self, source: Source, known: StoredDocument) -> bool:
+        alone = len(self._spec.sources) == 1
+        return known.origin == source.name or (alone and known.origin not in self._names)
+
+    def _held_by(self, source: Source) -> list[str]:
+        """What the source had when the run began; of one with a new name what it had under the other one."""
+        own = [path for path, known in self._known.items() if known.origin == source.name]
+        return own or [path for path, known in self._known.items() if self._is_of(source, known)]
 
     def _is_orphan(self, known: StoredDocument) -> bool:
         """True of what came from a source that is no longer named, and that no other one has."""
@@ -593,6 +625,10 @@ class IngestRun:
             if document_id(self._ctx.tenant, self._spec.collection, path) in self._kept_out:
                 return one
             is_same = item.version != "" and self._trusts_versions
+            # A version that was listed as failed was never fetched.
+            is_same = is_same and not (
+                known is not None and known.info.state == "failed" and not known.info.seen_digest
+            )
             if known is not None and read_before and is_same and known.version == item.version:
                 one.is_unchanged = True
                 return one

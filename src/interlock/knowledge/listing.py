@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from anyio import to_thread
 
 from interlock.core.errors import InterlockError, InvalidInput, MissingExtra, NotFound, TooLarge, Unavailable
+from interlock.knowledge.connectors._naming import apart
 from interlock.knowledge.detection import HEAD_BYTES, loader_of_unnamed
 from interlock.knowledge.globs import matches
 from interlock.knowledge.loaders import find_loader
@@ -58,6 +59,7 @@ class ListedPage:
     removed: frozenset[str]
     cursor: str | None
     complete: bool
+    certain: bool
     skipped: Sequence[str]
     """Suffixes of items that no loader reads, one each."""
 
@@ -72,9 +74,14 @@ class Listing:
         self._loaders = loaders or {}
         self._connector = connector
         self._max_bytes = max_bytes
+        self._names: dict[str, str] = {}
+        """What the source calls the item of a path."""
+        self._is_full = True
 
     async def pages(self, cursor: str | None) -> AsyncGenerator[ListedPage]:
         """The connector's pages. Raises: SourceAway, CursorExpired."""
+        self._is_full = cursor is None
+        self._names.clear()
         try:
             # The protocol says iterator; every one of ours is a generator, and a foreign one may be.
             async with aclosing(_closable(self._connector.changes(cursor))) as pages:
@@ -111,17 +118,18 @@ class Listing:
             raise InvalidInput("the connector's cursor is longer than 8,000,000 characters", param="sources.kind")
         items: dict[str, Listed] = {}
         skipped: list[str] = []
-        for item in page.items:
+        # What is called exactly as its path comes first: it keeps the path that another one is written like.
+        for item in sorted(page.items, key=lambda one: not self._is_plain(one.source)):
             if not self._wants(item.source):
                 continue
-            path = self._path(item.source)
+            path = self._own_path(item.source)
             loader = find_loader(item.name_hint or path, self._loaders) or await self._loader_by_content(item, path)
             if loader is None:
                 skipped.append(suffix_of(path))
             else:
                 items[path] = Listed(path, loader, item)
-        removed = frozenset(self._path(path) for path in page.removed) - set(items)
-        return ListedPage(list(items.values()), removed, cursor, page.complete, skipped)
+        removed = frozenset(self._own_path(path) for path in page.removed) - set(items)
+        return ListedPage(list(items.values()), removed, cursor, page.complete, page.certain, skipped)
 
     async def _loader_by_content(self, item: SourceItem, path: str) -> str | None:
         """For a name without a known suffix, where the first bytes can be had without the rest."""
@@ -138,6 +146,19 @@ class Listing:
         return any(matches(glob, relative) for glob in self._source.include) and not any(
             matches(glob, relative) for glob in self._source.exclude
         )
+
+    def _is_plain(self, relative: str) -> bool:
+        return len(relative) <= _MOST_PATH and _UNPRINTABLE.search(relative) is None
+
+    def _own_path(self, relative: str) -> str:
+        """The item's path, and no other one's. Raises: CursorExpired: only a full listing tells."""
+        path = self._path(relative)
+        if not self._is_plain(relative) and not self._is_full:
+            raise CursorExpired("a name that cannot be written as it is was changed")
+        if self._names.setdefault(path, relative) != relative:
+            path = apart(path, relative.encode("utf-8", "surrogatepass"))
+            self._names[path] = relative
+        return path
 
     def _path(self, relative: str) -> str:
         clean = _UNPRINTABLE.sub(" ", relative)[:_MOST_PATH]

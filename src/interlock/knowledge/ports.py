@@ -83,6 +83,8 @@ class SourcePage:
     """Where a later listing goes on, once the items up to here are stored. Opaque, without secrets, 8 MB at most."""
     complete: bool = False
     """On the last page of a full listing: whatever it did not name is gone."""
+    certain: bool = False
+    """It is known that what is missing was taken out on purpose, even when that is everything."""
 
 
 class CursorExpired(Conflict):

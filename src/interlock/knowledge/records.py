@@ -144,7 +144,9 @@ class Recorder:
             seen_digest=digest_bytes(raw) if settled else "",
             fingerprint=fingerprint,
         )
-        return self.listed(before._replace(info=info, version=item.version if settled else ""), origin, item)
+        return self.listed(
+            before._replace(info=info, version=item.version if settled or item.error else ""), origin, item
+        )
 
     def _blank(self, source: str) -> DocumentInfo:
         return DocumentInfo(

@@ -278,6 +278,7 @@ class KnowledgeService:
         contexts: ContextWriter | None = None,
         transcriber: Transcriber | None = None,
         compute: ComputeChoice | None = None,
+        allow_removals: bool = False,
     ) -> IngestReport:
         """Make the collection mirror its sources, or the one called `only`. Needs the role developer or operator.
 
@@ -291,6 +292,8 @@ class KnowledgeService:
                 before is used.
             transcriber: writes down recordings, where `transcription` of the collection asks for it.
             compute: where this run reads and embeds, otherwise than the settings: the outcome is the same everywhere.
+            allow_removals: let it take all or most documents out of a source; without it, and without the same on the
+                source, that is refused as the source's failure (code ``too_many_removals``).
 
         Raises: Forbidden; NotFound: no source `only`; ModelMissing; StorageFull: nothing half-written; when no source
         could be reached, the error of the first: InvalidInput: a folder is missing, or the collection is searched in
@@ -308,7 +311,7 @@ class KnowledgeService:
             await self.spaces.adopt(inner, spec.collection)
             await self.spaces.note(inner, spec.collection)
             pipeline = await self._pipeline(inner, spec.collection, contexts, transcriber)
-            run = IngestRun(pipeline, inner, spec, progress, only=only, is_held=is_held)
+            run = IngestRun(pipeline, inner, spec, progress, only=only, is_held=is_held, allow_removals=allow_removals)
             chosen, desk = await self._desk(inner, spec, self._compute.chosen(compute), pipeline.embedder)
             async with open_executor(chosen, desk) as executor:
                 current = await run.run(executor)
@@ -467,11 +470,13 @@ class KnowledgeService:
         """
         ctx.require(*_OVERSIGHT)
         with ctx.span("knowledge.delete"):
-            info = (await self._documents.by_id(ctx.tenant, [document])).get(document)
-            collection = info.collection if info else await self.history.retired_in(ctx, document)
+            known = await self._documents.stored(ctx.tenant, document)
+            collection = known.info.collection if known else await self.history.retired_in(ctx, document)
             if collection is None:
                 raise _no_document(document)
             await self.history.remove(ctx, [document], collection)
+            if known is not None:
+                await self._sources.read_anew(ctx.tenant, collection, known.origin)
 
     # ── review ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -80,6 +81,29 @@ class SourceStore:
                 blank = {"config": "", "error_code": "", "error_message": "", "told": ""}
                 row = {"tenant": tenant, "collection": collection, "name": name, **blank, **values}
                 connection.execute(sa.insert(_T).values(**row))
+
+        await self._sql.write(write)
+
+    async def keep_only(self, tenant: TenantId, collection: str, names: Collection[str]) -> None:
+        """Forget the sources with other names: one that is named again begins anew."""
+
+        def write(connection: Connection) -> None:
+            where = (_T.c.tenant == tenant, _T.c.collection == collection, _T.c.name.not_in(names))
+            connection.execute(sa.delete(_T).where(*where))
+
+        await self._sql.write(write)
+
+    async def read_anew(self, tenant: TenantId, collection: str, name: str | None = None) -> None:
+        """Let the next run list a source in full, or all of a collection: changes alone would not bring back what was
+        taken out of it here.
+        """
+
+        def write(connection: Connection) -> None:
+            where = [_T.c.tenant == tenant, _T.c.collection == collection]
+            if name is not None:
+                where.append(_T.c.name == name)
+            # A run under way may write its cursor afterwards; that it saw everything, only a full one does.
+            connection.execute(sa.update(_T).where(*where).values(cursor=None, full_at=None))
 
         await self._sql.write(write)
 

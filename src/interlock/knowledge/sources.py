@@ -110,6 +110,8 @@ class Source(_Strict):
     """The source is told as stale when its last complete look is older than this"""
     full_every: Interval = timedelta(days=7)
     """How often everything is listed again, which finds what reports of changes left out"""
+    allow_removals: bool = False
+    """Let one run remove all of its documents, or more than half of 20 or more, without being asked for it"""
     readers_from: Literal["rules", "source"] = "rules"
     """`rules`: the permissions of this file decide; `source`: those of the source system, through `readers_map`"""
     readers_map: Mapping[str, tuple[Reader, ...]] = {}
@@ -129,6 +131,7 @@ class Source(_Strict):
             "schedule",
             "fresh_within",
             "full_every",
+            "allow_removals",
         }
     )
     """Fields that do not change what a listing gives."""
@@ -255,8 +258,12 @@ def read_spec(path: Path) -> SourceSpec:
 
     try:
         values = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YamlFault) as error:
-        raise InvalidInput(f"the source file {path.name!r} cannot be read as YAML", param=path.name) from error
+    except YamlFault as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise InvalidInput(f"the source file {path.name!r}{where} cannot be read as YAML", param=path.name) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"the source file {path.name!r} cannot be read as text", param=path.name) from error
     return parse_spec(values, base=path.parent, name=path.name)
 
 

@@ -279,7 +279,7 @@ async def start_ingest(request: Request) -> Response:
     """``POST /api/v1/collections/{name}/ingest``: queues a job; asking again while it runs gives the same job.
 
     The body may be empty, or say where files are read and embedded: ``{"executor": "processes", "workers": 4}``, which
-    needs the role operator.
+    needs the role operator, and that all or most documents of a source may go: ``{"allow_removals": true}``.
     """
     ctx = await context_of(request)
     ctx.require(Role.DEVELOPER, Role.OPERATOR)
@@ -288,25 +288,27 @@ async def start_ingest(request: Request) -> Response:
         # The folders of this workspace are its own tenant's: the worker reads them for that tenant alone.
         raise NotFound("your tenant has no collections in this workspace", param="collection")
     spec = app.source_spec(request.path_params["name"])
-    wanted = await _compute_of(request)
-    return JSONResponse(_job(ctx, await enqueue_ingest(app.parts, ctx, spec.collection, compute=wanted)), 202)
+    wanted = await _wanted_of(request)
+    compute = ComputeChoice(wanted.executor, wanted.workers) if wanted.executor or wanted.workers else None
+    job = await enqueue_ingest(app.parts, ctx, spec.collection, compute=compute, allow_removals=wanted.allow_removals)
+    return JSONResponse(_job(ctx, job), 202)
 
 
-class _ComputeBody(BaseModel):
+class _IngestRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     executor: ExecutorKind | None = None
     workers: int | None = Field(default=None, ge=1, le=1024)
+    allow_removals: bool = False
 
 
-async def _compute_of(request: Request) -> ComputeChoice | None:
+async def _wanted_of(request: Request) -> _IngestRequest:
     if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
-        return None
+        return _IngestRequest()
     try:
-        body = _ComputeBody.model_validate(await read_json(request))
+        return _IngestRequest.model_validate(await read_json(request))
     except ValidationError as error:
         raise field_error(error) from error
-    return ComputeChoice(body.executor, body.workers) if body.executor or body.workers else None
 
 
 async def jobs(request: Request) -> Response:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from anyio import to_thread
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -16,7 +17,8 @@ from starlette.routing import Route
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, NotFound, Unauthenticated
 from interlock.flows.ingest import sync_source
-from interlock.http.callers import app_of, context_of, give_name, read_bytes
+from interlock.gateway.fields import field_error
+from interlock.http.callers import app_of, context_of, give_name, read_bytes, read_json
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.types import SourceStatus
 from interlock.knowledge.uploads import remove_upload, write_upload
@@ -43,11 +45,33 @@ async def list_sources(request: Request) -> Response:
     return JSONResponse({"data": [_status(status) for status in found]})
 
 
+class _SyncRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    allow_removals: bool = False
+
+
 async def sync(request: Request) -> Response:
-    """``POST /api/v1/collections/{name}/sources/{source}/sync``: queues a run of this source."""
+    """``POST /api/v1/collections/{name}/sources/{source}/sync``: queues a run of this source.
+
+    The body may be empty, or ``{"allow_removals": true}``: all or most of its documents may go.
+    """
     ctx = await context_of(request)
     spec = _spec(request, ctx)
-    job = await sync_source(app_of(request).parts, ctx, spec, request.path_params["source"], why="asked")
+    asked = _SyncRequest()
+    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+        try:
+            asked = _SyncRequest.model_validate(await read_json(request))
+        except ValidationError as error:
+            raise field_error(error) from error
+    job = await sync_source(
+        app_of(request).parts,
+        ctx,
+        spec,
+        request.path_params["source"],
+        why="asked",
+        allow_removals=asked.allow_removals,
+    )
     return JSONResponse({"job": job.id, "state": job.state}, 202)
 
 

@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite("interlock.testing.stores", "interlock.testing.providers")
+pytest.register_assert_rewrite(
+    "interlock.testing.stores", "interlock.testing.providers", "interlock.testing.connectors"
+)

@@ -53,6 +53,8 @@ async def _work_ingests(app: App) -> None:
         try:
             if time.monotonic() >= look_at:
                 look_at = time.monotonic() + _DUE_EVERY_S
+                for name, error in app.broken_collections().items():
+                    _log.warning("worker: the source file %s is left out: %s", name, error.code)
                 specs = [app.source_spec(name) for name in app.collections()]
                 await ingest.enqueue_due(app.parts, app.owner(), specs)
                 post = staleness.post_with(app.workspace.settings.knowledge.alerts, os.environ)

@@ -13,7 +13,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
-from tests.knowledge.connectors.conformance import SECRET, World
+
+from interlock.testing.connectors import SECRET, World
 
 
 @asynccontextmanager

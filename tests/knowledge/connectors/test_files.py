@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.knowledge.connectors.conformance import (
+
+from interlock.core.errors import InvalidInput
+from interlock.testing.connectors import (
     AttachmentConformance,
     ConnectorConformance,
     ReadersConformance,
     World,
     desk,
 )
-
-from interlock.core.errors import InvalidInput
 
 __all__ = ["desk"]
 
@@ -120,7 +120,7 @@ class TestMailReaders(ReadersConformance):
 
 
 def _public():
-    from tests.knowledge.connectors.conformance import caller
+    from interlock.testing.connectors import caller
 
     return caller()
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.knowledge.connectors.conformance import OPERATOR, ConnectorConformance, World, desk
 
 from interlock.knowledge import parse_spec
+from interlock.testing.connectors import OPERATOR, ConnectorConformance, World, desk
 
 __all__ = ["desk"]
 
@@ -76,7 +76,7 @@ class TestFolder(ConnectorConformance):
         assert [(away.source, away.code) for away in report.away] == [("it", "invalid_request")]
         world.root.mkdir()
         assert (await desk.knowledge.ingest(OPERATOR, spec, only="that")).deleted == 0
-        assert (await desk.knowledge.ingest(OPERATOR, spec, only="it")).deleted == 1
+        assert (await desk.knowledge.ingest(OPERATOR, spec, only="it", allow_removals=True)).deleted == 1
 
     async def test_a_source_that_is_no_longer_named_is_removed_and_two_may_not_share_a_path(self, desk, world):
         other = desk.folder / "other"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.knowledge.connectors.conformance import ConnectorConformance, IncrementalConformance, World, desk
 
 from interlock.core.errors import InvalidInput
 from interlock.knowledge import parse_spec
+from interlock.testing.connectors import ConnectorConformance, IncrementalConformance, World, desk
 
 __all__ = ["desk"]
 

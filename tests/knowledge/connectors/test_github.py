@@ -7,7 +7,10 @@ import pytest
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from tests.knowledge.connectors.conformance import (
+from tests.knowledge.connectors.servers import HttpWorld, serving
+
+from interlock.core.errors import InterlockError
+from interlock.testing.connectors import (
     SECRET,
     ConnectorConformance,
     IncrementalConformance,
@@ -15,9 +18,6 @@ from tests.knowledge.connectors.conformance import (
     TokenConformance,
     desk,
 )
-from tests.knowledge.connectors.servers import HttpWorld, serving
-
-from interlock.core.errors import InterlockError
 
 __all__ = ["desk"]
 

@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
-from tests.knowledge.connectors.conformance import (
+from tests.knowledge.connectors.servers import HttpWorld, serving
+
+from interlock.testing.connectors import (
     SECRET,
     AttachmentConformance,
     ConnectorConformance,
@@ -17,7 +19,6 @@ from tests.knowledge.connectors.conformance import (
     TokenConformance,
     desk,
 )
-from tests.knowledge.connectors.servers import HttpWorld, serving
 
 __all__ = ["desk"]
 

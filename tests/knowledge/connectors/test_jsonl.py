@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.knowledge.connectors.conformance import ConnectorConformance, ReadersConformance, World, caller, desk
 
 from interlock.core.errors import InvalidInput, TooLarge
+from interlock.testing.connectors import ConnectorConformance, ReadersConformance, World, caller, desk
 
 __all__ = ["desk"]
 

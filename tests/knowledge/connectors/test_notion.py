@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import pytest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from tests.knowledge.connectors.conformance import (
+from tests.knowledge.connectors.servers import HttpWorld, serving
+
+from interlock.testing.connectors import (
     SECRET,
     AttachmentConformance,
     ConnectorConformance,
@@ -14,7 +16,6 @@ from tests.knowledge.connectors.conformance import (
     TokenConformance,
     desk,
 )
-from tests.knowledge.connectors.servers import HttpWorld, serving
 
 __all__ = ["desk"]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.knowledge.connectors.conformance import SECRET, ConnectorConformance, World, desk
 
 from interlock.core.errors import InterlockError
 from interlock.knowledge.connectors.s3 import signed
+from interlock.testing.connectors import SECRET, ConnectorConformance, World, desk
 
 __all__ = ["desk"]
 

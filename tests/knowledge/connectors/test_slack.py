@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from tests.knowledge.connectors.conformance import (
+from tests.knowledge.connectors.servers import HttpWorld, serving
+
+from interlock.core.errors import InvalidInput
+from interlock.testing.connectors import (
     SECRET,
     AttachmentConformance,
     ConnectorConformance,
@@ -18,9 +21,6 @@ from tests.knowledge.connectors.conformance import (
     World,
     desk,
 )
-from tests.knowledge.connectors.servers import HttpWorld, serving
-
-from interlock.core.errors import InvalidInput
 
 __all__ = ["desk"]
 
@@ -140,7 +140,7 @@ class TestSlack(
         world.replies[ts] = [world.messages["n0"], {"user": "U1", "text": "a pelican, days later", "ts": late}]
         await desk.ingest()
         (info,) = (await desk.documents()).values()
-        from tests.knowledge.connectors.conformance import caller
+        from interlock.testing.connectors import caller
 
         text = (await desk.knowledge.document_text(caller(), info.id)).text
         assert "@Ada saw <one> at the site (https://birds.example)" in text
@@ -204,4 +204,21 @@ class TestExport(ConnectorConformance):
         with pytest.raises(InvalidInput) as caught:
             await desk.ingest()
         assert caught.value.param == "sources.export"
+        assert len(await desk.documents()) == 3
+
+    async def test_an_unpacked_export_is_read_and_no_link_leads_out_of_it(self, desk, world, tmp_path):
+        await self.fill(world)
+        folder = tmp_path / "world" / "unpacked"
+        with zipfile.ZipFile(world.file) as packed:
+            packed.extractall(folder)
+        assert (await desk.ingest(export="world/unpacked")).added == 3
+        day = folder / world.path("n1").replace(".md", ".json")
+        outside = tmp_path / "outside.json"
+        outside.write_text(json.dumps([{"text": "The secret is under the stone.", "ts": "1793520000.0001"}]))
+        day.unlink()
+        day.symlink_to(outside)
+        with pytest.raises(InvalidInput) as caught:
+            await desk.ingest(export="world/unpacked")
+        assert caught.value.code == "link_outside_source"
+        assert await desk.found("secret stone") == set()
         assert len(await desk.documents()) == 3

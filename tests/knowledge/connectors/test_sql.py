@@ -6,16 +6,16 @@ from pathlib import Path
 import pysqlite3
 import pytest
 import sqlalchemy as sa
-from tests.knowledge.connectors.conformance import (
+
+import interlock.testing.postgres
+from interlock.core.errors import InterlockError, InvalidInput
+from interlock.testing.connectors import (
     ConnectorConformance,
     IncrementalConformance,
     ReadersConformance,
     World,
     desk,
 )
-
-import interlock.testing.postgres
-from interlock.core.errors import InterlockError, InvalidInput
 from interlock.testing.postgres import fresh_database
 
 __all__ = ["desk"]
@@ -97,6 +97,64 @@ class TestSql(ConnectorConformance, IncrementalConformance):
                 await desk.ingest(query=query)
             assert "private-value" not in str(caught.value)
         assert (await desk.ingest()).added == 1
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "ATTACH '{file}' AS evil",
+            "VACUUM INTO '{file}'",
+            "SELECT name, body, changed, circle FROM notes; VACUUM INTO '{file}'",
+            "SELECT name, body, changed, circle FROM notes; ATTACH '{file}' AS evil",
+            "SELECT name, body, changed, circle, load_extension('{file}') FROM notes",
+            "SELECT name, body, changed, circle, writefile('{file}', body) FROM notes",
+            "PRAGMA journal_mode = DELETE",
+            "COPY notes TO PROGRAM 'touch {file}'",
+            "COPY notes TO '{file}'",
+            "SELECT name, body, changed, circle FROM notes; COMMIT; COPY notes TO '{file}'",
+            "SELECT 1; COMMIT; DELETE FROM notes",
+            "SELECT 1; COMMIT; SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE; DELETE FROM notes",
+            "WITH gone AS (DELETE FROM notes RETURNING *) SELECT name, body, changed, circle FROM gone",
+            "/* SELECT */ DELETE FROM notes",
+            "SELECT name, body, changed, circle FROM notes FOR UPDATE",
+            "SELECT name, body, nextval('counted') AS changed, circle FROM notes",
+        ],
+    )
+    async def test_nothing_is_written_whatever_the_query_says(self, desk, world, tmp_path, query):
+        await world.put("n0", "The heron stands by the river.")
+        file = tmp_path / "written"
+        with pytest.raises(InterlockError) as caught:
+            await desk.ingest(query=query.format(file=file))
+        assert caught.value.code in {"invalid_request", "source_unreachable"}
+        assert not file.exists()
+        assert (await desk.ingest()).added == 1
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "  ( SELECT name, body, changed, circle FROM notes ) ;  ",
+            "-- all of them\n/* and\nmore */ WITH every AS (SELECT * FROM notes) SELECT * FROM every;",
+            "VALUES ('n0', 'The heron stands.', 1, '')",
+        ],
+    )
+    async def test_queries_may_begin_as_they_like(self, desk, world, query):
+        await world.put("n0", "The heron stands by the river.")
+        names = {"id": "column1", "text": ["column2"], "changed": None, "metadata": []} if "VALUES" in query else {}
+        if query.startswith("  (") and world.file is not None:
+            pytest.skip("SQLite takes no query in brackets")
+        assert (await desk.ingest(query=query, **names)).added == 1
+
+    async def test_full_text_tables_and_json_can_be_read(self, desk, world):
+        if world.file is None:
+            pytest.skip("of SQLite")
+        world.run("CREATE VIRTUAL TABLE found USING fts5(name, body)")
+        world.run("INSERT INTO found VALUES ('n0', 'The heron stands by the river.')")
+        query = (
+            "SELECT name, body, 1 AS changed, value AS circle FROM found, json_each('[\"a\"]')"
+            " WHERE found MATCH 'heron' ORDER BY lower(name)"
+        )
+        for _ in range(2):
+            assert (await desk.ingest(query=query)).failed == ()
+        assert await desk.found("heron") == {"n0.md"}
 
     async def test_a_row_of_the_same_moment_as_the_cursor_is_not_lost(self, desk, world):
         await world.put("n0", "The heron stands by the river.")

@@ -12,7 +12,11 @@ from interlock.core.errors import InvalidInput, Unavailable
 
 __all__ = ["GuardedTransport", "is_outside"]
 
-_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+_ASSIGNED = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is given out for the public network; translated, compatible and site-local forms lie elsewhere."""
+_DOCUMENTS = ipaddress.ip_network("3fff::/20")
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""Upper half of an interface identifier whose lower half is an IPv4 address (RFC 5214)."""
 _MOST_HOSTS = 50
 
 
@@ -25,7 +29,9 @@ def is_outside(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return is_outside(str(ip.ipv4_mapped))
-        if ip.sixtofour is not None or ip.teredo is not None or ip in _TRANSLATED:
+        if ip.sixtofour is not None or ip.teredo is not None or ip not in _ASSIGNED or ip in _DOCUMENTS:
+            return False
+        if int(ip) >> 32 & 0xFFFFFFFF in _ISATAP and not is_outside(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))):
             return False
     return ip.is_global and not ip.is_multicast
 

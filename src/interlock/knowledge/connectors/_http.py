@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import anyio
 
@@ -27,7 +27,17 @@ from interlock.core.errors import (
     Unavailable,
 )
 
-__all__ = ["Answer", "Api", "Credentials", "NoCredentials", "checked_url", "host_of", "next_link", "served_at"]
+__all__ = [
+    "Answer",
+    "Api",
+    "Credentials",
+    "NoCredentials",
+    "checked_url",
+    "host_of",
+    "next_link",
+    "served_at",
+    "straight",
+]
 
 AGENT = f"interlock/{__version__} (knowledge)"
 _MOST_JSON = 32_000_000
@@ -81,6 +91,7 @@ class _Call(NamedTuple):
     most: int
     source: str | None
     leaves: bool
+    may: Callable[[str], None] | None = None
 
 
 def checked_url(url: str) -> str:
@@ -98,9 +109,32 @@ def checked_url(url: str) -> str:
 
 
 def host_of(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port: what two addresses of one site share."""
+    """Scheme, host and port: what two addresses of one site share. Nothing of what is no address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "", "", None
+    return parts.scheme, parts.hostname or "", port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def straight(url: str) -> str:
+    """The address with its dot segments resolved, as whoever answers it does: encoded ones and backslashes too."""
     parts = urlsplit(url)
-    return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    decoded = unquote(parts.path, errors="surrogateescape").replace("\\", "/")
+    if not {".", ".."} & set(decoded.split("/")):
+        return url
+    kept: list[str] = []
+    steps = decoded.split("/")[1:]
+    for step in steps:
+        if step == "..":
+            del kept[-1:]
+        elif step != ".":
+            kept.append(step)
+    if steps[-1] in {".", ".."}:
+        kept.append("")
+    path = quote("/" + "/".join(kept), errors="surrogateescape", safe="/~!$&'()*+,;=:@")
+    return parts._replace(path=path).geturl()
 
 
 def served_at(answer: Answer) -> datetime:
@@ -230,6 +264,7 @@ class Api:
         most: int = _MOST_JSON,
         source: str | None = None,
         leaves: bool = False,
+        may: Callable[[str], None] | None = None,
     ) -> Answer:
         """One answer of any status but 401 (once), 429 and 5xx, which are asked for again.
 
@@ -237,10 +272,13 @@ class Api:
             most: bytes of the answer.
             source: names the item when its answer is too long.
             leaves: whether the address may lead to another host.
+            may: raises for an address that a redirect must not lead to; told each one.
 
         Raises: Unavailable, Unauthenticated, LimitExceeded, TooLarge, InvalidInput: an address that leaves the host.
         """
-        call = _Call(self._url(path, leaves=leaves), params, method, body, dict(headers or {}), most, source, leaves)
+        call = _Call(
+            self._url(path, leaves=leaves), params, method, body, dict(headers or {}), most, source, leaves, may
+        )
         renewed = False
         waited = 0.0
         for attempt in range(_ATTEMPTS):
@@ -281,15 +319,16 @@ class Api:
             target = answer.headers.get("location")
             if answer.status not in {301, 302, 303, 307, 308} or target is None or call.method != "GET":
                 return answer
-            following = urljoin(call.url, target)
             try:
-                checked_url(following)
+                following = straight(checked_url(urljoin(call.url, target)))
             except ValueError as error:
                 raise InvalidInput(f"{self._what} redirects to no web address", code="left_the_host") from error
             if host_of(following) != host_of(call.url) and not call.leaves:
                 raise InvalidInput(f"{self._what} redirects to another host", code="left_the_host", param="sources.url")
             if call.url.startswith("https:") and not following.startswith("https:"):
                 raise InvalidInput(f"{self._what} redirects to an address without TLS", code="left_the_host")
+            if call.may is not None:
+                call.may(following)
             call = call._replace(url=following, params=None)
         raise InvalidInput(f"{self._what} redirects more than {_MOST_REDIRECTS} times", code="too_many_redirects")
 
@@ -317,7 +356,9 @@ class Api:
                     return answer if self._meant is None else answer._replace(status=self._meant(answer))
         except InterlockError:
             raise
-        except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, OSError, ValueError) as error:
+        except httpx2.InvalidURL as error:
+            raise InvalidInput(f"{self._what} is asked by what is no address", code="no_address") from error
+        except (httpx2.HTTPError, TimeoutError, OSError, ValueError) as error:
             # The exception's own words may hold the address with its query.
             raise Unavailable(
                 f"{self._what} cannot be reached: {type(error).__name__}",

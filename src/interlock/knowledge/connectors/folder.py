@@ -15,11 +15,14 @@ from anyio import to_thread
 from pydantic import Field
 
 from interlock.core.errors import InterlockError, InvalidInput, TooLarge
+from interlock.knowledge.connectors._naming import apart
 from interlock.knowledge.ports import Connector, SourceItem, SourcePage, Surroundings
 from interlock.knowledge.sources import Source, absolute
 
-__all__ = ["FolderSource", "files_below", "plugin", "read_regular", "version_of"]
+__all__ = ["MARK", "FolderSource", "files_below", "opened", "plugin", "read_regular", "version_of"]
 
+MARK = ".uploads"
+"""A file in a folder that the upload API wrote to."""
 _SETTLED_NS = 2_000_000_000
 """File systems note times in steps of up to two seconds: a file this young may change again under the same time."""
 
@@ -53,7 +56,10 @@ class _Folder:
 
     async def changes(self, cursor: str | None) -> AsyncIterator[SourcePage]:
         """One page: a folder is listed whole, in path order."""
-        yield SourcePage(await to_thread.run_sync(self._list), complete=True)
+        items = await to_thread.run_sync(self._list)
+        # A share that is not mounted has no mark: an empty folder with it was emptied by the upload API.
+        certain = self._source.uploads and await to_thread.run_sync((self._root / MARK).is_file)
+        yield SourcePage(items, complete=True, certain=certain)
 
     def _list(self) -> list[SourceItem]:
         if not self._root.is_dir():
@@ -69,19 +75,24 @@ class _Folder:
     async def fetch(self, item: SourceItem) -> bytes:
         """Read the file."""
         path = self._paths[item.source]
-        return await to_thread.run_sync(lambda: read_regular(path, item.source, max_bytes=self._max_bytes))
+        root, most = self._root, self._max_bytes
+        return await to_thread.run_sync(lambda: read_regular(path, item.source, root=root, max_bytes=most))
 
     async def head(self, item: SourceItem, size: int) -> bytes:
         """The first `size` bytes, to tell what a file without a known suffix is. Raises: InvalidInput."""
         path = self._paths[item.source]
-        return await to_thread.run_sync(lambda: read_start(path, item.source, size))
+        return await to_thread.run_sync(lambda: read_start(path, item.source, size, root=self._root))
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
 
 def files_below(root: Path) -> Iterator[tuple[str, Path]]:
-    """Files with their paths below `root`, in path order. Reads directories only."""
+    """Files with their paths below `root`, in path order. Reads directories only.
+
+    Two names that are written alike have paths of their own: the second one's says so by a digest of its bytes.
+    """
+    taken: set[str] = set()
 
     def refuse(error: OSError) -> None:
         # A folder that cannot be read must not look empty: its documents would be deleted.
@@ -96,7 +107,11 @@ def files_below(root: Path) -> Iterator[tuple[str, Path]]:
             relative = path.relative_to(root).as_posix()
             # Undecodable bytes of a file name arrive as lone surrogates; macOS names are decomposed.
             readable = relative.encode("utf-8", "replace").decode("utf-8")
-            yield unicodedata.normalize("NFC", readable), path
+            name = unicodedata.normalize("NFC", readable)
+            if name in taken:
+                name = apart(name, os.fsencode(relative))
+            taken.add(name)
+            yield name, path
 
 
 def version_of(path: Path, at_ns: int) -> str:
@@ -111,19 +126,23 @@ def version_of(path: Path, at_ns: int) -> str:
 
 
 def _refusal(root: Path, path: Path, source: str) -> InterlockError | None:
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
+    try:
+        leaves = path.is_symlink() and not path.resolve().is_relative_to(root)
+    except (OSError, RuntimeError):  # the links go round
+        return InvalidInput(f"the file {source!r} is a link to nowhere", param=source, code="unreadable_file")
+    if leaves:
         return InvalidInput(
             f"the file {source!r} is a link that leaves its folder", param=source, code="link_outside_source"
         )
     return None
 
 
-def read_regular(path: Path, source: str, *, max_bytes: int) -> bytes:
-    """The bytes of a file. Blocking disk read.
+def read_regular(path: Path, source: str, *, root: Path, max_bytes: int) -> bytes:
+    """The bytes of a file below `root`. Blocking disk read.
 
-    Raises: InvalidInput: it cannot be read or is no regular file; TooLarge.
+    Raises: InvalidInput: it cannot be read, is no regular file, or lies outside by now; TooLarge.
     """
-    with _opened(path, source) as stream:
+    with opened(path, source, root=root) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size > max_bytes:
             raise _too_large(source, size, max_bytes)
@@ -133,25 +152,49 @@ def read_regular(path: Path, source: str, *, max_bytes: int) -> bytes:
     return data
 
 
-def read_start(path: Path, source: str, size: int) -> bytes:
+def read_start(path: Path, source: str, size: int, *, root: Path) -> bytes:
     """The first `size` bytes of a file. Blocking disk read. Raises: InvalidInput, as `read_regular`."""
-    with _opened(path, source) as stream:
+    with opened(path, source, root=root) as stream:
         return stream.read(size)
 
 
 @contextmanager
-def _opened(path: Path, source: str) -> Iterator[BinaryIO]:
+def opened(path: Path, source: str, *, root: Path) -> Iterator[BinaryIO]:
+    """A regular file below `root`, whatever became of it and its folders since they were listed.
+
+    Raises: InvalidInput.
+    """
     try:
-        # The link was checked; what it points to must not be a link again, nor a pipe that would block.
-        handle = os.open(path.resolve(), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with open(handle, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
+        with open(_handle(path, source, root), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise InvalidInput(f"{source!r} is no regular file", param=source)
             yield stream
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "its links go round"
         raise InvalidInput(
-            f"the file {source!r} cannot be read: {error.strerror}", param=source, code="unreadable_file"
+            f"the file {source!r} cannot be read: {reason}", param=source, code="unreadable_file"
         ) from error
+
+
+def _handle(path: Path, source: str, root: Path) -> int:
+    """Step by step from the folder of the source, following no link: one that is there was resolved before, and one
+    that came meanwhile is refused. A pipe does not block.
+    """
+    base, target = root.resolve(), path.resolve()
+    if not target.is_relative_to(base):
+        raise InvalidInput(
+            f"the file {source!r} is a link that leaves its folder", param=source, code="link_outside_source"
+        )
+    *folders, name = target.relative_to(base).parts or (".",)
+    at = os.open(base, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for folder in folders:
+            inner = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = inner
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def _too_large(source: str, size: int, limit: int) -> TooLarge:

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field
 
 from interlock.core.errors import InvalidInput, MissingExtra, TooLarge, Unavailable
 from interlock.knowledge.connectors._http import checked_url
+from interlock.knowledge.connectors._naming import apart
 from interlock.knowledge.connectors._sites import EnvName, secret
 from interlock.knowledge.ports import Connector, CursorExpired, SourceItem, SourcePage, Surroundings
 from interlock.knowledge.sources import Source, absolute
@@ -133,12 +134,20 @@ class _Git:
         await self._git("fetch", *options, "--", self._source.url, commit)
 
     async def _tree(self, commit: str) -> list[_Entry]:
-        entries: list[_Entry] = []
+        blobs: dict[bytes, str] = {}
         for record in (await self._git("ls-tree", "-r", "-z", commit)).split(b"\0"):
             facts, _, name = record.partition(b"\t")
             fields = facts.decode().split()
             if name and fields[0] in _REGULAR:
-                entries.append(_Entry(_readable(name), fields[2]))
+                blobs[name] = fields[2]
+        taken = {_readable(name) for name in blobs if _is_plain(name)}
+        entries: list[_Entry] = []
+        for name, blob in blobs.items():
+            path = _readable(name)
+            if not _is_plain(name):
+                path = apart(path, name) if path in taken else path
+                taken.add(path)
+            entries.append(_Entry(path, blob))
         return entries
 
     async def _difference(self, before: str, commit: str) -> tuple[list[_Entry], list[str]]:
@@ -154,6 +163,8 @@ class _Git:
         entries: list[_Entry] = []
         removed: list[str] = []
         for facts, name in zip(fields[0::2], fields[1::2], strict=False):
+            if not _is_plain(name):
+                raise CursorExpired("a name is no UTF-8: only a listing of all tells it from others")
             _, mode, _, blob, _ = facts.decode().split()
             # A file that became a link or a submodule is gone as a document.
             if mode in _REGULAR:
@@ -211,6 +222,10 @@ class _Git:
     async def aclose(self) -> None:
         """Remove the copy."""
         await to_thread.run_sync(lambda: shutil.rmtree(self._home, ignore_errors=True))
+
+
+def _is_plain(name: bytes) -> bool:
+    return _readable(name).encode() == name
 
 
 def _readable(name: bytes) -> str:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.connectors._markdown import document, path_part, plain
-from interlock.knowledge.connectors.folder import files_below, read_regular
+from interlock.knowledge.connectors.folder import files_below, opened, read_regular
 from interlock.knowledge.loaders import find_loader
 from interlock.knowledge.ports import Connector, SourceItem, SourcePage, Surroundings
 from interlock.knowledge.sources import Source, absolute
@@ -69,41 +69,68 @@ class _Mail:
                 return
 
     def _parts(self) -> Iterator[_Part]:
-        seen: set[str] = set()
-        for name, path in self._files():
+        seen: dict[str, str] = {}
+        """Digest of the message by its document's path."""
+        for file in self._files():
+            if isinstance(file, SourceItem):
+                yield _Part(file, b"")
+                continue
+            name, path, root = file
             if path.suffix.lower() == ".eml":
-                messages = iter([read_regular(path, name, max_bytes=self._max_bytes)])
+                try:
+                    messages = iter([read_regular(path, name, root=root, max_bytes=self._max_bytes)])
+                except TooLarge as error:
+                    yield _Part(SourceItem(name, name_hint="message.md", error=error), b"")
+                    continue
                 folder = name.rpartition("/")[0]
             else:
-                messages = _messages(path, self._max_bytes)
+                messages = _messages(path, name, root, self._max_bytes)
                 folder = name
             for raw in messages:
-                for part in self._read(raw, folder):
-                    if part.item.source not in seen:
-                        seen.add(part.item.source)
-                        yield part
+                yield from self._unseen(raw, folder, seen)
 
-    def _files(self) -> Iterator[tuple[str, Path]]:
+    def _unseen(self, raw: bytes, folder: str, seen: dict[str, str]) -> Iterator[_Part]:
+        """The message, unless it was there already. Another one under the same Message-ID has a path of its own."""
+        digest = hashlib.sha256(raw).hexdigest()
+        for mark in ("", f"~{digest[:8]}"):
+            parts = self._read(raw, folder, mark)
+            path = parts[0].item.source
+            if path not in seen:
+                seen[path] = digest
+                yield from parts
+                return
+            if seen[path] == digest:
+                return
+
+    def _files(self) -> Iterator[tuple[str, Path, Path] | SourceItem]:
         root = Path(self._source.path)
         if root.is_file():
-            yield root.name, root
+            named = root.resolve()
+            yield root.name, named, named.parent
             return
         if not root.is_dir():
             raise InvalidInput(f"the mail folder {self._source.path!r} does not exist", param="sources.path")
         for name, path in files_below(root):
-            inside = path.resolve().is_relative_to(root.resolve())
-            if path.suffix.lower() in {".mbox", ".eml", ".mbx"} and inside:
-                yield name, path
+            if path.suffix.lower() not in {".mbox", ".eml", ".mbx"}:
+                continue
+            try:
+                inside = path.resolve(strict=True).is_relative_to(root.resolve())
+            except (OSError, RuntimeError):
+                error = InvalidInput(f"the file {name!r} is a link to nowhere", param=name, code="unreadable_file")
+                yield SourceItem(name, name_hint="message.md", error=error)
+                continue
+            if inside:
+                yield name, path, root
 
-    def _read(self, raw: bytes, folder: str) -> list[_Part]:
+    def _read(self, raw: bytes, folder: str, mark: str) -> list[_Part]:
         try:
-            return list(self._of(raw, folder))
+            return list(self._of(raw, folder, mark))
         except Exception:  # noqa: BLE001 - the standard library gives up on broken mail in many ways
             name = f"{folder}/{hashlib.sha256(raw).hexdigest()[:16]}.md".lstrip("/")
             error = InvalidInput(f"the message {name!r} is broken", param=name, code="damaged_document")
             return [_Part(SourceItem(name, error=error), b"")]
 
-    def _of(self, raw: bytes, folder: str) -> Iterator[_Part]:
+    def _of(self, raw: bytes, folder: str, mark: str) -> Iterator[_Part]:
         digest = hashlib.sha256(raw).hexdigest()
         if len(raw) > self._max_bytes:
             error = TooLarge(f"a message of {folder!r} has more than {self._max_bytes} bytes", param=folder)
@@ -112,7 +139,7 @@ class _Mail:
         message = email.message_from_bytes(raw, policy=email.policy.default)
         identity = _header(message, "message-id")
         name = hashlib.sha256(identity.encode()).hexdigest() if identity else digest
-        path = f"{folder}/{name[:16]}.md".lstrip("/")
+        path = f"{folder}/{name[:16]}{mark}.md".lstrip("/")
         subject, sender = _header(message, "subject") or "No subject", _header(message, "from")
         metadata = {"from": sender, "to": _header(message, "to"), "date": _date(message)}
         people = [
@@ -158,12 +185,12 @@ def _take(parts: Iterator[_Part]) -> list[_Part]:
     return page
 
 
-def _messages(path: Path, most: int) -> Iterator[bytes]:
+def _messages(path: Path, name: str, root: Path, most: int) -> Iterator[bytes]:
     """Messages of an mbox file, line by line: the file may be larger than memory. Each has at most `most` + 1 bytes."""
     lines: list[bytes] = []
     size, blank, inside = 0, True, False
     try:
-        with path.open("rb") as stream:
+        with opened(path, name, root=root) as stream:
             while line := stream.readline(1_000_000):
                 if blank and line.startswith(b"From "):
                     if inside:

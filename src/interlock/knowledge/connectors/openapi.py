@@ -69,10 +69,17 @@ class _OpenApi:
             data = answer.body
         else:
             path = Path(self._source.path or "")
-            data = await to_thread.run_sync(lambda: read_regular(path, path.name, max_bytes=self._max_bytes))
+            data = await to_thread.run_sync(self._file, path)
         self._content = await to_thread.run_sync(lambda: dict(_operations(_read(data))))
         items = [SourceItem(path, digest_bytes(data), name_hint="operation.md") for path, data in self._content.items()]
         yield SourcePage(items, complete=True)
+
+    def _file(self, path: Path) -> bytes:
+        try:
+            named = path.resolve(strict=True)  # the operator may name a link
+        except (OSError, RuntimeError) as error:
+            raise InvalidInput(f"the file {path.name!r} cannot be read", param="sources.path") from error
+        return read_regular(named, path.name, root=named.parent, max_bytes=self._max_bytes)
 
     async def fetch(self, item: SourceItem) -> bytes:
         """The operation as Markdown."""

@@ -19,6 +19,7 @@ from interlock.knowledge.connectors._http import Answer, served_at
 from interlock.knowledge.connectors._markdown import document, path_part
 from interlock.knowledge.connectors._shelf import Fetch, Held, Shelf, facts, listed, moment, named, since, words
 from interlock.knowledge.connectors._sites import ApiSource, Url, api_of
+from interlock.knowledge.connectors.folder import files_below, read_regular
 from interlock.knowledge.loaders import find_loader
 from interlock.knowledge.ports import Connector, SourceItem, SourcePage, Surroundings
 from interlock.knowledge.sources import Interval, Source, absolute
@@ -239,6 +240,7 @@ class _Files:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._zip: zipfile.ZipFile | None = None
+        self._plain: dict[str, Path] = {}
 
     def __enter__(self) -> Self:
         if self._path.is_dir():
@@ -258,13 +260,14 @@ class _Files:
     def names(self) -> list[str]:
         if self._zip is not None:
             return self._zip.namelist()
-        return [path.relative_to(self._path).as_posix() for path in self._path.rglob("*.json")]
+        self._plain = {name: path for name, path in files_below(self._path) if path.suffix == ".json"}
+        return list(self._plain)
 
     def json(self, name: str) -> Any:
         try:
             if self._zip is None:
-                with (self._path / name).open("rb") as plain:
-                    data = plain.read(_MOST_DAY + 1)
+                path = self._plain.get(name, self._path / name)
+                data = read_regular(path, name, root=self._path, max_bytes=_MOST_DAY)
             else:
                 with self._zip.open(name) as packed:
                     data = packed.read(_MOST_DAY + 1)

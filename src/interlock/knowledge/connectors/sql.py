@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import date, datetime
@@ -26,6 +27,14 @@ from interlock.knowledge.sources import Source, absolute
 __all__ = ["SqlSource", "plugin"]
 
 _ROWS = 200
+# Numbers of SQLite's C interface, which its Python module does not name in full.
+_SQLITE_OK, _SQLITE_DENY = 0, 1
+_SQLITE_PRAGMA, _SQLITE_FUNCTION = 19, 31
+_READS = frozenset({20, 21, 33, _SQLITE_FUNCTION})
+"""READ, SELECT, RECURSIVE and FUNCTION."""
+_NOT_CALLED = frozenset({"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer"})
+_ASKED_BY_INDEXES = frozenset({"data_version"})
+"""Full-text tables ask it when they are read."""
 
 
 class SqlSource(Source):
@@ -116,7 +125,7 @@ class _Rows:
 
     # Any: rows have whatever columns the query gives.
     def _begin(self, cursor: str | None) -> _Reading:
-        statement, values = self._source.query.strip().rstrip(";"), {}
+        statement, values = _one_query(self._source.query), {}
         if cursor is not None and self._source.changed is not None:
             column = sa.quoted_name(self._source.changed, quote=True)
             quoted = self._opened().dialect.identifier_preparer.quote(column)
@@ -126,6 +135,8 @@ class _Rows:
             connection = self._opened().connect()
             try:
                 if connection.dialect.name == "postgresql":
+                    # Also of the transactions that a query might begin.
+                    connection.execute(sa.text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
                     connection.execute(sa.text("SET TRANSACTION READ ONLY"))
                     milliseconds = int(self._source.timeout_s * 1000)
                     connection.execute(sa.text(f"SET LOCAL statement_timeout = {milliseconds}"))
@@ -133,6 +144,9 @@ class _Rows:
                     until = time.monotonic() + self._source.timeout_s
                     raw = cast(Any, connection.connection.driver_connection)
                     raw.set_progress_handler(lambda: time.monotonic() > until, 100_000)
+                    # A database that is open for reading can still write others: ATTACH, VACUUM INTO.
+                    raw.execute("PRAGMA query_only = ON")
+                    raw.set_authorizer(_may_read)
                 escaped = statement if values else statement.replace(":", "\\:")
                 if values:
                     head, _, tail = statement.rpartition(":since")
@@ -144,6 +158,9 @@ class _Rows:
                 raise
         except sa.exc.SQLAlchemyError as error:
             raise _said(error) from error
+        # Any: the driver's module. It does not call this an error.
+        except cast(Any, self._opened().dialect).loaded_dbapi.Warning as error:
+            raise InvalidInput("the query is more than one statement", param="sources.query") from error
 
     def _next(self, rows: _Reading) -> list[Mapping[str, Any]]:
         try:
@@ -225,6 +242,26 @@ class _Reading:
         """End it; nothing was written."""
         self.result.close()
         self._connection.close()
+
+
+def _one_query(query: str) -> str:
+    """The query without what follows it. Raises: InvalidInput: it is none."""
+    statement = query.strip().rstrip("; \t\r\n")
+    bare = re.sub(r"\A(?:\s|\(|--[^\n]*(?:\n|\Z)|/\*.*?\*/)+", "", statement, flags=re.DOTALL)
+    if re.match(r"(?:SELECT|WITH|VALUES)\b", bare, re.IGNORECASE) is None:
+        raise InvalidInput(
+            "the query is no SELECT, WITH or VALUES", param="sources.query", hint="a source reads, and writes nothing"
+        )
+    return statement
+
+
+def _may_read(action: int, first: str | None, second: str | None, *_: object) -> int:
+    """SQLite asks this for everything that a statement would do."""
+    if action == _SQLITE_FUNCTION and (second or "").lower() in _NOT_CALLED:
+        return _SQLITE_DENY
+    if action == _SQLITE_PRAGMA:
+        return _SQLITE_OK if (first or "").lower() in _ASKED_BY_INDEXES and second is None else _SQLITE_DENY
+    return _SQLITE_OK if action in _READS else _SQLITE_DENY
 
 
 def _said(error: sa.exc.SQLAlchemyError) -> Unavailable:

@@ -305,8 +305,11 @@ class History:
     async def let_in(self, ctx: Context, document: DocumentId) -> None:
         """The next run may read it again. Needs the role operator. Raises: NotFound: it was not kept out."""
         ctx.require(Role.OPERATOR)
-        if not await self._store.let_in(ctx.tenant, document):
+        collection = await self._store.is_kept_out(ctx.tenant, document)
+        if collection is None or not await self._store.let_in(ctx.tenant, document):
             raise NotFound(f"the document {document!r} is not kept out", param="document")
+        # Which source it came from was erased with it.
+        await self._sources.read_anew(ctx.tenant, collection)
 
     async def retired_in(self, ctx: Context, document: DocumentId) -> str | None:
         """The collection that a retired document was in."""
