@@ -165,7 +165,7 @@ def test_a_workspace_from_ingest_to_audit(run, tmp_path, models_dir):
     assert data("audit", "prove", "0")["leaf"]
     assert any(row["name"] == "server.port" for row in data("config", "show"))
     assert {row["name"] for row in data("config", "show", "stores.")} == {
-        "stores.sql", "stores.index", "stores.kv", "stores.durable",
+        "stores.sql", "stores.index", "stores.index_memory_mb", "stores.kv", "stores.durable",
     }  # fmt: skip
     assert data("version")["schema"]
     assert all(row["installed"] for row in data("models", "list"))
