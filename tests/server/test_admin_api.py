@@ -52,11 +52,12 @@ def numbers_of(trace):
 
 def test_jobs_tell_those_who_oversee_no_documents_that_they_ran(http, viewer):
     everything = http.get("/api/v1/jobs").json()["data"]
-    ingest = next(job for job in everything if job["kind"] == "ingest" and job["state"] == "succeeded")
-    assert ingest["result"]["passages"] > 0
+    ingest = next(job for job in everything if job["kind"] == "ingest" and job["result"].get("passages"))
     brief = {name: ingest[name] for name in ("id", "kind", "state", "created_at", "updated_at")}
     assert viewer.get(f"/api/v1/jobs/{ingest['id']}").json() == brief
-    assert brief in viewer.get("/api/v1/jobs").json()["data"]
+    listed = viewer.get("/api/v1/jobs").json()["data"]
+    assert brief in listed
+    assert {name for job in listed for name in job} == brief.keys()
 
 
 def test_counts_of_documents_in_a_trace_are_for_its_asker_and_overseers(http, viewer, trace):
@@ -74,9 +75,9 @@ def test_counts_of_documents_in_a_trace_are_for_its_asker_and_overseers(http, vi
 
 def test_the_trace_of_an_ingest_counts_nothing_for_those_who_oversee_no_documents(http, viewer):
     rows = {row["trace_id"]: row for row in http.get("/api/v1/traces?limit=500").json()["data"]}
-    run = next(row for row in rows.values() if row["name"] == "ingest")
-    told = numbers_of(http.get(f"/api/v1/traces/{run['trace_id']}").json())
-    assert told["documents"] > 0
+    # The first one: a run that finds nothing to do counts nothing.
+    run = [row for row in rows.values() if row["name"] == "ingest"][-1]
+    assert numbers_of(http.get(f"/api/v1/traces/{run['trace_id']}").json())["documents"] > 0
     shown = viewer.get(f"/api/v1/traces/{run['trace_id']}").json()
     assert numbers_of(shown) == {}
     assert shown["ledger"] == []
