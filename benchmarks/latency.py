@@ -1,4 +1,4 @@
-"""How long a search takes: one tenant of 50,000 passages, and 1,000 tenants of 1,000 each.
+"""How long a search takes: one tenant of 50,000 passages, all readable and half of them, and 1,000 tenants of 1,000.
 
     python -m benchmarks.latency [--passages 50000] [--tenants 1000] [--questions 300] [--keep FOLDER]
 
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 
 from interlock.core.clock import Deadline
 from interlock.core.context import Context, Principal, Role
-from interlock.core.ids import PrincipalId, TenantId
+from interlock.core.ids import DocumentId, PrincipalId, TenantId
 from interlock.core.ports import Embedder
 from interlock.knowledge import KnowledgeService, KnowledgeSettings, parse_spec
 from interlock.knowledge.analysers import analyse
@@ -194,6 +194,22 @@ async def measured(house: House, tenants: Sequence[str], asked: Sequence[str], b
     return lines
 
 
+async def hide_half(home: Path, whole: Path) -> None:
+    """The world of `whole`, where others alone may read every other document; by rows, as an ingest leaves them."""
+    shutil.copytree(whole, home)
+    with sqlite3.connect(home / "registry.db") as sql:
+        ids = [row[0] for row in sql.execute("SELECT id FROM knowledge_documents ORDER BY id")][::2]
+        others = json.dumps(["group:others"])
+        sql.executemany("UPDATE knowledge_documents SET readers = ? WHERE id = ?", [(others, each) for each in ids])
+        sql.execute("UPDATE knowledge_collections SET revision = revision + 1")
+    sql.close()
+    index = SqliteIndex(home / "index")
+    scope = IndexScope(TenantId("t0"), _COLLECTION, "")
+    for document in ids:
+        await index.set_readers(scope, DocumentId(document), frozenset({"group:others"}))
+    await index.close()
+
+
 def multiply(home: Path, first: str, tenants: Sequence[str]) -> None:
     """The documents of `first` for all others too, by rows and files: an ingest of each would take an hour."""
     with sqlite3.connect(home / "registry.db") as sql:
@@ -222,10 +238,12 @@ async def run(passages: int, tenants: int, questions: int, keep: Path | None) ->
     embedder = _Drawn(embedders.get("minilm").open(models, threads=1))
     async with AsyncExitStack() as stack:
         name = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interlock-bench-")))
-        for label, count in (("one", 1), ("many", tenants)):
+        for label, count in (("one", 1), ("half", 1), ("many", tenants)):
             if not count:
                 continue
             home = Path(name) / label
+            if label == "half" and not home.exists():
+                await hide_half(home, Path(name) / "one")
             held = [f"t{number}" for number in range(count)]
             if not home.exists():
                 home.mkdir(parents=True)
@@ -238,8 +256,11 @@ async def run(passages: int, tenants: int, questions: int, keep: Path | None) ->
             house = House(home, embedder)
             stack.push_async_callback(house.close)
             stats = await house.index.stats(IndexScope(TenantId("t0"), _COLLECTION, embedder.id))
-            print(f"\n{count} tenant{'s' * (count > 1)} of {stats.passages} passages, asked one after the other")
-            bar = "bar 60 / 110" if label == "one" else "bar 10 / 25"
+            hidden = ", half of them hidden" if label == "half" else ""
+            print(
+                f"\n{count} tenant{'s' * (count > 1)} of {stats.passages} passages{hidden}, asked one after the other"
+            )
+            bar = "bar 10 / 25" if label == "many" else "bar 60 / 110"
             for line in await measured(house, [draw.choice(held) for _ in asked], asked, bar):
                 print(line, flush=True)
 

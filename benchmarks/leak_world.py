@@ -19,6 +19,10 @@ CANARY = re.compile(r"zq[a-z]{3,}")
 _LETTERS = "abdefghiklmnoprstuv"
 _TOPICS = ("travel", "budget", "security", "hiring", "parental leave", "laptop", "vendor", "pension")
 _FOOTER = "This page is maintained by the handbook team and is reviewed once a year by its owner."
+_GERMAN = (
+    "Reisen werden vorher beim Büro angemeldet, und die Abrechnung ist spätestens nach vier Wochen einzureichen. "
+    "Über Ausnahmen entscheidet die Leitung der Abteilung, die ihre Entscheidung schriftlich begründet."
+)
 _OVERSIGHT = frozenset({"operator", "developer"})
 
 
@@ -39,6 +43,8 @@ class Document:
     """Says the same, but for what `exact` leaves."""
     exact: bool = False
     version: int = 1
+    german: bool = False
+    """Has a second part in German."""
 
     def tokens(self) -> set[str]:
         """Every canary that reading this document shows."""
@@ -74,6 +80,7 @@ class Document:
             f"\n## Who answers for {said['section']}\n",
             f"Questions about {topic} go to {said['mail']}@example.com, and the {said['owner']} team answers them.",
             f"\n| Case | Limit |\n| --- | --- |\n| {said['row']} | {own.year} |\n",
+            *((_GERMAN,) * 6 if self.german else ()),
             _FOOTER,
         )
         return "\n".join(lines) + "\n"
@@ -197,6 +204,14 @@ class World:
             else:
                 document.facts["project"], document.version = self._canary(), other.version + 1
         self.documents.append(document)
+        return document
+
+    def add_hidden(self, person: Person) -> Document:
+        """One more document, in two languages, that this person may not read."""
+        document = self.add()
+        document.german = True
+        strange = sorted(self.parents.keys() - self.groups(person))
+        self.rules.insert(0, (document.path, [f"group:{self.draw.choice(strange)}"] if strange else []))
         return document
 
     def edit(self) -> Document:

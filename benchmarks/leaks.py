@@ -5,7 +5,9 @@
 One check is one answer of the product, searched for every word that only documents unreadable to its caller contain
 (`leak_world.py`: generator and oracle). A round is a fresh world: documents with copies, near copies, versions, short
 forms and metadata, rules by path, groups within groups, people without and with roles. Between its phases people leave
-groups, rules change, documents are edited, removed and added, and then the same people ask on. Answers come over REST,
+groups, rules change, documents are edited, removed and added, and then the same people ask on; answers that were stored
+for somebody are read again by them. At the end documents are added that somebody may not read, and nothing that they
+are told of a search by words may change, to the last digit of a score. Answers come over REST,
 MCP, the vector-store API, chat and Responses (one app with kept answers, one that asks back), the console's pages, and
 from the service. Rounds that `--state` holds are not done again.
 
@@ -28,8 +30,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest.mock import patch
+from urllib.parse import quote
 
 import httpx2
 import yaml
@@ -120,6 +123,7 @@ class House:
         self.knowledge = app.parts.knowledge
         self.report = Report(backend, 0)
         self.keys: dict[str, str] = {}
+        self.key_ids: dict[str, str] = {}
         self.tokens: dict[str, str] = {}
         self.cookies: dict[str, str] = {}
         self.ids: dict[str, DocumentId] = {}
@@ -127,6 +131,8 @@ class House:
         self.digests: dict[DocumentId, list[str]] = {}
         """Of every text that each ever had."""
         self.snapshots: list[str] = []
+        self.stored: list[tuple[Person, str, str]] = []
+        """Responses that were stored: whose, the id, and what was asked."""
 
     # ── the state of the world ────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,6 +144,7 @@ class House:
                 self.app.owner(), name="-".join(sorted(roles)) or "plain", roles=given, days=1
             )
             self.keys[key.key.name] = key.secret
+            self.key_ids[key.key.name] = key.key.id
         for person in self.world.people[:CONSOLE]:
             await self.app.parts.access.accounts.create(TENANT, person.name, PASSWORD, roles=[])
 
@@ -387,7 +394,86 @@ async def _answers(house: House, person: Person) -> None:
             body["stream"] = True
         await house.over_http(f"answers {model}", person, "POST", "/v1/chat/completions", body)
     else:
-        await house.over_http(f"answers {model}", person, "POST", "/v1/responses", {"model": model, "input": text})
+        made = await house.over_http(
+            f"answers {model}", person, "POST", "/v1/responses", {"model": model, "input": text}
+        )
+        if made.status_code == 200:
+            house.stored.append((person, made.json()["id"], text))
+
+
+async def _stored(house: House, _: Person) -> None:
+    """What was made for somebody, read again by them with the rights of now."""
+    if not house.stored:
+        return
+    person, identity, asked = house.world.draw.choice(house.stored)
+    path = f"/v1/responses/{identity}"
+    if house.world.draw.random() < 0.7:
+        await house.over_http("stored answers", person, "GET", f"{path}?asked={quote(asked)}")
+    else:
+        body = {"model": "scripted/echo", "input": f"and more? {asked}", "previous_response_id": identity}
+        await house.over_http("stored answers", person, "POST", "/v1/responses", body)
+
+
+async def _runs(house: House, person: Person) -> None:
+    """Jobs and traces count documents for those alone who oversee them."""
+    reviewer = next(one for one in house.world.people if one.roles and not one.oversees)
+    person = house.world.draw.choice((person, reviewer, reviewer))
+    answer = await house.over_http("rest runs", person, "GET", "/api/v1/jobs", facts=person.oversees)
+    if answer.status_code == 200 and not person.oversees:
+        told = {name for job in answer.json()["data"] for name in job}
+        if told - {"id", "kind", "state", "created_at", "updated_at"}:
+            house.report.leaks.append(Leak("rest runs", person.name, "jobs", tuple(sorted(told))))
+    answer = await house.over_http("rest runs", person, "GET", "/api/v1/traces?limit=200", facts=person.oversees)
+    if answer.status_code != 200 or person.oversees:
+        return
+    row = house.world.draw.choice(answer.json()["data"])
+    shown = (await house.over_http("rest runs", person, "GET", f"/api/v1/traces/{row['trace_id']}")).json()
+    numbers = {
+        name
+        for span in shown["spans"]
+        for name, value in span["attributes"].items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    told = {name for name in numbers if not name.startswith(("gen_ai.", "interlock.cost.", "interlock.shadow."))}
+    if told and not _is_own(house, person, shown["spans"]):
+        house.report.leaks.append(Leak("rest runs", person.name, row["name"], tuple(sorted(told))))
+
+
+def _is_own(house: House, person: Person, spans: Sequence[Mapping[str, Any]]) -> bool:
+    """By the key alone and for nobody else: a service asks for many people."""
+    root = next(span["attributes"] for span in spans if span["parent_id"] is None)
+    mine = house.key_ids["-".join(sorted(person.roles)) or "plain"]
+    behalf = root.get("interlock.on_behalf_of") or person.name in house.tokens
+    return root.get("interlock.principal") == mine and not behalf
+
+
+async def _undisturbed(house: House) -> None:
+    """What somebody is told of searches, before and after documents are added that they may not read."""
+    world = house.world
+    person = world.draw.choice(world.people[:6])
+    # By words: cosines say nothing of other rows, and their last digits depend on how many are multiplied at once.
+    bodies = [{**_search_body(world), "mode": "lexical", "budget_tokens": 1500} for _ in range(40)]
+    before = [await _explained(house, person, body) for body in bodies]
+    for _ in range(5):
+        world.add_hidden(person)
+    await house.mirror()
+    for body, told in zip(bodies, before, strict=True):
+        again = await _explained(house, person, body)
+        if again != told:
+            changed = tuple(sorted(name for name in told.keys() | again.keys() if told.get(name) != again.get(name)))
+            house.report.leaks.append(Leak("beside hidden documents", person.name, json.dumps(body)[:300], changed))
+
+
+async def _explained(house: House, person: Person, body: Mapping[str, object]) -> dict[str, Any]:
+    answer = await house.over_http("beside hidden documents", person, "POST", f"{AT}/explain", body)
+    return cast("dict[str, Any]", _timeless(answer.json()))
+
+
+def _timeless(told: object) -> object:
+    """Without what differs between any two searches."""
+    if isinstance(told, dict):
+        return {name: _timeless(value) for name, value in told.items() if name not in {"seconds", "trace_id"}}
+    return [_timeless(one) for one in told] if isinstance(told, list) else told
 
 
 async def _console(house: House, person: Person) -> None:
@@ -456,6 +542,8 @@ CHECKS: Sequence[tuple[Check, int]] = (
     (_vector_stores, 4),
     (_mcp, 4),
     (_answers, 3),
+    (_stored, 3),
+    (_runs, 1),
     (_console, 2),
     (_service, 6),
 )
@@ -531,6 +619,7 @@ async def run_round(
             wanted = checks * (phase + 1) // PHASES
             while sum(house.report.checks.values()) < wanted:
                 await draw.choices(doers, weights)[0](house, draw.choice(world.people))
+        await _undisturbed(house)
     house.report.seconds = time.monotonic() - began
     return house.report
 

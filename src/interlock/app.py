@@ -391,6 +391,7 @@ async def open_app(
             sql,
             blobs,
             sealer,
+            rights=knowledge,
             response_days=gateway_settings.response_max_age_days,
             file_days=gateway_settings.file_max_age_days,
         )

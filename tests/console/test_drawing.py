@@ -97,7 +97,7 @@ def test_a_waterfall_keeps_orphans_and_loops_and_strangers_see_no_counts_of_docu
     trace = new_trace_id()
 
     def step(name: str, parent: str | None, start: int, end: int) -> Step:
-        attributes = {"interlock.passages": 3, "kept": 1}
+        attributes = {"interlock.passages": 3, "new.count": 1, "interlock.answer.decline_reason": "x", "kept": "yes"}
         return Step(trace, SpanId(name), SpanId(parent) if parent else None, TenantId("a"), name, start, end,
                     attributes=dict(attributes))  # fmt: skip
 

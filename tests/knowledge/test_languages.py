@@ -115,6 +115,29 @@ async def test_documents_of_several_languages_are_searched_together(house):
         assert found[0].source == expected, question
 
 
+async def test_languages_of_documents_one_may_not_read_change_nothing(house):
+    rules = [{"match": "secret/**", "readers": ["group:x"]}, {"match": "**", "readers": ["public"]}]
+    house.write("open.md", f"# Notice\n\n{TEXTS['en']} Mieter Kündigungsfrist\n")
+    await house.ingest(permissions=rules)
+    question = "Wie lang ist die Kündigungsfrist für den Mieter?"
+
+    async def told(*groups):
+        from .conftest import caller
+
+        found = await house.knowledge.explain(caller(*groups), question, collection="docs", mode="lexical")
+        return found.languages, found.terms, [(one.passage.source, one.lexical) for one in found.candidates]
+
+    before = await told()
+    assert before[0] == ("en",)
+    secret = house.write("secret/vertrag.md", f"# Vertrag\n\n{TEXTS['de']}\n")
+    await house.ingest(permissions=rules)
+    assert await told() == before
+    assert (await told("x"))[0] == ("de",)
+    secret.unlink()
+    await house.ingest(permissions=rules)
+    assert await told("x") == await told() == before
+
+
 async def test_the_source_may_say_the_languages(house):
     house.write("a.md", "Gift\n")
     await house.ingest(languages=["de"])

@@ -32,6 +32,61 @@ def test_a_trace_shows_its_steps_and_its_ledger(http, trace):
     assert short["trace_id"] == trace
 
 
+@pytest.fixture
+def viewer(http, site):
+    """A caller who sees traces and jobs, and oversees no documents."""
+    made = http.post("/api/v1/keys", json={"name": "viewer", "roles": ["viewer"], "days": 1}).raise_for_status().json()
+    with site.client("plain") as client:
+        client.headers["authorization"] = f"Bearer {made['secret']}"
+        yield client
+
+
+def numbers_of(trace):
+    return {
+        name: value
+        for span in trace["spans"]
+        for name, value in span["attributes"].items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def test_jobs_tell_those_who_oversee_no_documents_that_they_ran(http, viewer):
+    everything = http.get("/api/v1/jobs").json()["data"]
+    ingest = next(job for job in everything if job["kind"] == "ingest" and job["result"].get("passages"))
+    brief = {name: ingest[name] for name in ("id", "kind", "state", "created_at", "updated_at")}
+    assert viewer.get(f"/api/v1/jobs/{ingest['id']}").json() == brief
+    listed = viewer.get("/api/v1/jobs").json()["data"]
+    assert brief in listed
+    assert {name for job in listed for name in job} == brief.keys()
+
+
+def test_counts_of_documents_in_a_trace_are_for_its_asker_and_overseers(http, viewer, trace):
+    assert {"lexical_hits", "interlock.answer.citations", "interlock.passages"} <= numbers_of(
+        http.get(f"/api/v1/traces/{trace}").json()
+    ).keys()
+    shown = viewer.get(f"/api/v1/traces/{trace}").json()
+    assert {name.split(".")[0] for name in numbers_of(shown)} == {"gen_ai", "interlock"}
+    assert {name for name in numbers_of(shown) if name.startswith("interlock.")} == {"interlock.cost.nano_usd"}
+    assert shown["ledger"]
+    own = ask(viewer, "How many days have customers to return hardware?", "app/helper")
+    mine = viewer.get(f"/api/v1/traces/{own.headers['x-interlock-trace-id']}").json()
+    assert numbers_of(mine)["lexical_hits"] > 0
+
+
+def test_the_trace_of_an_ingest_counts_nothing_for_those_who_oversee_no_documents(http, viewer):
+    rows = {row["trace_id"]: row for row in http.get("/api/v1/traces?limit=500").json()["data"]}
+    # The first one: a run that finds nothing to do counts nothing.
+    run = [row for row in rows.values() if row["name"] == "ingest"][-1]
+    assert numbers_of(http.get(f"/api/v1/traces/{run['trace_id']}").json())["documents"] > 0
+    shown = viewer.get(f"/api/v1/traces/{run['trace_id']}").json()
+    assert numbers_of(shown) == {}
+    assert shown["ledger"] == []
+    listed = {row["trace_id"]: row for row in viewer.get("/api/v1/traces?limit=500").json()["data"]}
+    row = listed[run["trace_id"]]
+    assert (row["cost_nano"], row["input_tokens"], row["spans"]) == (None, 0, 0)
+    assert row["duration_ms"] == run["duration_ms"]
+
+
 def test_traces_are_listed_newest_first_page_by_page(http, trace):
     rows = http.get("/api/v1/traces?app=helper&limit=5").json()["data"]
     assert rows[0]["trace_id"] == trace

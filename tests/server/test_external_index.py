@@ -15,7 +15,7 @@ import pytest
 import yaml
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, InternalServerError, NotFoundError
 
 from interlock.testing.search_index import Forced, SearchIndex, serve_index
 from interlock.testing.servers import run_server
@@ -258,6 +258,22 @@ async def test_the_model_searches_and_cites(tmp_path):
             model="route/r", input="Again?", previous_response_id=answer.id, tools=[TOOL]
         )
         assert again.output_text == "As I said."
+
+
+async def test_an_answer_from_a_search_ends_with_the_right_to_what_was_found(tmp_path):
+    async with site(tmp_path) as s:
+        # It cites nothing, and lists nothing of what it found.
+        s.upstream.will(searches("return hardware"), says("Within 30 days."))
+        answer = await s.client.responses.create(model="route/r", input="When?", tools=[TOOL])
+        assert "ext_" not in answer.model_dump_json()
+        assert (await s.client.responses.retrieve(answer.id)).output_text == "Within 30 days."
+        s.index.documents["r"]["readers"] = ["group:board"]
+        with pytest.raises(NotFoundError):
+            await s.client.responses.retrieve(answer.id)
+        s.index.documents["r"]["readers"] = ["public"]
+        s.index.forced = [Forced(503, b"{}")] * 9
+        with pytest.raises(InternalServerError):
+            await s.client.responses.retrieve(answer.id)
 
 
 async def test_a_streamed_search_has_the_published_events(tmp_path):

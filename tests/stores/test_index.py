@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pysqlite3 import dbapi2
 
 from interlock.core.errors import Misconfigured, StorageFull
 from interlock.core.ids import DocumentId, PassageId, TenantId
@@ -74,6 +76,57 @@ async def test_what_another_process_changes_is_never_answered_from_memory(tmp_pa
     await other.apply(SCOPE, upsert=[make_row("q", "d9")], delete=[])
     await other.set_readers(SCOPE, DocumentId("d9"), PUBLIC)
     assert await found() == ["q"]
+    await mine.close()
+    await other.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_file_of_an_older_release_is_searched_by_what_one_may_read(tmp_path: Path, version: int) -> None:
+    words = ["alpha beta", "alpha", "gamma gamma alpha", "beta", "", "delta epsilon zeta alpha"]
+    secret = frozenset({"group:x"})
+    rows = [make_row(f"p{n}", f"d{n}", text, secret if n % 3 == 2 else PUBLIC) for n, text in enumerate(words)]
+    made = SqliteIndex(tmp_path)
+    await made.apply(SCOPE, upsert=rows, delete=[])
+    expected = await made.lexical(SCOPE, ["alpha", "beta"], readers=PUBLIC, k=9)
+    assert len(expected) == 3
+    await made.close()
+    (file,) = tmp_path.iterdir()
+    _make_older(file, version)
+
+    index = SqliteIndex(tmp_path)
+    assert await index.lexical(SCOPE, ["alpha", "beta"], readers=PUBLIC, k=9) == expected
+    await index.set_readers(SCOPE, DocumentId("d2"), PUBLIC)
+    assert len(await index.lexical(SCOPE, ["alpha", "beta"], readers=PUBLIC, k=9)) == 4
+    await index.set_readers(SCOPE, DocumentId("d2"), secret)
+    # An older release that has the file open still stores rows without their length.
+    with closing(dbapi2.connect(str(file))) as connection, connection:
+        connection.execute("UPDATE passage SET length = NULL")
+        connection.execute("UPDATE state SET revision = revision + 1")
+    assert await index.lexical(SCOPE, ["alpha", "beta"], readers=PUBLIC, k=9) == expected
+    await index.check(SCOPE.tenant)
+    await index.close()
+
+
+def _make_older(file: Path, version: int) -> None:
+    """As releases before this one left it: 1 without a count of changes, both without lengths."""
+    with closing(dbapi2.connect(str(file))) as connection, connection:
+        connection.execute("DROP INDEX passage_readable")
+        connection.execute("ALTER TABLE passage DROP COLUMN length")
+        if version == 1:
+            connection.execute("DROP TABLE state")
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
+async def test_what_another_process_changes_counts_in_the_next_score(tmp_path: Path) -> None:
+    mine, other = SqliteIndex(tmp_path), SqliteIndex(tmp_path)
+    rows = [make_row(f"p{n}", f"d{n}", "alpha" if n < 2 else "beta") for n in range(6)]
+    await mine.apply(SCOPE, upsert=rows, delete=[])
+    (before, _) = await mine.lexical(SCOPE, ["alpha"], readers=PUBLIC, k=9)
+    await other.set_readers(SCOPE, DocumentId("d1"), frozenset({"group:x"}))
+    (after,) = await mine.lexical(SCOPE, ["alpha"], readers=PUBLIC, k=9)
+    assert after.score > before.score
+    await other.apply(SCOPE, upsert=[], delete=[DocumentId("d0")])
+    assert await mine.lexical(SCOPE, ["alpha"], readers=PUBLIC, k=9) == []
     await mine.close()
     await other.close()
 

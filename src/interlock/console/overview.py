@@ -128,6 +128,7 @@ async def overview(request: Request, caller: Caller) -> Response:
     panels = Panels()
     figures, total = await panels.get("figures", figures_of(app, ctx, until), ([], _NOTHING))
     traces = await panels.get("traces", app.parts.observe.traces(ctx, TraceFilter(limit=8)), [])
+    traces = app.parts.observe.visible_rows(ctx, traces)
     providers = await panels.get("providers", _providers(app), [])
     collections = await panels.get("knowledge", _collections(app, ctx), [])
     apps = [_app(app, name) for name in (source.name for source in app.parts.releases.apps(ctx))]

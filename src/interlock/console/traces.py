@@ -57,7 +57,7 @@ async def list_traces(request: Request, caller: Caller) -> Response:
         before=query.get("before") or None,
         limit=_PAGE + 1,
     )
-    rows = await parts.observe.traces(caller.ctx, where)
+    rows = parts.observe.visible_rows(caller.ctx, await parts.observe.traces(caller.ctx, where))
     kept = {"app": app, "status": status, "period": period}
     older = (
         urlencode({**{k: v for k, v in kept.items() if v}, "before": rows[_PAGE - 1].cursor})
@@ -87,6 +87,7 @@ async def show(request: Request, caller: Caller) -> Response:
     parts = app_of(request).parts
     spans = await parts.observe.trace(caller.ctx, request.path_params["id"])
     root = next((span for span in spans if span.parent_id is None), spans[0])
+    counts = parts.observe.may_count(caller.ctx, spans)
     bars = list(waterfall(parts.observe.visible(caller.ctx, spans)))
     total_ms = max(bar.offset_ms + bar.duration_ms for bar in bars)
     return render(
@@ -96,7 +97,7 @@ async def show(request: Request, caller: Caller) -> Response:
         root=root,
         bars=bars,
         total_ms=total_ms,
-        ledger=await parts.cost.ledger(caller.ctx, trace_id=root.trace_id),
+        ledger=await parts.cost.ledger(caller.ctx, trace_id=root.trace_id) if counts else [],
         calls=sum("gen_ai.operation.name" in span.attributes for span in spans),
     )
 

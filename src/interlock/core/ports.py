@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from interlock.core.context import Context
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Admitted", "ChatModel", "Embedder", "Meter", "PriceBook", "Quoter", "Retriever"]
+__all__ = ["Admitted", "ChatModel", "Embedder", "Meter", "PriceBook", "Quoter", "Retriever", "Rights"]
 
 
 class ChatModel(Protocol):
@@ -58,6 +58,16 @@ class Retriever(Protocol):
 
     async def search(self, ctx: Context, query: str, *, limit: int) -> Sequence[Passage]:
         """Best first; only passages whose document lists one of `ctx.readers`."""
+
+
+class Rights(Protocol):
+    """Says what a caller may read at this moment."""
+
+    async def may_read(self, ctx: Context, documents: Collection[str]) -> bool:
+        """Whether the caller may read every one of these documents now. One that is not there any more nobody may read.
+
+        Raises: Unavailable: a document stands in an index elsewhere that does not answer.
+        """
 
 
 class Quoter(Protocol):

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -68,7 +68,8 @@ async def create_background(
         parts.gateway.route(model)
     joined = await continued(parts, ctx, asked, may_store=may_store)
     document = queued(joined.asked)
-    await parts.background.keep(ctx, KeptResponse(joined.asked.options["items"], document), body, home)
+    kept = KeptResponse(joined.asked.options["items"], document, sorted(joined.documents))
+    await parts.background.keep(ctx, kept, body, home)
     await _enqueue(parts, ctx.tenant, str(document["id"]), home)
     return document
 
@@ -128,6 +129,12 @@ async def run_background(parts: Parts, base: Context, job: Job, *, may_store: bo
         await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=_RETRY_S)
 
 
+class _Made(NamedTuple):
+    document: dict[str, Any]
+    documents: frozenset[str]
+    """Those it was made from."""
+
+
 class _Run:
     """One run of one response."""
 
@@ -148,7 +155,7 @@ class _Run:
         except InterlockError as error:
             # A newer version may read requests more strictly than the one that took this one in.
             failure = {"code": "server_error", "message": str(error)}
-            await self._keep({**one.kept.response, "status": "failed", "error": failure}, None)
+            await self._keep({**one.kept.response, "status": "failed", "error": failure}, None, frozenset())
             await parts.jobs.succeed(self._job, {"status": "failed"})
             return
         # The id and the time of the stored one, so that it stays the same response.
@@ -156,6 +163,7 @@ class _Run:
         asked = Asked(asked.request, told)
         joined: Continued | None = None
         document: dict[str, Any] | None = None
+        made_from: frozenset[str] = frozenset()
         wait_s = 0.0
         try:
             async with anyio.create_task_group() as group:
@@ -164,7 +172,7 @@ class _Run:
                     try:
                         await self._check()
                         joined = await continued(parts, self._ctx, asked, may_store=self._may_store)
-                        document = await self._made(joined)
+                        document, made_from = await self._made(joined)
                     except LimitExceeded as error:
                         if isinstance(error, BudgetExceeded) or self._job.attempt >= _RUNS:
                             document = broken(asked, error)
@@ -185,7 +193,7 @@ class _Run:
             await parts.background.again(one)
             await parts.jobs.fail(self._job, code="waiting", message="a limit is waited for", retry_in_s=wait_s)
         else:
-            await self._keep(document, joined)
+            await self._keep(document, joined, made_from)
             await parts.jobs.succeed(self._job, {"status": str(document["status"])})
 
     async def _check(self) -> None:
@@ -194,17 +202,20 @@ class _Run:
         if self._job.attempt > _RUNS:
             raise Unavailable("the response was begun too often without an end", code="gave_up", retryable=False)
 
-    async def _made(self, joined: Continued) -> dict[str, Any]:
+    async def _made(self, joined: Continued) -> _Made:
         release = None
         if joined.asked.request.model.startswith("app/"):
             release = await self._parts.releases.resolve(self._ctx, joined.asked.request.model)
-        return await Responding(self._parts, self._ctx, codec(_WIRE), joined.asked, release).whole()
+        call = Responding(self._parts, self._ctx, codec(_WIRE), joined.asked, release)
+        return _Made(await call.whole(), call.documents)
 
-    async def _keep(self, document: Mapping[str, Any], joined: Continued | None) -> None:
+    async def _keep(self, document: Mapping[str, Any], joined: Continued | None, made_from: frozenset[str]) -> None:
         items = self._one.kept.items if joined is None else joined.asked.options["items"]
-        kept = await self._parts.background.finish(self._one, KeptResponse(items, dict(document)))
-        if kept and joined is not None and document["status"] != "failed":
-            await remember(self._parts, self._ctx, joined.asked, joined.new, document)
+        before = self._one.kept.documents if joined is None else joined.documents
+        kept = KeptResponse(items, dict(document), sorted({*before, *made_from}))
+        stored = await self._parts.background.finish(self._one, kept)
+        if stored and joined is not None and document["status"] != "failed":
+            await remember(self._parts, self._ctx, joined, document, made_from)
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
         """Renew the lease; stop the work when it was cancelled or removed. Raises: Conflict: the lease was lost."""

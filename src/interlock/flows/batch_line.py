@@ -69,7 +69,8 @@ async def call_of(
                 "a line of a batch does not search", param=asked.options["file_search"].param, hint="ask /v1/responses"
             )
         asked = replace(asked, options={**asked.options, "id": response_id(trace)})
-        asked, keep, _ = await continued(parts, ctx, asked, may_store=may_store)
+        joined = await continued(parts, ctx, asked, may_store=may_store)
+        asked, keep = joined.asked, joined.keep
     release = None
     if asked.request.model.startswith("app/"):
         release = await parts.releases.resolve(ctx, asked.request.model)

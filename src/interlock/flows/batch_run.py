@@ -396,7 +396,7 @@ class BatchRun:
             return None
         for trace in lost:
             try:
-                return (await self._parts.kept.response(self._ctx, response_id(trace))).response
+                return (await self._parts.kept.stored_response(self._ctx, response_id(trace))).response
             except NotFound:
                 continue
         return None

@@ -85,7 +85,7 @@ class Taking:
         known = None
         if self._run.batch.endpoint == "/v1/responses":
             try:
-                known = (await self._run.parts.kept.response(call.ctx, response_id(trace))).response
+                known = (await self._run.parts.kept.stored_response(call.ctx, response_id(trace))).response
             except NotFound:
                 known = None
         keep = call.keep if known is None else None

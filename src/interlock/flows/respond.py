@@ -5,7 +5,7 @@ The flows of `chat.py` do the work; this joins what they yield with the codec th
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from functools import cache
 from typing import Any, NamedTuple
@@ -33,8 +33,8 @@ __all__ = ["Keep", "Responding", "codec"]
 
 # Any in this module: JSON objects on their way out.
 _WIRES: Registry[Inbound] = Registry("inbound wire", "interlock.gateway.inbound")
-Keep = Callable[[Mapping[str, Any]], Awaitable[None]]
-"""Stores a finished answer before its last event is sent."""
+Keep = Callable[[Mapping[str, Any], Collection[str]], Awaitable[None]]
+"""Stores a finished answer, with the ids of the documents it was made from, before its last event is sent."""
 
 
 @cache
@@ -48,6 +48,8 @@ class _Step(NamedTuple):
     extension: Mapping[str, object] | None
     text: str | None = None
     """On the last step of an app's answer: its whole text, checked as a whole."""
+    documents: frozenset[str] = frozenset()
+    """On the last step: those that the answer was made from."""
 
 
 async def _steps(
@@ -79,6 +81,7 @@ async def _steps(
     finish: Finish | None = None
     facts: dict[str, Any] = {}
     text: str | None = None
+    documents: set[str] = set()
     async with aclosing(events):
         async for event in events:
             match event:
@@ -97,15 +100,21 @@ async def _steps(
                         "claims": [claim_view(claim) for claim in event.claims],
                     }
                     yield _Step(delta, told)
-                case TextDelta() | ReasoningDelta() | ToolCallDelta() | NativeDelta() | FileSearched() | FileCited():
+                case FileSearched():
+                    documents |= {passage.document_id for passage in event.results}
+                    yield _Step(event, None)
+                case TextDelta() | ReasoningDelta() | ToolCallDelta() | NativeDelta() | FileCited():
                     yield _Step(event, None)
                 case Finish():
                     finish = event
                 case Answer():
                     facts, text = answer_view(event), event.text
+                    documents |= {passage.document_id for passage in event.passages}
+                    documents |= {citation.document_id for citation in event.citations}
                 case Receipt():
                     end = finish or Finish("stop", event.usage, request.model)
-                    yield _Step(end, {"event": "done", **receipt_view(event), **facts}, text)
+                    told = {"event": "done", **receipt_view(event), **facts}
+                    yield _Step(end, told, text, frozenset(documents))
 
 
 class Responding:
@@ -135,6 +144,8 @@ class Responding:
         self._keep = keep
         self._answered = answered
         self._searching: FileSearchTool | None = asked.options.get("file_search")
+        self.documents: frozenset[str] = frozenset()
+        """Those that the finished answer was made from."""
         self.served = Served()
         """Which targets were tried and why, once an answer began."""
 
@@ -158,11 +169,12 @@ class Responding:
                 if step.text is not None:
                     events = [TextDelta(step.text)]
                 events.append(step.event)
+                self.documents |= step.documents
                 if isinstance(step.event, Finish):
                     extension = {name: value for name, value in (step.extension or {}).items() if name != "event"}
         answer = self._reply.whole(events, extension)
         if self._keep is not None:
-            await self._keep(answer)
+            await self._keep(answer, self.documents)
         return answer
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
@@ -172,8 +184,9 @@ class Responding:
             try:
                 async for step in steps:
                     frames = self._reply.frames(step.event, step.extension)
+                    self.documents |= step.documents
                     if self._keep is not None and self._reply.document is not None:
-                        await self._keep(self._reply.document)
+                        await self._keep(self._reply.document, self.documents)
                     for frame in frames:
                         begun = True
                         yield frame

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.ids import JobId, TenantId
-from interlock.gateway.kept import Kept, KeptResponse, context_from, identity_of, index_items, run
+from interlock.gateway.kept import Kept, KeptResponse, context_from, documents_of, identity_of, index_items, run
 from interlock.gateway.store import responses
 
 __all__ = ["Background", "Waiting"]
@@ -96,7 +96,7 @@ class Background:
         if row is None:
             return None
         said = await self._kept.unseal(row["sealed"], f"response:{tenant}:{identity}")
-        kept = KeptResponse(said["items"], said["response"])
+        kept = KeptResponse(said["items"], said["response"], documents_of(said))
         return Waiting(tenant, identity, row["owner"], row["state"], kept, said["body"], said["identity"])
 
     async def state(self, tenant: TenantId, identity: str) -> str:

@@ -1,6 +1,7 @@
 """Conversations that callers keep here: items in order, sealed, each conversation its owner's alone.
 
 As OpenAI's conversations: a response that names one reads all its items before its own input, and adds both to it.
+An item that was made from a document which its owner may not read any more is not there.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,7 +18,7 @@ from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import ulid
-from interlock.gateway.kept import Kept, run
+from interlock.gateway.kept import Kept, KeptItem, run
 from interlock.gateway.store import conversation_items, conversations
 
 __all__ = ["MAX_ITEMS", "Conversation", "Conversations"]
@@ -92,13 +94,29 @@ class Conversations:
         if not await self._sql.write(write):
             raise _none(identity)
 
-    async def add(self, ctx: Context, identity: str, items: Sequence[Mapping[str, Any]]) -> None:
+    async def add(
+        self,
+        ctx: Context,
+        identity: str,
+        items: Sequence[Mapping[str, Any]],
+        *,
+        rest_on: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         """Put items at its end; one that is in it already stays where it is.
+
+        Args:
+            rest_on: documents that items were made from, by the item's id.
 
         Raises: NotFound. InvalidInput: it would grow past `MAX_ITEMS`.
         """
         sealed = [
-            (str(item["id"]), await self._kept.seal(dict(item), _purpose(ctx, identity, str(item["id"]))))
+            (
+                str(item["id"]),
+                await self._kept.seal(
+                    {"item": dict(item), "documents": sorted(rest_on.get(str(item["id"]), ()))},
+                    _purpose(ctx, identity, str(item["id"])),
+                ),
+            )
             for item in items
         ]
         which = self._kept.mine(conversations, ctx, identity)
@@ -131,15 +149,17 @@ class Conversations:
         if not await self._sql.write(write):
             raise _none(identity)
 
-    async def items(self, ctx: Context, identity: str, *, param: str | None = None) -> list[dict[str, Any]]:
-        """All of them, oldest first. Raises: NotFound."""
+    async def items(self, ctx: Context, identity: str, *, param: str | None = None) -> list[KeptItem]:
+        """All that the caller may read, oldest first. Raises: NotFound."""
         await self.get(ctx, identity, param=param)
         return await self._items(ctx, identity)
 
     async def page(
         self, ctx: Context, identity: str, *, after: str | None, limit: int, newest_first: bool
     ) -> list[dict[str, Any]]:
-        """At most `limit` of them. Raises: NotFound: no such conversation, or no such item `after`."""
+        """At most `limit` of those the caller may read. Raises: NotFound: no such conversation. InvalidInput: no such
+        item `after`.
+        """
         await self.get(ctx, identity)
         place = conversation_items.c.place
         where: list[sa.ColumnElement[bool]] = []
@@ -149,7 +169,8 @@ class Conversations:
             if at is None:
                 raise InvalidInput("after is the id of an item", param="after")
             where.append(place < at if newest_first else place > at)
-        return await self._items(ctx, identity, *where, order=place.desc() if newest_first else place, limit=limit)
+        order = place.desc() if newest_first else place
+        return [kept.item for kept in await self._items(ctx, identity, *where, order=order, limit=limit)]
 
     async def item(self, ctx: Context, identity: str, item: str) -> dict[str, Any]:
         """One of them. Raises: NotFound."""
@@ -157,7 +178,7 @@ class Conversations:
         found = await self._items(ctx, identity, conversation_items.c.id == item[:256])
         if not found:
             raise NotFound(f"no item {item[:64]!r} in the conversation", code="item_not_found")
-        return found[0]
+        return found[0].item
 
     async def delete_item(self, ctx: Context, identity: str, item: str) -> None:
         """Take one out. Raises: NotFound."""
@@ -165,8 +186,8 @@ class Conversations:
         which = (*_in(ctx, identity), conversation_items.c.id == item[:256])
         await self._sql.write(lambda conn: run(conn, sa.delete(conversation_items).where(*which)))
 
-    async def found(self, ctx: Context, identities: Collection[str]) -> dict[str, dict[str, Any]]:
-        """Items by their ids, from any conversation of this owner."""
+    async def found(self, ctx: Context, identities: Collection[str]) -> dict[str, KeptItem]:
+        """Items by their ids, from any conversation of this owner, as far as the caller may read them."""
         together = sa.and_(
             conversations.c.tenant == conversation_items.c.tenant,
             conversations.c.id == conversation_items.c.conversation,
@@ -181,8 +202,8 @@ class Conversations:
                 conversations.c.expires_at > now(),
             )
         )
-        rows = await self._sql.read(lambda conn: conn.execute(query).all())
-        return {row.id: await self._kept.unseal(row.sealed, _purpose(ctx, row.conversation, row.id)) for row in rows}
+        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
+        return {kept.item["id"]: kept for kept in await self._readable(ctx, rows)}
 
     async def _items(
         self,
@@ -191,10 +212,33 @@ class Conversations:
         *where: sa.ColumnElement[bool],
         order: Any = conversation_items.c.place,
         limit: int | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[KeptItem]:
+        """At most `limit` items the caller may read; those between that may not be read are passed over."""
+        found: list[KeptItem] = []
         query = sa.select(conversation_items).where(*_in(ctx, identity), *where).order_by(order).limit(limit)
-        rows = await self._sql.read(lambda conn: conn.execute(query).mappings().all())
-        return [await self._kept.unseal(row["sealed"], _purpose(ctx, identity, row["id"])) for row in rows]
+        passed = 0
+        while True:
+            part = query.offset(passed)
+            rows = await self._sql.read(lambda conn, part=part: conn.execute(part).mappings().all())  # type: ignore[misc]  # a bound default hides the lambda's type
+            found += await self._readable(ctx, rows)
+            passed += len(rows)
+            if limit is None or len(rows) < limit or len(found) >= limit:
+                return found[:limit]
+
+    async def _readable(self, ctx: Context, rows: Sequence[Mapping[Any, Any]]) -> list[KeptItem]:
+        said = [await self._kept.unseal(row["sealed"], _purpose(ctx, row["conversation"], row["id"])) for row in rows]
+        # Releases before this one sealed the item alone: it rests on what the response rests on that brought it.
+        alone = [row["id"] for row, one in zip(rows, said, strict=True) if "item" not in one]
+        brought = await self._kept.documents_of_items(ctx, alone) if alone else {}
+        kept = [
+            KeptItem(one["item"], one["documents"]) if "item" in one else KeptItem(one, brought.get(row["id"], ()))
+            for row, one in zip(rows, said, strict=True)
+        ]
+        # Most items of a conversation rest on the same few documents.
+        may: dict[frozenset[str], bool] = {frozenset(): True}
+        for documents in {frozenset(one.documents) for one in kept} - may.keys():
+            may[documents] = await self._kept.rights.may_read(ctx, documents)
+        return [one for one in kept if may[frozenset(one.documents)]]
 
 
 def _in(ctx: Context, identity: str) -> tuple[sa.ColumnElement[bool], ...]:

@@ -9,6 +9,7 @@ another, can be told from one that does not exist.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from interlock.core.clock import now
 from interlock.core.context import Context, EndUser, Principal, Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import KeyId, PrincipalId, TenantId, TraceId, new_id, ulid
+from interlock.core.ports import Rights
 from interlock.core.sealing import Sealer
 from interlock.gateway.store import (
     batch_asks,
@@ -36,13 +38,28 @@ from interlock.gateway.store import (
 from interlock.stores.blob.base import Blobs
 from interlock.stores.sql.base import Sql
 
-__all__ = ["Batch", "Kept", "KeptFile", "KeptResponse", "Line", "context_from", "identity_of", "index_items", "run"]
+__all__ = [
+    "Batch",
+    "Kept",
+    "KeptFile",
+    "KeptItem",
+    "KeptResponse",
+    "Line",
+    "context_from",
+    "documents_of",
+    "identity_of",
+    "index_items",
+    "run",
+]
 
 # Any in this module: JSON and rows of unlike columns.
 _OWNED = (responses, conversations, files, batches)
 _PAGE = 100
 """Stored responses that are unsealed at once."""
 _OPEN = ("validating", "in_progress", "finalizing", "cancelling")
+_DOCUMENT = re.compile(r"doc_[0-9a-f]{26}|ext_[^\s.]+\.[\w-]+")
+_UNKNOWN = "doc_"
+"""Of a document that nobody has."""
 
 
 class KeptResponse(NamedTuple):
@@ -50,6 +67,16 @@ class KeptResponse(NamedTuple):
 
     items: list[dict[str, Any]]
     response: dict[str, Any]
+    documents: Sequence[str] = ()
+    """Whose text it was made from, or what it continues was. Who may not read one of them any more does not get it."""
+
+
+class KeptItem(NamedTuple):
+    """An item of a conversation or of a stored response."""
+
+    item: dict[str, Any]
+    documents: Sequence[str] = ()
+    """As of `KeptResponse`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +138,18 @@ class Kept:
     """The store of all tenants.
 
     Args:
+        rights: what callers may read.
         response_days: life of a stored response.
         file_days: life of files and batches.
     """
 
-    def __init__(self, sql: Sql, blobs: Blobs, sealer: Sealer, *, response_days: float, file_days: float) -> None:
+    def __init__(
+        self, sql: Sql, blobs: Blobs, sealer: Sealer, *, rights: Rights, response_days: float, file_days: float
+    ) -> None:
         self.sql = sql
         self._blobs = blobs
         self._sealer = sealer
+        self.rights = rights
         self.response_life = timedelta(days=response_days)
         self._file_life = timedelta(days=file_days)
 
@@ -159,32 +190,60 @@ class Kept:
         await self.sql.write(write)
 
     async def response(self, ctx: Context, identity: str, *, param: str | None = None) -> KeptResponse:
-        """A stored response of this owner. Raises: NotFound."""
+        """A stored response of this owner, who may still read every document it was made from. Raises: NotFound."""
+        found = await self.stored_response(ctx, identity, param=param)
+        if not await self.rights.may_read(ctx, found.documents):
+            raise _no_response(identity, param)
+        return found
+
+    async def stored_response(self, ctx: Context, identity: str, *, param: str | None = None) -> KeptResponse:
+        """The same whatever its documents: for a worker that finishes what it began. Raises: NotFound."""
         query = sa.select(responses.c.sealed, responses.c.state).where(self.mine(responses, ctx, identity))
         row = await self.sql.read(lambda conn: conn.execute(query).one_or_none())
         if row is None:
-            raise NotFound(f"no response {identity[:64]!r}", param=param, code="response_not_found")
+            raise _no_response(identity, param)
         said = await self.unseal(row.sealed, f"response:{ctx.tenant}:{identity}")
         document = said["response"] if row.state == "completed" else {**said["response"], "status": row.state}
-        return KeptResponse(said["items"], document)
+        return KeptResponse(said["items"], document, documents_of(said))
 
-    async def items(self, ctx: Context, identities: Collection[str]) -> dict[str, dict[str, Any]]:
-        """Items by their ids, from stored responses of this owner; those that are not there are left out."""
+    async def items(self, ctx: Context, identities: Collection[str]) -> dict[str, KeptItem]:
+        """Items by their ids, from stored responses of this owner; those that are not there are left out, and those
+        that rest on what the owner may not read.
+        """
         query = sa.select(response_items.c.id, response_items.c.response).where(
             response_items.c.tenant == ctx.tenant,
             response_items.c.owner == self.owner(ctx),
             response_items.c.id.in_(list(identities)),
         )
         places = await self.sql.read(lambda conn: conn.execute(query).all())
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, KeptItem] = {}
         for response in {row.response for row in places}:
             try:
                 kept = await self.response(ctx, response)
             except NotFound:
-                # Past its age.
+                # Past its age, or made from what is not this caller's to read any more.
                 continue
             wanted = {row.id for row in places if row.response == response}
-            found |= {item["id"]: item for item in (*kept.items, *kept.response["output"]) if item["id"] in wanted}
+            found |= {
+                item["id"]: KeptItem(item, kept.documents)
+                for item in (*kept.items, *kept.response["output"])
+                if item["id"] in wanted
+            }
+        return found
+
+    async def documents_of_items(self, ctx: Context, identities: Collection[str]) -> dict[str, Sequence[str]]:
+        """What items rest on that a stored response of this owner brought; others are left out."""
+        query = sa.select(response_items.c.id, response_items.c.response).where(
+            response_items.c.tenant == ctx.tenant,
+            response_items.c.owner == self.owner(ctx),
+            response_items.c.id.in_(list(identities)),
+        )
+        places = await self.sql.read(lambda conn: conn.execute(query).all())
+        found: dict[str, Sequence[str]] = {}
+        for response in {row.response for row in places}:
+            with suppress(NotFound):
+                documents = (await self.stored_response(ctx, response)).documents
+                found |= {row.id: documents for row in places if row.response == response}
         return found
 
     async def delete_response(self, ctx: Context, identity: str) -> None:
@@ -192,7 +251,7 @@ class Kept:
         which = self.mine(responses, ctx, identity)
         gone = await self.sql.write(lambda conn: _remove_responses(conn, which))
         if not gone:
-            raise NotFound(f"no response {identity[:64]!r}", code="response_not_found")
+            raise _no_response(identity, None)
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -544,6 +603,32 @@ class Kept:
             table.c.owner == self.owner(ctx),
             table.c.expires_at > now(),
         )
+
+
+def documents_of(said: Mapping[str, Any]) -> Sequence[str]:
+    """The documents that a stored response rests on, from what was sealed.
+
+    Releases before this one kept no list: there it is every document that the response names.
+    """
+    kept = said.get("documents")
+    return tuple(kept) if kept is not None else tuple(sorted(_named_in(said)))
+
+
+def _named_in(said: object) -> set[str]:
+    match said:
+        case dict():
+            # A search of files that told nothing of what it found: what the answer rests on cannot be known.
+            silent = said.get("type") == "file_search_call" and not said.get("results")
+            return {_UNKNOWN} if silent else {name for value in said.values() for name in _named_in(value)}
+        case list():
+            return {name for value in said for name in _named_in(value)}
+        case str() if _DOCUMENT.fullmatch(said):
+            return {said}
+    return set()
+
+
+def _no_response(identity: str, param: str | None) -> NotFound:
+    return NotFound(f"no response {identity[:64]!r}", param=param, code="response_not_found")
 
 
 def index_items(conn: sa.Connection, row: Mapping[str, Any], kept: KeptResponse) -> None:

@@ -119,7 +119,7 @@ def languages_of(text: str) -> tuple[str, ...]:
 
 
 def asked_in(question: str, held: Collection[str]) -> tuple[str, ...]:
-    """In which of the languages of a collection a question is to be read.
+    """In which of the languages `held` by the documents that the asker may read a question is to be read.
 
     One that is in none of them (an English question about German contracts) is read in all of them: names and
     numbers are the same everywhere.

@@ -258,7 +258,7 @@ class Searcher:
 
         async def by_words() -> None:
             with _timed(found, "analyse"):
-                held = await self._documents.languages(ctx.tenant, plan.collection)
+                held = await self._documents.languages(ctx.tenant, plan.collection, ctx.readers)
                 found.languages = (
                     asked_in(plan.query, held)
                     if len(held) < 2

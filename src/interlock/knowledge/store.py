@@ -170,12 +170,20 @@ class Noted(NamedTuple):
     name_hint: str
 
 
+class _Languages(NamedTuple):
+    """Of one revision of a collection."""
+
+    revision: int
+    readers: dict[str, frozenset[str]]
+    """By language: everybody who may read one of its documents."""
+
+
 class DocumentStore:
     """Reads and writes the tables; every method takes the tenant."""
 
     def __init__(self, sql: Sql) -> None:
         self._sql = sql
-        self._languages: dict[tuple[TenantId, str], tuple[int, frozenset[str]]] = {}
+        self._languages: dict[tuple[TenantId, str], _Languages] = {}
         self._facts: dict[tuple[TenantId, str], tuple[int, list[DocumentInfo]]] = {}
 
     async def collection(self, tenant: TenantId, collection: str) -> CollectionState | None:
@@ -186,20 +194,24 @@ class DocumentStore:
 
         return await self._sql.read(read)
 
-    async def languages(self, tenant: TenantId, collection: str) -> frozenset[str]:
-        """Languages of a collection's documents. Remembered until the collection changes."""
+    async def languages(self, tenant: TenantId, collection: str, readers: frozenset[str]) -> frozenset[str]:
+        """Languages of a collection's documents that `readers` may read. Remembered until the collection changes."""
         key = (tenant, collection)
         known = self._languages.get(key)
 
-        def read(connection: Connection) -> tuple[int, frozenset[str]] | None:
+        def read(connection: Connection) -> _Languages | None:
             state = _collection(connection, tenant, collection)
             if state is None:
                 return None
-            if known is not None and known[0] == state.revision:
+            if known is not None and known.revision == state.revision:
                 return known
             of_collection = (_DOCS.c.tenant == tenant, _DOCS.c.collection == collection, _DOCS.c.text_digest != "")
-            rows = connection.execute(sa.select(sa.cast(_DOCS.c.languages, sa.Text)).where(*of_collection).distinct())
-            return state.revision, frozenset(code for row in rows for code in json.loads(row[0]))
+            columns = (sa.cast(_DOCS.c.languages, sa.Text), sa.cast(_DOCS.c.readers, sa.Text))
+            spoken: dict[str, set[str]] = {}
+            for languages, allowed in connection.execute(sa.select(*columns).where(*of_collection).distinct()):
+                for code in json.loads(languages):
+                    spoken.setdefault(code, set()).update(json.loads(allowed))
+            return _Languages(state.revision, {code: frozenset(who) for code, who in spoken.items()})
 
         found = await self._sql.read(read)
         if found is None:
@@ -207,7 +219,7 @@ class DocumentStore:
         if len(self._languages) >= _REMEMBERED:
             self._languages.clear()
         self._languages[key] = found
-        return found[1]
+        return frozenset(code for code, who in found.readers.items() if not who.isdisjoint(readers))
 
     async def collection_names(self, tenant: TenantId) -> list[str]:
         """Every collection that was ever ingested, by name."""

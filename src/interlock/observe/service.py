@@ -10,26 +10,20 @@ from datetime import datetime
 from interlock.core.context import Context, OpenSpan, Role
 from interlock.core.errors import NotFound
 from interlock.core.release import Release
-from interlock.core.trace import Span, SpanSink
+from interlock.core.trace import AttributeValue, Span, SpanSink
 from interlock.observe.exporters.openlineage import OpenLineageSink
 from interlock.stores.events.base import Events, SeriesPoint, TraceFilter, TraceRow
 
-__all__ = ["OF_DOCUMENTS", "OVERSIGHT", "Observe"]
+__all__ = ["OVERSIGHT", "Observe"]
 
 OVERSIGHT = (Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
 
 
-OF_DOCUMENTS = frozenset(
-    {
-        "passages", "dense_hits", "lexical_hits", "added", "changed", "unchanged", "deleted", "failed",
-        "embedding_tokens", "interlock.passages", "interlock.evidence", "interlock.conflicts", "interlock.checked",
-        "interlock.refused", "interlock.sentences", "interlock.answer.citations", "interlock.answer.sentences",
-        "interlock.answer.answerability", "interlock.answerability", "interlock.answer.decline_reason",
-        "interlock.contradictions", "interlock.answer.claims", "interlock.answer.unsupported",
-        "interlock.answer.removed", "interlock.answer.contradictions",
-    }
-)  # fmt: skip
-"""Attributes that count what another person may read: only their asker and overseers see them."""
+_NUMBERS = ("gen_ai.", "http.", "interlock.cost.", "interlock.shadow.")
+"""Beginnings of names whose numbers are of models, money and time; every other number may count documents."""
+_TELLING = frozenset({"interlock.answer.decline_reason"})
+"""No numbers, and still said of documents."""
+_REQUESTS = frozenset({"interlock.app", "gen_ai.operation.name", "gen_ai.request.model", "gen_ai.response.model"})
 
 
 class Observe:
@@ -89,12 +83,27 @@ class Observe:
     @staticmethod
     def visible(ctx: Context, spans: Sequence[Span]) -> list[Span]:
         """The spans as this caller may see them: what counts documents is kept from all but the asker and overseers."""
-        root = next((span for span in spans if span.parent_id is None), spans[0])
-        if root.attributes.get("interlock.principal") == ctx.principal.id or ctx.principal.has(*OVERSIGHT):
+        if _is_told_all(ctx, _root(spans)):
             return list(spans)
+        numbers = _NUMBERS if _is_request(spans) else ()
         return [
-            replace(span, attributes={name: v for name, v in span.attributes.items() if not _counts_documents(name)})
+            replace(span, attributes={n: v for n, v in span.attributes.items() if _is_harmless(n, v, numbers)})
             for span in spans
+        ]
+
+    @staticmethod
+    def may_count(ctx: Context, spans: Sequence[Span]) -> bool:
+        """Whether this caller may see what the trace used and paid for: not of a run over documents of others."""
+        return _is_request(spans) or _is_told_all(ctx, _root(spans))
+
+    @staticmethod
+    def visible_rows(ctx: Context, rows: Sequence[TraceRow]) -> list[TraceRow]:
+        """The rows as this caller may see them: of runs over documents without what they used, but for overseers."""
+        if ctx.principal.has(*OVERSIGHT):
+            return list(rows)
+        return [
+            row if row.app or row.model else row._replace(cost_nano=None, input_tokens=0, output_tokens=0, spans=0)
+            for row in rows
         ]
 
     async def series(
@@ -116,5 +125,28 @@ class Observe:
         return await self._events.series(ctx.tenant, since=since, until=until, buckets=buckets, app=app, name=name)
 
 
-def _counts_documents(name: str) -> bool:
-    return name in OF_DOCUMENTS or name.startswith("interlock.refused.")
+def _root(spans: Sequence[Span]) -> Span:
+    return next((span for span in spans if span.parent_id is None), spans[0])
+
+
+def _is_told_all(ctx: Context, root: Span) -> bool:
+    if ctx.principal.has(*OVERSIGHT):
+        return True
+    said = root.attributes
+    # A service asks for many people, and which of them it was is in no span.
+    for_another = ctx.principal.kind == "service" and (ctx.end_user is not None or said.get("interlock.on_behalf_of"))
+    return said.get("interlock.principal") == ctx.principal.id and not for_another
+
+
+def _is_request(spans: Sequence[Span]) -> bool:
+    """A call of a model or an app; a run over documents calls models too, and its root names none."""
+    root = _root(spans).attributes
+    return "interlock.job" not in root and any(root.get(name) is not None for name in _REQUESTS)
+
+
+def _is_harmless(name: str, value: AttributeValue, numbers: tuple[str, ...]) -> bool:
+    if isinstance(value, bool):
+        return True
+    if isinstance(value, int | float):
+        return name.startswith(numbers)
+    return name not in _TELLING

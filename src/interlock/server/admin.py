@@ -19,7 +19,6 @@ from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
 from interlock.core.passages import Span
-from interlock.flows.ingest import KIND as INGEST
 from interlock.flows.ingest import enqueue_ingest, erase_document, review_document
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
@@ -71,7 +70,8 @@ async def traces(request: Request) -> Response:
         before=query.get("before"),
         limit=_limit(request),
     )
-    rows = await app_of(request).parts.observe.traces(ctx, where)
+    observe = app_of(request).parts.observe
+    rows = observe.visible_rows(ctx, await observe.traces(ctx, where))
     return JSONResponse({"data": [row._asdict() for row in rows]})
 
 
@@ -80,8 +80,10 @@ async def trace(request: Request) -> Response:
     ctx = await context_of(request)
     ctx.require(*_SEES_TRACES)
     parts = app_of(request).parts
-    spans = parts.observe.visible(ctx, await parts.observe.trace(ctx, request.path_params["id"]))
-    ledger = await parts.cost.ledger(ctx, trace_id=spans[0].trace_id)
+    spans = await parts.observe.trace(ctx, request.path_params["id"])
+    # What an ingest paid for is how much it read.
+    ledger = await parts.cost.ledger(ctx, trace_id=spans[0].trace_id) if parts.observe.may_count(ctx, spans) else []
+    spans = parts.observe.visible(ctx, spans)
     return JSONResponse(
         {
             "trace_id": spans[0].trace_id,
@@ -336,21 +338,25 @@ async def cancel_job(request: Request) -> Response:
 
 
 def _job(ctx: Context, job: Job) -> dict[str, Any]:
-    # A run names documents, in its progress and in what failed: those who oversee them may know, others get numbers.
-    told = job.kind != INGEST or ctx.principal.has(Role.DEVELOPER, Role.OPERATOR)
-    return {
+    brief = {
         "id": job.id,
         "kind": job.kind,
         "state": job.state,
+        "created_at": job.created_at.isoformat(),
+        "updated_at": job.updated_at.isoformat(),
+    }
+    # A run names documents in its progress and in what failed, and counts them: that is for those who oversee them.
+    if not ctx.principal.has(Role.DEVELOPER, Role.OPERATOR):
+        return brief
+    return {
+        **brief,
         "attempt": job.attempt,
         "done": job.done,
         "total": job.total,
-        "message": job.message if told else "",
+        "message": job.message,
         "error_code": job.error_code or None,
         "error_message": job.error_message or None,
-        "result": {name: value for name, value in job.result.items() if told or isinstance(value, int | float)},
-        "created_at": job.created_at.isoformat(),
-        "updated_at": job.updated_at.isoformat(),
+        "result": dict(job.result),
     }
 
 

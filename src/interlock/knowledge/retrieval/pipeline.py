@@ -196,8 +196,7 @@ class _Run:
                 if vocabulary is None:
                     raise StepFailed(why, skipped=True)
                 words, query = vocabulary.words, self._plan.query
-                facts = await self._rooms.documents.facts(self._ctx.tenant, self._plan.collection)
-                held = frozenset(code for info in facts if info.readers & self._ctx.readers for code in info.languages)
+                held = await self._rooms.documents.languages(self._ctx.tenant, self._plan.collection, self._ctx.readers)
                 languages = await to_thread.run_sync(asked_in, query, held)
                 mended, found = await to_thread.run_sync(spelling.corrected, query, words, languages)
                 self._plan = replace(self._plan, query=mended)

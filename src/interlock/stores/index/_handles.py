@@ -13,6 +13,7 @@ from typing import Any
 from pysqlite3 import dbapi2
 
 from interlock.core.errors import MissingExtra, StorageFull, Unavailable
+from interlock.stores.index._sqlite_words import WORDS_OF_ROW
 
 __all__ = ["Connection", "Handles", "damaged"]
 
@@ -32,14 +33,13 @@ CREATE TABLE IF NOT EXISTS reader_member (
 CREATE TABLE IF NOT EXISTS passage (
   id INTEGER PRIMARY KEY AUTOINCREMENT, collection_id INTEGER NOT NULL, passage_id TEXT NOT NULL,
   document_id TEXT NOT NULL, aclset INTEGER NOT NULL, terms_bytes INTEGER NOT NULL, payload BLOB NOT NULL,
-  UNIQUE (collection_id, passage_id));
+  length INTEGER, UNIQUE (collection_id, passage_id));
 CREATE INDEX IF NOT EXISTS passage_document ON passage (collection_id, document_id, id);
 INSERT OR IGNORE INTO reader_set (id, members) VALUES (0, '[]');
 CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 1), revision INTEGER NOT NULL);
 INSERT OR IGNORE INTO state (id, revision) VALUES (1, abs(random() / 2));
-PRAGMA user_version = 2;
 """
-_VERSION = 2
+_VERSION = 3
 
 
 class Handle:
@@ -56,8 +56,8 @@ class Handle:
         # Most files are only read, and opening one costs about as much as a search of a small one.
         self._writer: Connection | None = None
         first = self._connect()
-        if first.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            first.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+        if _version(first) != _VERSION:
+            _upgrade(first)
         self._idle: list[Connection] = [_mapped(first)]
         self.inode = os.stat(path).st_ino
 
@@ -138,6 +138,36 @@ class Handle:
         connection.enable_load_extension(False)
         connection.executescript(self._pragmas)
         return connection
+
+
+def _version(connection: Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _upgrade(connection: Connection) -> None:
+    """Make the tables, or bring those of an older release up to this one."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Another process may have done it while this one waited.
+        if _version(connection) != _VERSION:
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            columns = {row[1] for row in connection.execute("PRAGMA table_info(passage)")}
+            if "length" not in columns:
+                connection.execute("ALTER TABLE passage ADD COLUMN length INTEGER")
+            for (number,) in connection.execute("SELECT id FROM collection").fetchall():
+                connection.execute(
+                    f"UPDATE passage SET length = {WORDS_OF_ROW.format(collection=number)}"  # noqa: S608 - our own number
+                    " WHERE collection_id = ? AND length IS NULL",
+                    (number,),
+                )
+            connection.execute("CREATE INDEX IF NOT EXISTS passage_readable ON passage (collection_id, aclset, length)")
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _mapped(connection: Connection) -> Connection:

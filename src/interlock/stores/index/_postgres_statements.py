@@ -10,7 +10,6 @@ __all__ = [
     "ALLOWED",
     "COLLECTION",
     "DOCUMENT",
-    "DOCUMENT_COUNTS",
     "DROP",
     "DROP_READERS",
     "GET",
@@ -42,6 +41,8 @@ CREATE TABLE IF NOT EXISTS interlock_index.passage (
   passage_id text NOT NULL, document_id text NOT NULL, aclset bigint NOT NULL, n_words integer NOT NULL,
   terms_bytes integer NOT NULL, payload bytea NOT NULL, UNIQUE (collection_id, passage_id));
 CREATE INDEX IF NOT EXISTS passage_document ON interlock_index.passage (collection_id, document_id, id);
+CREATE INDEX IF NOT EXISTS passage_readable
+  ON interlock_index.passage (collection_id, aclset) INCLUDE (tenant, n_words);
 CREATE TABLE IF NOT EXISTS interlock_index.posting (
   collection_id bigint NOT NULL, term text COLLATE "C" NOT NULL,
   passage bigint NOT NULL REFERENCES interlock_index.passage ON DELETE CASCADE, n integer NOT NULL,
@@ -57,29 +58,35 @@ JOIN interlock_index.passage p ON p.id = near.passage AND p.tenant = :tenant
 ORDER BY near.distance, p.id
 """
 COLLECTION = sa.text("""
-SELECT id, embedder, dims, n_rows, n_words FROM interlock_index.collection WHERE tenant = :tenant AND name = :name
+SELECT id, embedder, dims, n_rows FROM interlock_index.collection WHERE tenant = :tenant AND name = :name
 """)
 LOCK_COLLECTION = sa.text(f"{COLLECTION.text} FOR UPDATE")
-DOCUMENT_COUNTS = sa.text("""
-SELECT w.term, count(*) AS n FROM interlock_index.posting w
-JOIN interlock_index.collection c ON c.id = w.collection_id AND c.tenant = :tenant
-WHERE w.collection_id = :collection AND w.term = ANY(CAST(:terms AS text[])) GROUP BY w.term
-""")
 OF_DOCUMENTS = (
     "SELECT id FROM interlock_index.passage WHERE collection_id = :collection AND tenant = :tenant"
     " AND document_id = ANY(CAST(:documents AS text[]))"
 )
+# Nothing of an unreadable row goes into a weight or into the mean length: `idf` and the formula of FTS5, whose
+# constants these are, over what is left when such rows are left out.
 LEXICAL = sa.text(f"""
-SELECT p.passage_id, p.document_id, best.score, p.payload FROM (
-  SELECT w.passage, sum(q.weight * w.n * {_rows.K1 + 1}
-         / (w.n + {_rows.K1} * ({1 - _rows.B} + {_rows.B} * p.n_words / CAST(:mean AS float8)))) AS score
-  FROM unnest(CAST(:terms AS text[]), CAST(:weights AS float8[])) AS q(term, weight)
-  JOIN interlock_index.posting w ON w.collection_id = :collection AND w.term = q.term
+WITH readable AS MATERIALIZED (
+  SELECT CAST(count(*) AS float8) AS n, CAST(sum(n_words) AS float8) / count(*) AS mean FROM interlock_index.passage
+  WHERE tenant = :tenant AND collection_id = :collection AND aclset = ANY(:allowed)),
+named AS MATERIALIZED (
+  SELECT w.term, w.passage, w.n, p.n_words, p.document_id FROM interlock_index.posting w
   JOIN interlock_index.passage p ON p.id = w.passage AND p.tenant = :tenant AND p.aclset = ANY(:allowed)
-   AND (CAST(:documents AS text[]) IS NULL OR p.document_id = ANY(CAST(:documents AS text[])))
-  GROUP BY w.passage ORDER BY score DESC, w.passage LIMIT :k) best
+  WHERE w.collection_id = :collection AND w.term = ANY(CAST(:terms AS text[]))),
+counted AS (SELECT term, CAST(count(*) AS float8) AS n FROM named GROUP BY term),
+weighed AS MATERIALIZED (
+  SELECT c.term, r.mean, coalesce(nullif(greatest(ln((r.n - c.n + 0.5) / (c.n + 0.5)), 0), 0), {_rows.COMMON})
+    AS weight FROM counted c CROSS JOIN readable r)
+SELECT p.passage_id, p.document_id, best.score, p.payload FROM (
+  SELECT n.passage, sum(q.weight * n.n * {_rows.K1 + 1}
+         / (n.n + {_rows.K1} * ({1 - _rows.B} + {_rows.B} * n.n_words / q.mean))) AS score
+  FROM named n JOIN weighed q ON q.term = n.term
+  WHERE CAST(:documents AS text[]) IS NULL OR n.document_id = ANY(CAST(:documents AS text[]))
+  GROUP BY n.passage ORDER BY score DESC, n.passage LIMIT :k) best
 JOIN interlock_index.passage p ON p.id = best.passage AND p.tenant = :tenant ORDER BY best.score DESC, p.id
-""")  # noqa: S608 - two constants
+""")  # noqa: S608 - constants
 _READABLE = "p.tenant = :tenant AND p.collection_id = :collection AND p.aclset = ANY(:allowed)"
 GET = sa.text(f"""
 SELECT p.passage_id, p.document_id, 0.0, p.payload FROM interlock_index.passage p

@@ -15,10 +15,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["K1", "MAX_K", "B", "check_k", "check_rows", "idf", "query_words", "reader_set", "unit_vector", "words"]
+__all__ = [
+    "COMMON",
+    "K1",
+    "MAX_K",
+    "B",
+    "check_k",
+    "check_rows",
+    "idf",
+    "query_words",
+    "reader_set",
+    "unit_vector",
+    "words",
+]
 
 K1, B = 1.2, 0.75
 """BM25's constants, as SQLite's FTS5 has them, so that every back end scores alike."""
+COMMON = 1e-6
+"""Weight of a word that half of the rows or more contain: FTS5's floor."""
 MAX_K = 4096
 
 _LONGEST = 128
@@ -43,7 +57,7 @@ def query_words(terms: Sequence[str]) -> list[str]:
 def idf(rows: int, with_word: int) -> float:
     """Weight of a word that `with_word` of `rows` rows contain: FTS5's formula, with its floor for common words."""
     weight = math.log((rows - with_word + 0.5) / (with_word + 0.5))
-    return weight if weight > 0 else 1e-6
+    return weight if weight > 0 else COMMON
 
 
 def reader_set(readers: Iterable[str]) -> str:

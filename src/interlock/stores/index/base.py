@@ -100,7 +100,8 @@ class Index(Protocol):
     ) -> list[Hit]:
         """The `k` best readable rows by BM25 over any of `terms`, best first. Terms are plain words, no syntax.
 
-        `documents` as for `dense`; what a word weighs is always the whole collection's.
+        `documents` as for `dense`. What a word weighs is counted over all rows of the collection that `readers` may
+        read, and over no others: hits and scores are those of an index without the rest.
         """
 
     async def get(self, scope: IndexScope, passages: Collection[PassageId], *, readers: frozenset[str]) -> list[Hit]:

@@ -5,7 +5,8 @@ derived data and can be rebuilt. Every statement names the tenant. Reader sets a
 
 The dense leg is exact while few enough rows are readable. Past that it walks an HNSW graph, which is approximate and
 filters while it walks (`hnsw.iterative_scan = strict_order` walks on until k readable rows are found); when the walk
-ends early, the exact scan answers. The lexical leg is BM25 with FTS5's formula and constants, over the collection.
+ends early, the exact scan answers. The lexical leg is BM25 with FTS5's formula and constants, over the rows
+that the caller may read.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ class _Collection(NamedTuple):
     embedder: str
     dims: int
     rows: int
-    words: int
 
 
 class PostgresIndex:
@@ -139,14 +139,10 @@ class PostgresIndex:
             return []
 
         def search(connection: Connection, found: _Collection, allowed: list[int]) -> list[Hit]:
-            where: dict[str, Any] = {"tenant": scope.tenant, "collection": found.id}  # Any: statement parameters
-            counts = connection.execute(_statements.DOCUMENT_COUNTS, {**where, "terms": words}).all()
-            if not counts:
-                return []
-            where |= {
-                "terms": [row.term for row in counts],
-                "weights": [_rows.idf(found.rows, row.n) for row in counts],
-                "mean": found.words / found.rows,
+            where: dict[str, Any] = {  # Any: statement parameters
+                "tenant": scope.tenant,
+                "collection": found.id,
+                "terms": words,
                 "allowed": allowed,
                 "k": k,
                 "documents": None if documents is None else list(documents),
@@ -436,6 +432,7 @@ def _insert(
 
 
 def _count(connection: Connection, scope: IndexScope, found: _Collection, rows: int, words: int) -> None:
+    # `n_words` is for workers of an older release beside this one: they score with it.
     _execute(
         connection,
         "UPDATE interlock_index.collection SET n_rows = n_rows + :rows, n_words = n_words + :words"

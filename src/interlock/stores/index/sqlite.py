@@ -3,7 +3,7 @@
 A file a tenant keeps word statistics apart, makes erasure the removal of a file, and answers in about a millisecond.
 Each distinct set of readers is interned as an integer, and both legs take ``aclset IN (the sets this reader is in)``
 before the top k; set 0 is the set of nobody, so it is in no list. Vectors are compared exhaustively: the dense leg is
-exact. Word statistics (document counts, lengths) are the collection's, over readable and unreadable rows alike.
+exact. What a word weighs is counted over the rows that the caller may read, and over no others.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from interlock.stores._folders import tenant_folder
 from interlock.stores._threads import Threads
 from interlock.stores.index import _rows
 from interlock.stores.index._handles import Connection, Handles, damaged
+from interlock.stores.index._sqlite_words import RowMemory, Rows, best_rows, read_rows
 from interlock.stores.index.base import Hit, IndexRow, IndexScope, IndexStats
 from interlock.stores.index.memory import Near, Place, VectorMemory, Vectors
 
@@ -33,6 +34,7 @@ __all__ = ["SqliteIndex"]
 T = TypeVar("T")
 
 _MEMORY_BYTES = 256 << 20
+_ROW_MEMORY_BYTES = 64 << 20
 _PUNCTUATION = "".join(chr(code) for code in range(33, 127) if not chr(code).isalnum())
 
 
@@ -73,6 +75,7 @@ class SqliteIndex:
     ) -> None:
         self._root = root
         self._memory = memory or VectorMemory(_MEMORY_BYTES)
+        self._row_memory = RowMemory(_ROW_MEMORY_BYTES)
         self._handles = Handles(max_open, synchronous=synchronous.upper(), max_pages=max_pages)
         self._threads = Threads(threads, "interlock-index")
 
@@ -130,7 +133,8 @@ class SqliteIndex:
                 place, revision = Place(self._path(scope.tenant), found.id), _revision(connection)
                 kept = self._memory.find(place, revision)
                 if kept is not None:
-                    return _hits(connection, kept.nearest(unit, json.loads(allowed), k))
+                    near = kept.nearest(unit, json.loads(allowed), k)
+                    return _hits(connection, [one._replace(score=_cosine(one.score)) for one in near])
                 if self._memory.wants(place, revision):
                     self._threads.start(lambda: self._remember(place, found))
             query = unit.tobytes()
@@ -158,27 +162,17 @@ class SqliteIndex:
         k: int,
         documents: Collection[DocumentId] | None = None,
     ) -> list[Hit]:
-        """See `Index.lexical`. No sign in `terms` has a meaning: each word is quoted."""
+        """See `Index.lexical`. No sign in `terms` has a meaning."""
         _rows.check_k(k)
-        match = " OR ".join('"' + word.replace('"', '""') + '"' for word in _rows.query_words(terms))
-        if not match:
+        words = _rows.query_words(terms)
+        if not words:
             return []
 
         def search(connection: Connection, found: _Collection, allowed: str) -> list[Hit]:
-            table = f"words_{found.id}"
-            narrowed, values = _within(found, documents, "p.id")
-            rows = connection.execute(
-                f"""
-                WITH best AS MATERIALIZED (
-                  SELECT f.rowid AS id, bm25({table}) AS rank FROM {table} f JOIN passage p ON p.id = f.rowid
-                  WHERE {table} MATCH ? AND p.aclset IN (SELECT value FROM json_each(?)){narrowed}
-                  ORDER BY rank, f.rowid LIMIT ?)
-                SELECT p.passage_id, p.document_id, -best.rank, p.payload
-                FROM best JOIN passage p ON p.id = best.id ORDER BY best.rank, p.id
-                """,  # noqa: S608 - our own number
-                (match, allowed, *values, k),
-            )
-            return [Hit(*row) for row in rows]
+            known = self._rows_of(connection, Place(self._path(scope.tenant), found.id))
+            sets = json.loads(allowed)
+            best = best_rows(connection, found.id, known, words, allowed=sets, k=k, documents=documents)
+            return _hits(connection, best)
 
         return await self._read(scope, readers, search)
 
@@ -315,6 +309,15 @@ class SqliteIndex:
 
         return await self._threads.run(read)
 
+    def _rows_of(self, connection: Connection, place: Place) -> Rows:
+        """The rows of a collection in this snapshot."""
+        revision = _revision(connection)
+        known = self._row_memory.find(place, revision)
+        if known is None:
+            known = read_rows(connection, place.collection, revision)
+            self._row_memory.keep(place, known)
+        return known
+
     def _remember(self, place: Place, found: _Collection) -> None:
         """Read the vectors of a collection into memory, as they are now."""
         import numpy as np
@@ -369,7 +372,7 @@ def _hits(connection: Connection, near: Sequence[Near]) -> list[Hit]:
         (json.dumps([one.row for one in near]),),
     )
     told = {row[0]: row[1:] for row in rows}
-    return [Hit(told[row][0], told[row][1], _cosine(score), told[row][2]) for row, score in near]
+    return [Hit(told[row][0], told[row][1], score, told[row][2]) for row, score in near]
 
 
 def _cosine(score: float) -> float:
@@ -421,15 +424,16 @@ def _insert(connection: Connection, found: _Collection, rows: Sequence[IndexRow]
     sets = {readers: _intern(connection, readers) for readers in {row.readers for row in rows}}
     for row in rows:
         vector = _rows.unit_vector(row.vector, found.dims).tobytes()
-        terms = " ".join(_rows.words(row.terms))
+        words = _rows.words(row.terms)
+        terms = " ".join(words)
         aclset = sets[row.readers]
         taken = "SELECT 1 FROM passage WHERE collection_id = ? AND passage_id = ?"
         if connection.execute(taken, (found.id, row.passage_id)).fetchone() is not None:
             raise InvalidInput(f"the passage {row.passage_id!r} belongs to another document", param="upsert")
         made = connection.execute(
-            "INSERT INTO passage (collection_id, passage_id, document_id, aclset, terms_bytes, payload)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            (found.id, row.passage_id, row.document_id, aclset, len(terms.encode()), row.payload),
+            "INSERT INTO passage (collection_id, passage_id, document_id, aclset, terms_bytes, payload, length)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (found.id, row.passage_id, row.document_id, aclset, len(terms.encode()), row.payload, len(words)),
         ).lastrowid
         connection.execute(
             f"INSERT INTO vector_{found.id} (rowid, aclset, embedding) VALUES (?, ?, ?)",  # noqa: S608 - our own number

@@ -62,7 +62,9 @@ def _corpora(draw: st.DrawFn) -> list[IndexRow]:
 
 
 def _bm25(rows: Sequence[IndexRow], query: Sequence[str]) -> dict[str, float]:
-    """BM25 by hand over all rows, for those that contain a query word."""
+    """BM25 by hand over the rows that one may read, for those that contain a query word."""
+    if not rows:
+        return {}
     lengths = [len(row.terms.split()) for row in rows]
     mean = sum(lengths) / len(rows)
     scores: dict[str, float] = {}
@@ -118,7 +120,7 @@ class IndexSuite:
             row.passage_id: float(np.dot(vector, row.vector)) for row in rows if row.passage_id in readable
         }
         _agrees(await index.dense(scope, vector, readers=who, k=k), cosines, k)
-        scores = {passage: score for passage, score in _bm25(rows, query).items() if passage in readable}
+        scores = _bm25([row for row in rows if row.passage_id in readable], query)
         _agrees(await index.lexical(scope, query, readers=who, k=k), scores, k)
         got = await index.get(scope, [row.passage_id for row in rows], readers=who)
         assert {hit.passage_id for hit in got} == readable
@@ -129,6 +131,37 @@ class IndexSuite:
             said = await index.lexical(scope, query, readers=who, k=k, documents=documents)
             _agrees(said, {passage: scores[passage] for passage in inside & scores.keys()}, k)
         await index.drop(scope.tenant, scope.collection)
+
+    @given(rows=_corpora(), readers=st.sets(st.sampled_from(_READERS), min_size=1), query=_QUERIES)
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    async def test_rows_one_may_not_read_change_no_score(
+        self, index: Index, rows: list[IndexRow], readers: set[str], query: list[str]
+    ) -> None:
+        who = frozenset(readers)
+        mine = [row for row in rows if row.readers & who]
+        among, alone = _scope(collection=uuid4().hex), _scope(collection=uuid4().hex)
+        await index.apply(among, upsert=rows, delete=[])
+        await index.apply(alone, upsert=mine, delete=[])
+        within = frozenset(row.document_id for row in rows[::2])
+        for documents in (None, within):
+            with_hidden = await index.lexical(among, query, readers=who, k=50, documents=documents)
+            without = await index.lexical(alone, query, readers=who, k=50, documents=documents)
+            scores = {hit.passage_id: hit.score for hit in without}
+            assert {hit.passage_id: hit.score for hit in with_hidden} == pytest.approx(scores, rel=0, abs=1e-6)
+        # The same once rows become unreadable, and once they are readable again.
+        if mine:
+            gone = mine[0].document_id
+            await index.set_readers(among, gone, frozenset({"user:2"}))
+            await index.apply(alone, upsert=[], delete=[gone])
+            with_hidden = await index.lexical(among, query, readers=who, k=50)
+            scores = {hit.passage_id: hit.score for hit in await index.lexical(alone, query, readers=who, k=50)}
+            assert {hit.passage_id: hit.score for hit in with_hidden} == pytest.approx(scores, rel=0, abs=1e-6)
+            everyone = who | {"user:2"}
+            back = [row for row in rows if row.readers & who or row.document_id == gone]
+            found = {hit.passage_id: hit.score for hit in await index.lexical(among, query, readers=everyone, k=50)}
+            assert found == pytest.approx(_bm25(back, query), rel=1e-4, abs=1e-5)
+        await index.drop(among.tenant, among.collection)
+        await index.drop(alone.tenant, alone.collection)
 
     async def test_a_row_without_readers_is_found_by_nobody(self, index: Index) -> None:
         await index.apply(_scope(), upsert=[make_row("p1", readers=NOBODY)], delete=[])
