@@ -36,7 +36,7 @@ from interlock.knowledge.retrieval.ports import Assistant
 from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.scratch import Results, Scratch
 from interlock.knowledge.service import KnowledgeService
-from interlock.knowledge.settings import ChunkingSettings, FusionSettings
+from interlock.knowledge.settings import BOTH_LEGS, ChunkingSettings, FusionSettings
 from interlock.knowledge.types import Progress
 from interlock.knowledge.vector_log import RememberingEmbedder
 from interlock.stats.bootstrap import mean_interval, paired_interval
@@ -330,6 +330,7 @@ async def _rankings(
             fusion=way.fusion,
             steps=way.steps,
             assistant=subject.assistant,
+            legs=BOTH_LEGS,
         )
         for way in ways
     ]

@@ -11,6 +11,7 @@ from interlock.core.passages import Passage
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.context import judged
 from interlock.knowledge.explanation import ExplainedPassage, Explanation, Fate, Place, Stage, WhyNot
+from interlock.knowledge.legs import LEG_WORDS
 from interlock.knowledge.ports import CountTokens
 from interlock.knowledge.searching import Findings, Searcher, SearchPlan
 from interlock.knowledge.settings import FusionSettings
@@ -75,7 +76,7 @@ def explained(
         languages=found.languages,
         terms=found.terms,
         mode=plan.mode,
-        fusion=_told(plan.fusion),
+        fusion=_told(found.fusion or plan.fusion, found, plan),
         documents=None if found.within is None else len(found.within),
         stages=tuple(Stage(name, found.seconds[name], rows[name]) for name in _STAGES if name in found.seconds),
         candidates=candidates,
@@ -86,6 +87,8 @@ def explained(
         steps=tuple(found.steps),
         searched=searched.query,
         space=found.space,
+        off=found.off,
+        oversees=ctx.principal.has(*_OVERSIGHT),
     )
 
 
@@ -198,6 +201,10 @@ def _words_in(passage: Passage, asked: frozenset[str], info: DocumentInfo) -> tu
     return tuple(dict.fromkeys(term for term in analyse(here, info.languages or ("en",)) if term in asked))
 
 
-def _told(fusion: FusionSettings) -> str:
+def _told(fusion: FusionSettings, found: Findings, plan: SearchPlan) -> str:
+    if len(found.off) == 1:
+        return f"{LEG_WORDS[found.asked[0]]} alone" if found.asked else "nothing"
     method = f"convex, dense weight {fusion.dense_weight:g}" if fusion.method == "convex" else f"rrf, k {fusion.k}"
+    if fusion.method != plan.fusion.method:
+        method += f": by {' and by '.join(LEG_WORDS[leg] for leg in found.flat())} everything scores alike"
     return method + (f", document weight {fusion.document_weight:g}" if fusion.document_weight else "")

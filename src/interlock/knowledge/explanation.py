@@ -8,6 +8,7 @@ from typing import Literal
 
 from interlock.core.ids import DocumentId, PassageId
 from interlock.core.passages import Passage
+from interlock.knowledge.legs import LegOff
 from interlock.knowledge.retrieval.types import StepTold
 from interlock.knowledge.types import SearchMode
 
@@ -95,5 +96,9 @@ class Explanation:
     """What every step beside the search did, in order."""
     searched: str = ""
     """The question after the steps that change it."""
+    off: tuple[LegOff, ...] = ()
+    """Legs that a search by both left out, and why."""
+    oversees: bool = False
+    """Told to somebody who may see facts of all documents."""
     space: str = ""
     """The embedding space that was searched; empty for a collection in an index elsewhere."""

@@ -48,6 +48,7 @@ from interlock.knowledge.history.service import History, Shelves
 from interlock.knowledge.history.store import HistoryStore
 from interlock.knowledge.history.types import RebuildReport
 from interlock.knowledge.ingesting import IngestRun, Pipeline
+from interlock.knowledge.legs import LegJudge
 from interlock.knowledge.ports import Chunker, CountTokens, Reader, ReportProgress, VectorModel
 from interlock.knowledge.questions.service import Questions
 from interlock.knowledge.questions.store import QuestionStore
@@ -63,7 +64,7 @@ from interlock.knowledge.retrieval.settings import PackingSettings, RetrievalSte
 from interlock.knowledge.retrieval.types import Turn
 from interlock.knowledge.scratch import forget_scratch
 from interlock.knowledge.searching import Findings, Searcher, SearchPlan, as_passage
-from interlock.knowledge.settings import ChunkingSettings, FusionSettings, KnowledgeSettings
+from interlock.knowledge.settings import BOTH_LEGS, ChunkingSettings, FusionSettings, KnowledgeSettings, LegSettings
 from interlock.knowledge.settling import Change, prepared, state_of
 from interlock.knowledge.shaping import Cutter
 from interlock.knowledge.source_store import SourceState, SourceStore
@@ -166,6 +167,7 @@ class KnowledgeService:
         self._searcher = Searcher(self._documents, index, self.spaces, self._configured, self._external)
         self._lexicon = Lexicon(self._documents, blobs)
         self._graphs = Graphs(self._documents, blobs)
+        self._judge = LegJudge(self._documents, index)
         self.history = History(shelves, self.spaces, self._forget)
         """Snapshots, what differs between two, going back, erasing."""
         self.questions = Questions(QuestionStore(sql), self._documents)
@@ -319,6 +321,7 @@ class KnowledgeService:
             keep_days = self._settings.keep_versions_days
             if keep_days is not None:
                 await self.history.prune(inner, spec.collection, keep_days=keep_days)
+            await self._judge_legs(inner, spec.collection)
             report = run.report(snapshot, time.monotonic() - started)
             span.set(
                 added=report.added,
@@ -340,6 +343,12 @@ class KnowledgeService:
                 workers_lost=executor.lost,
             )
             return report
+
+    async def _judge_legs(self, ctx: Context, collection: str) -> None:
+        if self.legs_of(collection).check:
+            space = await self.spaces.answering(ctx, collection)
+            if space.opened is not None:
+                await self._judge.judge(ctx, collection, space)
 
     async def _desk(
         self, ctx: Context, spec: SourceSpec, compute: ComputeSettings, embedder: Embedder
@@ -573,6 +582,7 @@ class KnowledgeService:
         history: Sequence[Turn] = (),
         assistant: Assistant | None = None,
         space: str = "",
+        legs: LegSettings | None = None,
     ) -> list[Passage]:
         """The passages that answer `query` best, among those `ctx.readers` may read.
 
@@ -590,11 +600,14 @@ class KnowledgeService:
             history: earlier turns of the conversation, oldest first.
             assistant: a model for the steps that need one; those are left out without it.
             space: another embedding space of the collection than the one that answers, for comparing both.
+            legs: overrides the settings; matters to hybrid searches.
 
-        Returns: best first, `score` in [0, 1].
+        Returns: best first by `score`; `relevance` says how near each is by itself.
         Raises: InvalidInput: blank query, limit out of range; DeadlineExceeded; ModelMissing (unless lexical).
         """
-        plan = self._plan(query, collection, limit=limit, mode=mode, fusion=fusion, filter=filter, space=space)
+        plan = self._plan(
+            query, collection, limit=limit, mode=mode, fusion=fusion, filter=filter, space=space, legs=legs
+        )
         ctx.deadline.check("searching")
         with ctx.span("knowledge.search", collection=collection, mode=mode, limit=limit) as (span, inner):
             found = await self._find(inner, plan, steps, history, assistant)
@@ -670,10 +683,19 @@ class KnowledgeService:
         fusion: FusionSettings | None,
         filter: Filter,  # noqa: A002 - as of `search`
         space: str = "",
+        legs: LegSettings | None = None,
     ) -> SearchPlan:
         candidates = max(self.candidates_of(collection), limit)
         plan = SearchPlan(
-            query, collection, limit, mode, fusion or self.fusion_of(collection), candidates, filter, space=space
+            query,
+            collection,
+            limit,
+            mode,
+            fusion or self.fusion_of(collection),
+            candidates,
+            filter,
+            space=space,
+            legs=legs or self.legs_of(collection),
         )
         plan.check()
         return plan
@@ -697,7 +719,7 @@ class KnowledgeService:
         """
         plan = self._plan(query, collection, limit=1, mode="hybrid", fusion=None, filter=EVERYTHING)
         counts = candidates or [plan.candidates] * len(fusions)
-        found = await self._searcher.find(ctx, replace(plan, candidates=max(counts)))
+        found = await self._searcher.find(ctx, replace(plan, candidates=max(counts), legs=BOTH_LEGS))
         dense, lexical = found.dense, found.lexical
         given: list[list[Passage]] = []
         for fusion, count in zip(fusions, counts, strict=True):
@@ -765,6 +787,13 @@ class KnowledgeService:
         """How a collection's legs are fused where nobody says otherwise."""
         own = self._settings.collections.get(collection)
         return (own.fusion if own is not None else None) or self._settings.fusion
+
+    def legs_of(self, collection: str) -> LegSettings:
+        """Which legs a collection's searches take part of: both, where its own fusion was chosen with both."""
+        own = self._settings.collections.get(collection)
+        if own is None:
+            return self._settings.legs
+        return own.legs or (self._settings.legs if own.fusion is None else BOTH_LEGS)
 
     def chunking_of(self, collection: str) -> ChunkingSettings:
         """How a collection's documents are cut."""
@@ -1027,7 +1056,9 @@ class KnowledgeService:
         if now_answers.opened is not None:
             run = IngestRun(await self._pipeline(ctx, spec.collection), ctx, spec, None)
             moved = run.fingerprints_in(other.id)
-        return await self.spaces.switch(ctx, spec.collection, {other.id: moved})
+        status = await self.spaces.switch(ctx, spec.collection, {other.id: moved})
+        await self._judge_legs(ctx, spec.collection)
+        return status
 
 
 class _CollectionRetriever:

@@ -282,6 +282,7 @@ class _Run:
                 continue
             rankings.append(other.ranked)
             found.further += [*other.dense, *other.lexical]
+            found.further_relevance = other.relevances() | found.further_relevance
             found.documents |= other.documents
         found.ranked = merged(found.ranked, rankings, "mean" if how == "mean" else "best")
         return len({passage for passage, _ in found.ranked} - known)
