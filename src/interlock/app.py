@@ -130,8 +130,7 @@ class App:
 
     def collections(self) -> Mapping[str, Path]:
         """Knowledge files of the workspace, by collection name. Reads them. Raises: InvalidInput."""
-        folder = self.workspace.path(self.workspace.settings.knowledge_dir)
-        return {read_spec(path).collection: path for path in sorted(folder.glob("*.yaml"))}
+        return _knowledge_files(self.workspace)
 
     def ingested_collections(self) -> list[str]:
         """Names of those that are ingested here; the others stand in indexes elsewhere. Raises: InvalidInput."""
@@ -165,6 +164,10 @@ class App:
         ctx = self.owner()
         if user is not None:
             ctx = self.parts.access.act_as(ctx, user)
+        return await self.ask_as(ctx, question, app=app)
+
+    async def ask_as(self, ctx: Context, question: str, *, app: str) -> Finished:
+        """The same for a caller of one's own. Raises: as `ask`."""
         request = ChatRequest(f"app/{app}", (text_message("user", question),))
         release = await self.parts.releases.resolve(ctx, request.model)
         if not has_knowledge(release):
@@ -277,6 +280,7 @@ async def open_app(
             compute=settings.compute,
             # The parts are there by the time somebody searches.
             vectors=PassageVectors(lambda: parts),
+            configured=lambda tenant: _collections_of(workspace, tenant),
             external=IndexFiles(workspace.path(settings.knowledge_dir), settings.tenant),
             scratch=data / SCRATCH,
         )
@@ -390,6 +394,19 @@ async def open_app(
             workspace, flags or {}, parts, complete=lambda given: _with_detected(given, detected)
         )
         yield App(configuration, parts, sql, blobs, kv, isinstance(index, SqliteIndex), detected)
+
+
+def _knowledge_files(workspace: Workspace) -> dict[str, Path]:
+    folder = workspace.path(workspace.settings.knowledge_dir)
+    return {read_spec(path).collection: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def _collections_of(workspace: Workspace, tenant: TenantId) -> Collection[str]:
+    """Names of a tenant's knowledge files; a broken one is told by who reads it, and by doctor."""
+    try:
+        return _knowledge_files(workspace) if tenant == workspace.settings.tenant else ()
+    except InterlockError:
+        return ()
 
 
 def _targets(source: AppSource) -> Sequence[str]:

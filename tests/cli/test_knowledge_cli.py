@@ -104,6 +104,7 @@ def test_a_set_in_beirs_format_is_ingested_once_and_measured(run, tmp_path):
 def test_a_wrong_evaluation_is_said(run, tmp_path, monkeypatch, more, said):
     monkeypatch.chdir(tmp_path)
     rows(tmp_path / "q.jsonl", {"query": "fee", "relevant": ["returns.md"]})
+    assert run("ingest").code == 0
     refused = run("knowledge", "eval", "q.jsonl", *more)
     assert refused.code != 0
     assert said in refused.err

@@ -17,7 +17,10 @@ def test_each_caller_finds_what_it_may_read(site):
     path = "/api/v1/collections/docs/search"
     with site.client("plain") as plain, site.client("rival") as rival, site.client() as nobody:
         assert "pay/bands.md" not in sources(plain.post(path, json=ASKED))
-        assert rival.post(path, json=ASKED).json() == {"data": []}
+        # Of another tenant: as if it were not there.
+        refused = rival.post(path, json=ASKED)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "collection_not_found")
+        assert refused.json()["error"]["hint"] == "one of: none yet"
         assert nobody.post(path, json=ASKED).status_code in {200, 401}
     with site.client("plain", token=site.token()) as finance:
         found = finance.post(path, json=ASKED)

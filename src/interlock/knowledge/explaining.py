@@ -10,7 +10,7 @@ from interlock.core.ids import DocumentId, PassageId
 from interlock.core.passages import Passage
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.context import judged
-from interlock.knowledge.explanation import ExplainedPassage, Explanation, Fate, Place, Stage, WhyNot
+from interlock.knowledge.explanation import ExplainedPassage, Explanation, Fate, Place, Removed, Stage, WhyNot
 from interlock.knowledge.legs import LEG_WORDS
 from interlock.knowledge.ports import CountTokens
 from interlock.knowledge.searching import Findings, Searcher, SearchPlan
@@ -18,9 +18,10 @@ from interlock.knowledge.settings import FusionSettings
 from interlock.knowledge.types import DocumentInfo
 from interlock.stores.index.base import Hit
 
-__all__ = ["explained", "why_not"]
+__all__ = ["explained", "removed_by_rights", "why_not"]
 
 _STAGES = ("filter", "analyse", "lexical", "embed", "dense", "fuse", "registry")
+_MOST_REMOVED = 50
 _OVERSIGHT = (Role.DEVELOPER, Role.OPERATOR)
 
 
@@ -33,6 +34,8 @@ def explained(
     budget_tokens: int,
     count_tokens: CountTokens,
     why: WhyNot | None,
+    removed: Sequence[Removed] | None = None,
+    hint: str = "",
 ) -> Explanation:
     """Put what a search left behind into words and figures.
 
@@ -44,6 +47,8 @@ def explained(
         budget_tokens: of the context.
         count_tokens: as the context was counted.
         why: the answer about one document, if there was a question about one.
+        removed: what rights kept from the caller; None for those who may not be told.
+        hint: what to mend in the filter.
     """
     readable = found.passages(ctx)
     searched = found.plan or plan
@@ -88,8 +93,38 @@ def explained(
         searched=searched.query,
         space=found.space,
         off=found.off,
+        removed=removed,
+        hint=hint,
         oversees=ctx.principal.has(*_OVERSIGHT),
     )
+
+
+async def removed_by_rights(
+    ctx: Context, plan: SearchPlan, facts: Sequence[DocumentInfo], *, searcher: Searcher
+) -> Sequence[Removed] | None:
+    """Documents that rights kept from a search; None for all but developers and operators. Searches once more, where
+    there is anything to keep.
+
+    Args:
+        ctx: who searched.
+        plan: what was searched.
+        facts: all documents of the collection.
+        searcher: searches as if everybody might read everything. No text of what it finds goes any further.
+    """
+    if not ctx.principal.has(*_OVERSIGHT):
+        return None
+    closed = {info.id: info for info in facts if info.passages and not info.readers & ctx.readers}
+    if not closed:
+        return ()
+    readers = frozenset(reader for info in facts for reader in info.readers)
+    whole = await searcher.find(ctx, plan, readers=readers)
+    owners = {hit.passage_id: hit.document_id for hit in (*whole.lexical, *whole.dense)}
+    found: dict[DocumentId, Removed] = {}
+    for rank, (passage, _) in enumerate(whole.ranked, start=1):
+        info = closed.get(owners[passage])
+        if info is not None and info.id not in found:
+            found[info.id] = Removed(info.id, info.source, rank, tuple(sorted(info.readers)))
+    return tuple(found.values())[:_MOST_REMOVED]
 
 
 async def why_not(

@@ -198,19 +198,29 @@ class Searcher:
         self._spaces = spaces
         self._configured = configured
 
-    async def find(self, ctx: Context, plan: SearchPlan, *, only: Collection[DocumentId] | None = None) -> Findings:
+    async def find(
+        self,
+        ctx: Context,
+        plan: SearchPlan,
+        *,
+        only: Collection[DocumentId] | None = None,
+        readers: frozenset[str] | None = None,
+    ) -> Findings:
         """Run every stage.
 
         Args:
             ctx: the caller, whose readers decide.
             plan: checked.
             only: looks at these documents alone, whatever the plan's filter says.
+            readers: instead of the caller's, to tell overseers what rights keep from a caller. `Findings.passages`
+                keeps to the caller's all the same. Of no effect on collections that are searched elsewhere.
 
         Raises: DeadlineExceeded; NotFound: no such space; unless the mode is lexical what opening or asking the space's
         embedder raises: ModelMissing, MissingExtra, Misconfigured, Unavailable; of a collection that is searched
         elsewhere also Unavailable, LimitExceeded, Misconfigured.
         """
         found = Findings()
+        readers = ctx.readers if readers is None else readers
         away = self.external.find(ctx.tenant, plan.collection)
         if away is not None:
             await self._elsewhere(ctx, away, plan, found, only)
@@ -229,10 +239,10 @@ class Searcher:
                 facts = await self._documents.facts(ctx.tenant, plan.collection)
                 # Readable ones only: their number is told, and would answer guesses at what others say of themselves.
                 found.within = frozenset(
-                    info.id for info in facts if info.readers & ctx.readers and plan.filter.holds(info)
+                    info.id for info in facts if info.readers & readers and plan.filter.holds(info)
                 )
         if found.within is None or found.within:
-            await self._legs(ctx, space, plan, found)
+            await self._legs(ctx, space, plan, found, readers)
         with _timed(found, "fuse"):
             found.fuse(plan.fusion)
         return found
@@ -297,14 +307,16 @@ class Searcher:
         space = await self._spaces.answering(ctx, collection)
         return await self._index.document_passages(space.scope, document, readers=ctx.readers)
 
-    async def _legs(self, ctx: Context, space: OpenSpace, plan: SearchPlan, found: Findings) -> None:
+    async def _legs(
+        self, ctx: Context, space: OpenSpace, plan: SearchPlan, found: Findings, readers: frozenset[str]
+    ) -> None:
         scope = space.scope
 
         async def by_meaning() -> None:
             vector = await self._vector(ctx, space.embedder, plan, found)
             with _timed(found, "dense"):
                 found.dense = await self._index.dense(
-                    scope, vector, readers=ctx.readers, k=plan.candidates, documents=found.within
+                    scope, vector, readers=readers, k=plan.candidates, documents=found.within
                 )
             await self._look_up(ctx, found, found.dense)
 
@@ -315,7 +327,7 @@ class Searcher:
             if found.terms:
                 with _timed(found, "lexical"):
                     found.lexical = await self._index.lexical(
-                        scope, found.terms, readers=ctx.readers, k=plan.candidates, documents=found.within
+                        scope, found.terms, readers=readers, k=plan.candidates, documents=found.within
                     )
                 await self._look_up(ctx, found, found.lexical)
 

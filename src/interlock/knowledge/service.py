@@ -36,10 +36,10 @@ from interlock.knowledge.cleaning.types import CleaningFacts, Decision, ReviewIt
 from interlock.knowledge.committing import Committer
 from interlock.knowledge.context import assemble, judged
 from interlock.knowledge.desk import OpenDesk, open_chunker
-from interlock.knowledge.explaining import explained, why_not
+from interlock.knowledge.explaining import explained, removed_by_rights, why_not
 from interlock.knowledge.explanation import Explanation
 from interlock.knowledge.external.service import Away, ExternalIndexes, nothing_to_ingest
-from interlock.knowledge.filters import EVERYTHING, Filter
+from interlock.knowledge.filters import EVERYTHING, Filter, unknown_fields
 from interlock.knowledge.freshness import AsOf, as_of, is_due, status_of
 from interlock.knowledge.graph.store import Graphs
 from interlock.knowledge.graph.types import GraphView
@@ -117,6 +117,7 @@ class KnowledgeService:
         scanner: looks for personal data, secrets and instructions in documents; without one nothing is looked for, and
             a source whose policy acts on them is refused.
         compute: where ingests read and embed; in this process by default.
+        configured: names of a tenant's collections that have a file, ingested or not; none without it.
         external: a tenant's collections that are searched in indexes elsewhere, by name; none without it.
         scratch: where trials of tuning are kept meanwhile, so that erasing reaches them.
     """
@@ -134,11 +135,13 @@ class KnowledgeService:
         environ: Mapping[str, str] = os.environ,
         scanner: Scanner | None = None,
         compute: ComputeSettings | None = None,
+        configured: Callable[[TenantId], Collection[str]] | None = None,
         external: Callable[[TenantId], Mapping[str, Away]] | None = None,
         scratch: Path | None = None,
     ) -> None:
         self._sql = sql
         self._scratch = scratch
+        self._with_files = configured or (lambda _: ())
         self._documents = DocumentStore(sql)
         self._sources = SourceStore(sql)
         self._cleaned = CleanedStore(sql)
@@ -669,9 +672,26 @@ class KnowledgeService:
                     searcher=self._searcher,
                     fate_of=fates.get,
                 )
+            facts = [] if self.is_external(inner, collection) else await self._documents.facts(ctx.tenant, collection)
+            removed = await removed_by_rights(inner, found.plan or plan, facts, searcher=self._searcher)
             return explained(
-                inner, plan, found, context=context, budget_tokens=budget_tokens, count_tokens=count, why=why
+                inner,
+                plan,
+                found,
+                context=context,
+                budget_tokens=budget_tokens,
+                count_tokens=count,
+                why=why,
+                removed=removed,
+                hint=unknown_fields(filter, [info for info in facts if info.readers & ctx.readers]),
             )
+
+    async def filter_hint(self, ctx: Context, collection: str, wanted: Filter) -> str:
+        """What to tell somebody whose filter names a field that no document has which they may read; else empty."""
+        if not wanted or self.is_external(ctx, collection):
+            return ""
+        facts = await self._documents.facts(ctx.tenant, collection)
+        return unknown_fields(wanted, [info for info in facts if info.readers & ctx.readers])
 
     def _plan(
         self,
@@ -896,6 +916,55 @@ class KnowledgeService:
                 found.append(name)
         return sorted([*found, *(name for name, count in (await self.external_counts(ctx)).items() if count)])
 
+    async def check_collection(self, ctx: Context, collection: str) -> None:
+        """Whether there is such a collection, as far as this caller may learn. For what found nothing.
+
+        Raises: NotFound: there is none, or, indistinguishably, nothing in it that the caller may read; for developers
+            and operators: there is none, or (code ``never_ingested``) it has a file and was never ingested.
+        """
+        if self.is_external(ctx, collection):
+            return
+        oversees = ctx.principal.has(*_OVERSIGHT)
+        facts = await self._documents.facts(ctx.tenant, collection)
+        if any(info.readers & ctx.readers for info in facts) or (oversees and await self.is_ingested(ctx, collection)):
+            return
+        names = set(await self.collection_names(ctx))
+        if oversees:
+            files = set(self._with_files(ctx.tenant))
+            if collection in files:
+                raise _never_ingested(collection)
+            names |= {*files, *await self._documents.collection_names(ctx.tenant)}
+        raise NotFound(
+            f"no collection {collection!r}",
+            param="collection",
+            hint=f"one of: {', '.join(sorted(names)) or 'none yet'}",
+            code="collection_not_found",
+        )
+
+    async def is_ingested(self, ctx: Context, collection: str) -> bool:
+        """Whether a run ever looked at this collection, or it is searched elsewhere."""
+        return (
+            self.is_external(ctx, collection)
+            or await self._documents.collection(ctx.tenant, collection) is not None
+            or bool(await self._sources.states(ctx.tenant, collection))
+        )
+
+    async def check_ingested(self, ctx: Context, collection: str) -> None:
+        """Whether what an app searches is there at all. Says nothing of rights, nor of other collections.
+
+        Raises: NotFound: ``never_ingested``, or ``collection_not_found``.
+        """
+        if await self.is_ingested(ctx, collection):
+            return
+        if collection in self._with_files(ctx.tenant):
+            raise _never_ingested(collection)
+        raise NotFound(
+            f"the collection {collection!r} that is searched does not exist",
+            param="knowledge.collection",
+            hint=f"name one that is there, or add knowledge/{collection}.yaml; see: interlock doctor",
+            code="collection_not_found",
+        )
+
     async def external_counts(self, ctx: Context) -> dict[str, int]:
         """Readable documents of each collection that is searched elsewhere. Asks every such index.
 
@@ -1089,6 +1158,15 @@ def _review(info: DocumentInfo) -> ReviewItem:
 def _for_readers(info: DocumentInfo) -> DocumentInfo:
     """What a reader is told: not what was found in it, and not behind which document, maybe closed to them, it is."""
     return replace(info, cleaning=CleaningFacts(versions=info.cleaning.versions))
+
+
+def _never_ingested(collection: str) -> NotFound:
+    return NotFound(
+        f"nothing was ingested into {collection!r} yet",
+        param="collection",
+        hint=f"interlock ingest {collection}",
+        code="never_ingested",
+    )
 
 
 def _no_document(document: DocumentId) -> NotFound:
