@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
-__all__ = ["convex", "is_flat", "min_max", "relevance", "rrf"]
+__all__ = ["bounded", "convex", "is_flat", "min_max", "relevance", "rrf"]
 
 K = TypeVar("K", bound=Hashable)
 _HALF_BM25 = 2.0
@@ -72,22 +72,22 @@ def is_flat(scores: Mapping[K, float]) -> bool:
     return len(scores) > 1 and max(scores.values()) <= min(scores.values())
 
 
-def relevance(cosine: float | None, bm25: float | None, *, terms: int, weight: float) -> float:
+def bounded(mean_bm25: float) -> float:
+    """BM25 on a scale from 0 to 1: ``m / (m + 2)`` of the mean over a question's words."""
+    return mean_bm25 / (mean_bm25 + _HALF_BM25)
+
+
+def relevance(cosine: float | None, words: float | None, *, weight: float) -> float:
     """How near a passage is to a question, whatever else was found: for thresholds, and to compare questions.
 
-    `weight` of the cosine (0 where it is negative) plus the rest of the words, as ``m / (m + 2)`` of the mean BM25 of
-    the question's words.
-
     Args:
-        cosine: None when the dense leg did not find it, which counts 0.
-        bm25: None when the lexical leg did not find it, which counts 0.
-        terms: of the question, as the lexical leg looked for them.
-        weight: share of the cosine, in [0, 1].
+        cosine: None when the dense leg did not find it, which counts 0; so does a negative one.
+        words: how much of the question's words it has, in [0, 1], see `bounded`; None counts 0.
+        weight: share of the cosine, in [0, 1]; the words have the rest.
 
     Returns: in [0, 1].
     """
-    mean = max(0.0, bm25 or 0.0) / max(1, terms)
-    return weight * min(1.0, max(0.0, cosine or 0.0)) + (1.0 - weight) * mean / (mean + _HALF_BM25)
+    return weight * min(1.0, max(0.0, cosine or 0.0)) + (1.0 - weight) * (words or 0.0)
 
 
 def _best_first(scores: Mapping[K, float]) -> list[tuple[K, float]]:

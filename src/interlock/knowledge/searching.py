@@ -23,7 +23,7 @@ from interlock.knowledge.analysers import analyse
 from interlock.knowledge.external.rows import hit_of, parts_of
 from interlock.knowledge.external.service import Away, ExternalIndexes
 from interlock.knowledge.filters import EVERYTHING, Filter
-from interlock.knowledge.fusion import convex, is_flat, min_max, relevance, rrf
+from interlock.knowledge.fusion import bounded, convex, is_flat, min_max, relevance, rrf
 from interlock.knowledge.languages import asked_in
 from interlock.knowledge.legs import LEGS, LegHealth, LegName, LegOff, legs_off
 from interlock.knowledge.payload import PassagePayload
@@ -45,6 +45,10 @@ __all__ = ["Findings", "SearchPlan", "Searcher", "as_passage"]
 MAX_QUERY_CHARACTERS = 20_000
 MAX_LIMIT = 200
 _MAX_TERMS = 256
+_WEIGHTLESS = 0.2
+_WEIGHTLESS_ROWS = 20
+"""Where the lexical leg finds so few passages, with so little BM25 a word of the question, the collection is too small
+for its words to have weights."""
 _BEST_OF_DOCUMENT = 3
 """Passages that speak for their document: with all of them, long documents would win by their length."""
 
@@ -157,12 +161,26 @@ class Findings:
     def relevances(self) -> dict[PassageId, float]:
         """How near each passage is to the question by itself."""
         cosine = {hit.passage_id: hit.score for hit in self.dense}
-        words = {hit.passage_id: hit.score for hit in self.lexical}
+        words = self._shares_of_words()
         weight = self._share_of_meaning()
         return {
-            passage: relevance(cosine.get(passage), words.get(passage), terms=len(self.terms), weight=weight)
+            passage: relevance(cosine.get(passage), words.get(passage), weight=weight)
             for passage in cosine.keys() | words.keys()
         }
+
+    def _shares_of_words(self) -> dict[PassageId, float]:
+        """How much of the question's words each passage of the lexical leg has, in [0, 1]."""
+        means = {hit.passage_id: max(0.0, hit.score) / max(1, len(self.terms)) for hit in self.lexical}
+        if len(means) > _WEIGHTLESS_ROWS or max(means.values(), default=1.0) >= _WEIGHTLESS:
+            return {passage: bounded(mean) for passage, mean in means.items()}
+        # BM25 has no weights for words of a few passages: they are counted.
+        asked = frozenset(self.terms)
+        found = {}
+        for hit in self.lexical:
+            payload = PassagePayload.decode(hit.payload)
+            here = asked.intersection(analyse(f"{payload.heading}\n{payload.text}", self.languages or ("en",)))
+            found[hit.passage_id] = max(bounded(means[hit.passage_id]), len(here) / max(1, len(asked)))
+        return found
 
     def _share_of_meaning(self) -> float:
         """That of the fusion; a leg that was not asked has none."""
