@@ -236,7 +236,13 @@ def test_a_collection_that_is_not_there_is_said(run):
 
 def test_what_was_never_ingested_and_what_does_not_exist_are_told_apart(run, tmp_path, models_dir):
     fresh = make_workspace(tmp_path / "fresh", models_dir)
-    for command in (["knowledge", "search", "x"], ["knowledge", "explain", "x"], ["ask", "how long?"]):
+    labelled = rows(tmp_path / "labelled.jsonl", {"question": "how long?", "answerable": True})
+    for command in (
+        ["knowledge", "search", "x"],
+        ["knowledge", "explain", "x"],
+        ["knowledge", "calibrate", "helper", labelled],
+        ["ask", "how long?"],
+    ):
         refused = run(*command, at=fresh)
         assert refused.code != 0
         assert "nothing was ingested into 'docs' yet" in refused.err and "interlock ingest docs" in refused.err

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from interlock.core.errors import Unavailable
+from interlock.flows.search_views import explanation_view
 from interlock.knowledge import KnowledgeService, KnowledgeSettings
 from interlock.knowledge.legs import LegHealth, LegOff, Tried, legs_off
 from interlock.knowledge.settings import BOTH_LEGS, CollectionSettings, FusionSettings, LegSettings
 from interlock.testing.embedders import HashEmbedder
 
-from .conftest import caller
+from .conftest import OPERATOR, caller
 
 ENGLISH = ("river", "stone", "bridge", "castle", "forest", "garden", "market", "harbour", "tower", "window", "letter")
 ARABIC = ("نهر", "حجر", "جسر", "قلعة", "غابة", "حديقة", "سوق", "ميناء", "برج", "نافذة", "مطبخ", "رسالة", "موسيقى")
@@ -96,6 +97,10 @@ async def test_only_overseers_are_told_the_figures(blind):
     await blind.ingest()
     assert "sentences found their own" not in (await explain(blind, ARABIC[0])).off[0].told(figures=False)
     assert "sentences found their own" in (await explain(blind, ARABIC[0])).off[0].told(figures=True)
+    for_reader = explanation_view(await explain(blind, ARABIC[0]))["legs_off"][0]["told"]
+    for_overseer = explanation_view(await explain(blind, ARABIC[0], OPERATOR))["legs_off"][0]["told"]
+    assert for_reader == "near random in ar: sentences of the documents do not find them again"
+    assert for_overseer.startswith(for_reader + " (")
 
 
 async def test_an_unchanged_collection_is_not_judged_again_and_a_changed_one_is(blind):

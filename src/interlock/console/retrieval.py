@@ -100,6 +100,8 @@ async def show(request: Request, caller: Caller) -> Response:
     if asked.question:
         try:
             explanation = await _explained(app, caller, ctx, asked)
+            if not explanation.candidates:
+                await app.parts.knowledge.check_collection(caller.ctx, asked.collection)
             told = Told(explanation, max((stage.seconds for stage in explanation.stages), default=0.0) or 1.0)
         except InterlockError as found:
             error = found
