@@ -340,7 +340,7 @@ class Searcher:
 
         async def by_words() -> None:
             with _timed(found, "analyse"):
-                found.languages = await self._asked_in(ctx, plan)
+                found.languages = found.languages or await self._asked_in(ctx, plan)
                 found.terms = tuple(dict.fromkeys(analyse(plan.query, found.languages)))[:_MAX_TERMS]
             if found.terms:
                 with _timed(found, "lexical"):
@@ -359,7 +359,7 @@ class Searcher:
         health = LegHealth.of(space.legs, space.id) if plan.legs.check else None
         languages: tuple[str, ...] = ()
         if health is not None and health.languages:
-            languages = await self._asked_in(ctx, plan)
+            languages = found.languages = await self._asked_in(ctx, plan)
         found.off = legs_off(plan.legs, health, languages)
         found.is_judged = health is not None and bool(languages) and all(code in health.languages for code in languages)
 
