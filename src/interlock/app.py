@@ -144,18 +144,7 @@ class App:
         return self._specs().broken
 
     def _specs(self) -> _Specs:
-        folder = self.workspace.path(self.workspace.settings.knowledge_dir)
-        known: dict[str, tuple[Path, SourceSpec]] = {}
-        broken: dict[str, InterlockError] = {}
-        for path in sorted(folder.glob("*.yaml")):
-            try:
-                spec = read_spec(path)
-            except InterlockError as error:
-                # One collection's fault must not stop the others.
-                broken[path.name] = error
-            else:
-                known[spec.collection] = (path, spec)
-        return _Specs(known, broken)
+        return _read_specs(self.workspace)
 
     def ingested_collections(self) -> list[str]:
         """Names of those that are ingested here; the others stand in indexes elsewhere."""
@@ -190,6 +179,10 @@ class App:
         ctx = self.owner()
         if user is not None:
             ctx = self.parts.access.act_as(ctx, user)
+        return await self.ask_as(ctx, question, app=app)
+
+    async def ask_as(self, ctx: Context, question: str, *, app: str) -> Finished:
+        """The same for a caller of one's own. Raises: as `ask`."""
         request = ChatRequest(f"app/{app}", (text_message("user", question),))
         release = await self.parts.releases.resolve(ctx, request.model)
         if not has_knowledge(release):
@@ -302,6 +295,7 @@ async def open_app(
             compute=settings.compute,
             # The parts are there by the time somebody searches.
             vectors=PassageVectors(lambda: parts),
+            configured=lambda tenant: _collections_of(workspace, tenant),
             external=IndexFiles(workspace.path(settings.knowledge_dir), settings.tenant),
             scratch=data / SCRATCH,
         )
@@ -416,6 +410,26 @@ async def open_app(
             workspace, flags or {}, parts, complete=lambda given: _with_detected(given, detected)
         )
         yield App(configuration, parts, sql, blobs, kv, isinstance(index, SqliteIndex), detected)
+
+
+def _read_specs(workspace: Workspace) -> _Specs:
+    folder = workspace.path(workspace.settings.knowledge_dir)
+    known: dict[str, tuple[Path, SourceSpec]] = {}
+    broken: dict[str, InterlockError] = {}
+    for path in sorted(folder.glob("*.yaml")):
+        try:
+            spec = read_spec(path)
+        except InterlockError as error:
+            # One collection's fault must not stop the others.
+            broken[path.name] = error
+        else:
+            known[spec.collection] = (path, spec)
+    return _Specs(known, broken)
+
+
+def _collections_of(workspace: Workspace, tenant: TenantId) -> Collection[str]:
+    """Names of a tenant's knowledge files; a broken one is told by who reads it, and by doctor."""
+    return _read_specs(workspace).known if tenant == workspace.settings.tenant else ()
 
 
 def _targets(source: AppSource) -> Sequence[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from anyio import to_thread
@@ -20,6 +21,7 @@ from interlock.flows.operations import provider_register
 from interlock.gateway.checking import patterns_of
 from interlock.gateway.types import RouteSpec, Target
 from interlock.guardrails.types import GuardrailSpec
+from interlock.knowledge.release import RetrievalSpec
 from interlock.stores.compute.base import available_cores
 
 __all__ = ["Finding", "examine"]
@@ -218,12 +220,51 @@ async def _apps(app: App) -> AsyncIterator[Finding]:
             if slow is not None:
                 fix = f"in apps/{source.name}/app.yaml, write it without a repeat inside a repeat"
                 yield Finding("warn", f"app {source.name}, {place}", f"a pattern takes too long, as on {slow}", fix)
-        if missing:
+        astray = await _astray(app, components)
+        if astray is not None:
+            fix = f"edit knowledge.collection in apps/{source.name}/app.yaml, or add knowledge/{astray}.yaml"
+            yield Finding(
+                "fail", f"app {source.name}", f"it searches the collection {astray!r}, which does not exist", fix
+            )
+        elif missing:
             yield Finding(
                 "fail", f"app {source.name}", f"no provider for {missing[0]!r}", "add it under gateway.providers"
             )
         else:
             yield Finding("ok", f"app {source.name}")
+
+
+async def _astray(app: App, components: Mapping[str, object]) -> str | None:
+    """The collection that an app searches, where it is neither here nor configured."""
+    given = components.get("retrieval")
+    if given is None:
+        return None
+    name = RetrievalSpec.model_validate(given, extra="ignore").collection
+    with suppress(InterlockError):
+        if name in app.collections() or await app.parts.knowledge.is_ingested(app.owner(), name):
+            return None
+        return name
+    return None
+
+
+async def apps_astray(app: App) -> list[Finding]:
+    """Apps that search a collection which does not exist, or into which nothing was ingested."""
+    found = []
+    for source in app.parts.releases.apps():
+        try:
+            components = source.load()
+        except InterlockError:
+            continue  # told when the app is asked, and by doctor
+        astray = await _astray(app, components)
+        if astray is not None:
+            cause = f"it searches the collection {astray!r}, which does not exist"
+            found.append(Finding("fail", f"app {source.name}", cause, "interlock doctor"))
+        elif "retrieval" in components:
+            name = RetrievalSpec.model_validate(components["retrieval"], extra="ignore").collection
+            if not await app.parts.knowledge.is_ingested(app.owner(), name):
+                cause = f"nothing was ingested into {name!r} yet"
+                found.append(Finding("warn", f"app {source.name}", cause, f"interlock ingest {name}"))
+    return found
 
 
 async def _collections(app: App) -> AsyncIterator[Finding]:

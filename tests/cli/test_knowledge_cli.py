@@ -104,6 +104,7 @@ def test_a_set_in_beirs_format_is_ingested_once_and_measured(run, tmp_path):
 def test_a_wrong_evaluation_is_said(run, tmp_path, monkeypatch, more, said):
     monkeypatch.chdir(tmp_path)
     rows(tmp_path / "q.jsonl", {"query": "fee", "relevant": ["returns.md"]})
+    assert run("ingest").code == 0
     refused = run("knowledge", "eval", "q.jsonl", *more)
     assert refused.code != 0
     assert said in refused.err
@@ -206,3 +207,100 @@ def test_the_graph_shows_what_its_asker_may_read(run):
     wrong = run("knowledge", "graph", "docs", "Nobody Ofthatname")
     assert wrong.code != 0 and "no document that you may read names this entity" in wrong.err
     assert "no collection 'nowhere'" in run("knowledge", "graph", "nowhere").err
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("year>>3", "'year>>3' is no condition: '>>' is no comparison"),
+        ("year>>", "'>>' is no comparison"),
+        ("year>=", "there is no value after '>='"),
+        (">=3", "there is no field before '>='"),
+        ("year", "it has no comparison"),
+    ],
+)
+def test_a_half_written_condition_names_its_part(run, condition, said):
+    refused = run("knowledge", "search", "x", "--filter", condition)
+    assert refused.code != 0
+    assert said in refused.err
+
+
+def test_a_collection_that_is_not_there_is_said(run):
+    for what in (["search", "x"], ["explain", "x"]):
+        refused = run("knowledge", *what, "--collection", "nope")
+        assert refused.code != 0
+        assert "no collection 'nope'" in refused.err and "one of: docs" in refused.err
+    refused = run("knowledge", "graph", "nope")
+    assert "no collection 'nope'" in refused.err
+
+
+def test_what_was_never_ingested_and_what_does_not_exist_are_told_apart(run, tmp_path, models_dir):
+    fresh = make_workspace(tmp_path / "fresh", models_dir)
+    labelled = rows(tmp_path / "labelled.jsonl", {"question": "how long?", "answerable": True})
+    for command in (
+        ["knowledge", "search", "x"],
+        ["knowledge", "explain", "x"],
+        ["knowledge", "calibrate", "helper", labelled],
+        ["ask", "how long?"],
+    ):
+        refused = run(*command, at=fresh)
+        assert refused.code != 0
+        assert "nothing was ingested into 'docs' yet" in refused.err and "interlock ingest docs" in refused.err
+    app = fresh / "apps" / "helper" / "app.yaml"
+    app.write_text(app.read_text().replace("collection: docs", "collection: nope"))
+    assert "nope" in app.read_text()
+    refused = run("ask", "how long?", at=fresh)
+    assert refused.code != 0
+    assert "'nope' that is searched does not exist" in refused.err
+    found = run("doctor", "--json", at=fresh).json
+    astray = next(row for row in found if row["what"] == "app helper")
+    assert astray["state"] == "fail"
+    assert astray["cause"] == "it searches the collection 'nope', which does not exist"
+
+
+def test_a_field_that_nothing_has_is_told(run):
+    assert run("ingest").code == 0
+    shown = run("knowledge", "search", "fee", "--filter", "yeer=3").out
+    assert "nothing found" in shown and "no document you may read has a field 'yeer'; fields: " in shown
+
+
+def test_an_overseer_sees_what_rights_keep_from_somebody(run):
+    assert run("ingest").code == 0
+    told = run("knowledge", "explain", "salary band of a senior engineer", "--as", "ada").out
+    assert "kept away by rights" in told and "pay/bands.md" in told and "group:finance" in told
+    assert "61,000" not in told
+    told = run("knowledge", "explain", "salary band of a senior engineer", "--as", "fay").out
+    assert "pay/bands.md" not in told.partition("kept away by rights")[2]
+
+
+def test_an_explanation_shows_the_claims_of_an_apps_answer(run):
+    assert run("ingest").code == 0
+    told = run("knowledge", "explain", "How long may hardware be returned?", "--app", "helper")
+    assert told.code == 0, told.err
+    assert "verdict" in told.out or "no claim was made" in told.out
+    told = run("knowledge", "explain", "How long may hardware be returned?", "--app", "helper", "--json").json
+    assert told["answer"]["support_map"] is not None and told["answer"]["trace_id"]
+
+
+def test_steps_without_a_model_say_once_what_to_do(run):
+    assert run("ingest").code == 0
+    steps = ["--step", "expansion.queries=2", "--step", "expansion.hyde=true", "--step", "expansion.decompose=true"]
+    told = run("knowledge", "explain", "restocking fee", *steps)
+    assert told.code == 0, told.err
+    assert told.out.count("name one under steps.model.name") == 1
+    assert "not_found" not in told.out
+
+
+def test_a_gate_without_evidence_shows_the_difference(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("ingest").code == 0
+    asked = [{"id": str(n), "query": "restocking fee", "relevant": ["returns.md"]} for n in range(4)]
+    rows(tmp_path / "q.jsonl", *asked)
+    assert run("knowledge", "eval", "q.jsonl", "--out", "now.jsonl").code == 0
+    before = [json.loads(line) for line in (tmp_path / "now.jsonl").read_text().splitlines()]
+    for number, row in enumerate(row for row in before if "scores" in row):
+        row["scores"] = dict.fromkeys(row["scores"], 1.0 if number % 2 else 0.0)
+    rows(tmp_path / "before.jsonl", *before)
+    told = run("knowledge", "eval", "q.jsonl", "--baseline", "before.jsonl", "--gate")
+    assert "not enough evidence" in told.err
+    assert "precision@5 -0.3000 [-0.8000, +0.2000]: may be better or worse" in told.err

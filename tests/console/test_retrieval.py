@@ -56,9 +56,25 @@ def test_a_search_as_somebody_shows_that_persons_documents_alone(tabs: Tabs) -> 
     page = tabs.open("/retrieval?q=zebra+band+of+a+senior+engineer&as=dana")
     assert "61,000" not in page.inner_text("main")
     assert "Salary" not in page.inner_text("main")
+    kept_away = page.inner_text("[aria-label='Kept away by rights']")
+    assert "finance/salaries.md" in kept_away
     page.select_option("[name=as]", "fay")
     page.click(".debugger .btn")
     assert "61,000" in page.inner_text(".candidates tbody tr >> nth=0")
+
+
+def test_an_app_that_searches_the_collection_can_be_asked_the_same(tabs: Tabs) -> None:
+    page = tabs.open("/retrieval?q=" + QUESTION.replace(" ", "+"))
+    page.locator("[aria-labelledby=words-title] a[href^='/ask']").first.click()
+    page.wait_for_selector("#question")
+    assert page.input_value("#question") == QUESTION
+
+
+def test_a_half_written_filter_names_its_part(tabs: Tabs) -> None:
+    page = tabs.open("/retrieval?q=hardware&filter=year%3E%3E")
+    assert "'>>' is no comparison" in page.inner_text("[role=alert]")
+    page.goto("/retrieval?q=hardware&filter=yeer%3D3")
+    assert "has a field 'yeer'" in page.inner_text("main")
 
 
 def test_a_viewer_searches_with_own_rights_and_learns_nothing_of_closed_documents(tabs: Tabs) -> None:
@@ -66,6 +82,8 @@ def test_a_viewer_searches_with_own_rights_and_learns_nothing_of_closed_document
     sign_in(page, "vera")
     page.goto("/retrieval?q=zebra+band&as=fay")
     assert "Salary" not in page.inner_text("main")
+    assert page.locator("[aria-label='Kept away by rights']").count() == 0
+    assert page.goto("/retrieval?q=zebra+band&collection=nope").status == 404
     assert page.locator("[name=as]").count() == 0
     hidden = page.goto("/retrieval?q=zebra+band&document=finance/salaries.md")
     assert hidden.status == 404

@@ -25,7 +25,9 @@ def test_the_sdk_searches_by_the_rights_of_whom_it_asks_for(site):
         assert refused.value.status == 400
         with pytest.raises(ApiError):
             client.search("../secrets", ASKED)
-        assert client.search("no-such-collection", ASKED) == []
+        with pytest.raises(ApiError, match="one of: docs") as missing:
+            client.search("no-such-collection", ASKED)
+        assert missing.value.status == 404
 
 
 @pytest.mark.anyio

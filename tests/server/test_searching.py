@@ -17,7 +17,10 @@ def test_each_caller_finds_what_it_may_read(site):
     path = "/api/v1/collections/docs/search"
     with site.client("plain") as plain, site.client("rival") as rival, site.client() as nobody:
         assert "pay/bands.md" not in sources(plain.post(path, json=ASKED))
-        assert rival.post(path, json=ASKED).json() == {"data": []}
+        # Of another tenant: as if it were not there.
+        refused = rival.post(path, json=ASKED)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "collection_not_found")
+        assert refused.json()["error"]["hint"] == "one of: none yet"
         assert nobody.post(path, json=ASKED).status_code in {200, 401}
     with site.client("plain", token=site.token()) as finance:
         found = finance.post(path, json=ASKED)
@@ -92,7 +95,7 @@ def test_the_graph_keeps_to_the_rights_of_its_caller(site):
     with site.client("plain") as plain, site.client("rival") as rival, site.client("admin") as admin:
         told = plain.get(path).json()
         assert told["total"] == len(told["entities"]) > 0
-        assert rival.get(path).json()["entities"] == []
+        assert rival.get(path).status_code == 404
         seen = [place["source"] for row in told["entities"] for place in row["places"]]
         assert seen and "pay/bands.md" not in seen
         assert "pay/bands.md" not in str(admin.get(path).json()), "a role reads no document"
@@ -109,3 +112,67 @@ def test_the_graph_keeps_to_the_rights_of_its_caller(site):
             assert (refused.status_code, refused.json()["error"]["param"]) == (status, param)
     with site.client("plain", token=site.token()) as finance:
         assert "pay/bands.md" in str(finance.get(path).json())
+
+
+def test_a_collection_that_is_not_there_is_404_and_names_only_what_the_caller_may_know(site):
+    with site.client("plain") as plain, site.client("admin") as admin, site.client("rival") as rival:
+        for what in ("search", "explain"):
+            path = f"/api/v1/collections/nope/{what}"
+            for client, hint in ((plain, "one of: docs"), (admin, "one of: docs"), (rival, "one of: none yet")):
+                refused = client.post(path, json=ASKED)
+                assert refused.status_code == 404, refused.text
+                assert refused.json()["error"] | {"type": ""} == {
+                    "code": "collection_not_found",
+                    "hint": hint,
+                    "message": f"no collection 'nope' ({hint})",
+                    "param": "collection",
+                    "type": "",
+                }
+        assert plain.get("/api/v1/collections/nope/graph").status_code == 404
+
+
+def test_a_score_says_how_near_a_passage_is_by_itself(site):
+    path = "/api/v1/collections/docs/search"
+    with site.client("plain") as plain:
+        near = plain.post(path, json={"query": "how long may hardware be returned"}).json()["data"][0]
+        far = plain.post(path, json={"query": "purple elephants juggle teapots"}).json()["data"][0]
+        assert near["score"] > 0.3 > far["score"]
+        told = plain.post("/api/v1/collections/docs/explain", json={"query": "purple elephants"}).json()
+        assert told["candidates"][0]["fused"] > told["candidates"][0]["passage"]["score"]
+
+
+def test_a_filter_on_a_field_that_nothing_readable_has_is_told(site):
+    body = {"query": "hardware", "filter": {"yeer": 3}}
+    with site.client("plain") as plain:
+        told = plain.post("/api/v1/collections/docs/search", json=body).json()
+        assert told["data"] == []
+        assert told["hint"].startswith("no document you may read has a field 'yeer'; fields: ")
+        assert plain.post("/api/v1/collections/docs/explain", json=body).json()["hint"] == told["hint"]
+        fine = plain.post(
+            "/api/v1/collections/docs/search", json={"query": "hardware", "filter": {"document.title": "x"}}
+        )
+        assert fine.json() == {"data": []}
+
+
+def test_only_overseers_are_told_what_rights_removed(site):
+    path = "/api/v1/collections/docs/explain"
+    with site.client("admin") as admin, site.client("plain") as plain:
+        told = admin.post(path, json=ASKED).json()
+        removed = {row["source"]: row for row in told["removed_by_rights"]}
+        assert removed["pay/bands.md"]["rank"] == 1
+        assert removed["pay/bands.md"]["readers"] == ["group:finance"]
+        assert removed["pay/bands.md"]["document_id"].startswith("doc_")
+        assert "61,000" not in str(told)
+        assert plain.post(path, json=ASKED).json()["removed_by_rights"] is None
+    with site.client("plain", token=site.token()) as finance:
+        assert finance.post(path, json=ASKED).json()["removed_by_rights"] is None
+
+
+def test_an_explanation_brings_the_claims_of_an_apps_answer(site):
+    body = {"query": "How long may hardware be returned?", "app": "helper"}
+    with site.client("plain") as plain:
+        told = plain.post("/api/v1/collections/docs/explain", json=body)
+        assert told.status_code == 200, told.text
+        answer = told.json()["answer"]
+        assert answer["text"]
+        assert isinstance(answer["support_map"], list) and answer["trace_id"]

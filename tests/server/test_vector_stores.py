@@ -72,3 +72,17 @@ def test_filters_are_taken_or_named(http, filters, fine):
 def test_a_wrong_search_names_its_field(http, body, param):
     refused = http.post("/v1/vector_stores/docs/search", json=body)
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+def test_a_threshold_keeps_nonsense_out_and_answers_in(site):
+    ranking = {"score_threshold": 0.3}
+    with client(site) as plain:
+        nonsense = plain.vector_stores.search("docs", query="purple elephants juggle teapots", ranking_options=ranking)
+        assert nonsense.data == []
+        found = plain.vector_stores.search("docs", query="how long may hardware be returned", ranking_options=ranking)
+        assert found.data[0].filename == "returns.md"
+        both = plain.vector_stores.search(
+            "docs", query=["purple elephants juggle teapots", "how long may hardware be returned"], max_num_results=3
+        )
+        assert both.data[0].filename == "returns.md"
+        assert both.data[0].score == found.data[0].score

@@ -69,6 +69,7 @@ async def subject_of(app: App, asked: Asked, stack: AsyncExitStack, *, shown: bo
             "name the collection", param="--collection", hint=f"one of: {', '.join(names) or 'none yet'}"
         )
     chosen = collection or names[0]
+    await app.parts.knowledge.check_collection(owner, chosen)
     questions = await _stored(app, chosen, asked.users) if place is None else read_judged(place)
     access = app.parts.access
     return Subject(

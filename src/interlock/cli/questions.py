@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +54,11 @@ def make(
         async with session.open() as app:
             app.source_spec(collection)
 
+            # In a log each step would be a line of its own, or all of them one.
+            shown = not as_json and sys.stderr.isatty()
+
             async def tell(progress: Progress) -> None:
-                if not as_json:
+                if shown:
                     click.echo(f"\r{progress.done} of {progress.total} made", nl=False, err=True)
 
             made = await make_questions(
@@ -70,7 +74,8 @@ def make(
             if as_json:
                 emit(made_view(made))
                 return
-            click.echo("", err=True)
+            if shown:
+                click.echo("", err=True)
             kinds = Counter(one.origin for one in made.questions)
             click.echo(
                 f"{len(made.questions)} proposed: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())

@@ -56,11 +56,21 @@ def search(session: Session, /, *, as_json: bool, **asked: Any) -> None:
 @click.command()
 @_search_options
 @click.option("--budget", "budget_tokens", default=1500, show_default=True, type=click.IntRange(1, 200_000))
+@click.option("--app", "app_name", help="Ask this app too, and show which claim of its answer rests on what.")
 @click.option("--document", help="Say why this document (id or source) is not among the results.")
 @pass_session
-def explain(session: Session, /, *, budget_tokens: int, document: str | None, as_json: bool, **asked: Any) -> None:
+def explain(
+    session: Session,
+    /,
+    *,
+    budget_tokens: int,
+    app_name: str | None,
+    document: str | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
     """Tell a search stage by stage: ranks and scores of both legs, what was left out, what a prompt would get."""
-    run(_explain(session, asked, budget_tokens, document, as_json=as_json))
+    run(_explain(session, asked, budget_tokens, document, app_name, as_json=as_json))
 
 
 @click.command()
@@ -83,12 +93,7 @@ async def _graph(
     from interlock.flows.search_views import graph_view
 
     async with session.open() as app:
-        if collection not in app.collections():
-            raise InvalidInput(
-                f"no collection {collection!r}",
-                param="COLLECTION",
-                hint=f"one of: {', '.join(app.collections()) or 'none yet'}",
-            )
+        await app.parts.knowledge.check_collection(app.owner(), collection)
         ctx = app.owner() if user is None else app.parts.access.act_as(app.owner(), user)
         view = await app.parts.knowledge.graph(ctx, collection, entity, limit=limit)
         if as_json:
@@ -125,9 +130,11 @@ def _print_graph(view: GraphView, asked: str | None) -> None:
 # Any: the options shared by both commands, as click hands them over.
 async def _search(session: Session, asked: dict[str, Any], *, as_json: bool) -> None:
     from interlock.flows.search_views import found_view
+    from interlock.flows.several_searches import score_of
 
     async with session.open() as app:
         ctx, arguments = _arguments(app, asked)
+        await app.parts.knowledge.check_collection(app.owner(), arguments["collection"])
         passages = await app.parts.knowledge.search(ctx, **arguments)
         if as_json:
             emit([found_view(passage) for passage in passages])
@@ -135,25 +142,45 @@ async def _search(session: Session, asked: dict[str, Any], *, as_json: bool) -> 
         for rank, passage in enumerate(passages, start=1):
             where = passage.source + (f", page {passage.page}" if passage.page else "")
             click.secho(f"{rank:>3}. {passage.title}", bold=True, nl=False)
-            click.echo(f"  {passage.score:.3f}  {where}")
+            click.echo(f"  {score_of(passage):.3f}  {where}")
             click.echo(f"     {_shown(passage.text)}")
         if not passages:
             click.echo("nothing found")
+            hint = await app.parts.knowledge.filter_hint(ctx, arguments["collection"], arguments["filter"])
+            if hint:
+                click.echo(hint)
 
 
 async def _explain(
-    session: Session, asked: dict[str, Any], budget_tokens: int, document: str | None, *, as_json: bool
+    session: Session,
+    asked: dict[str, Any],
+    budget_tokens: int,
+    document: str | None,
+    app_name: str | None,
+    *,
+    as_json: bool,
 ) -> None:
+    from interlock.cli.ask import print_answer, print_support
     from interlock.flows.search_views import explanation_view
+    from interlock.flows.views import finished_view
 
     async with session.open() as app:
         ctx, arguments = _arguments(app, asked)
+        await app.parts.knowledge.check_collection(app.owner(), arguments["collection"])
         wanted = None if document is None else await _document(app, arguments["collection"], document)
         told = await app.parts.knowledge.explain(ctx, **arguments, budget_tokens=budget_tokens, document=wanted)
+        finished = None if app_name is None else await app.ask(asked["query"], app=app_name, user=asked["user"])
         if as_json:
-            emit(explanation_view(told))
-        else:
-            _print(told)
+            view = explanation_view(told)
+            if finished is not None:
+                view["answer"] = finished_view(finished.answer, finished.receipt)
+            emit(view)
+            return
+        _print(told)
+        if finished is not None:
+            click.echo()
+            print_answer(finished.answer, finished.receipt)
+            print_support(finished.answer)
 
 
 def _arguments(app: App, asked: dict[str, Any]) -> tuple[Context, dict[str, Any]]:
@@ -197,6 +224,8 @@ async def _document(app: App, collection: str, named: str) -> Any:
 
 
 def _print(told: Explanation) -> None:
+    from interlock.knowledge.legs import LEG_WORDS
+
     click.secho("asked  ", dim=True, nl=False)
     click.echo(told.query)
     for step in told.steps:
@@ -210,6 +239,9 @@ def _print(told: Explanation) -> None:
     click.secho("fused  ", dim=True, nl=False)
     filtered = "" if told.documents is None else f"; the filter left {told.documents} documents"
     click.echo(f"{told.fusion}; {told.mode}{filtered}")
+    for off in told.off:
+        click.secho("left out  ", dim=True, nl=False)
+        click.echo(f"{LEG_WORDS[off.leg]}: {off.told(figures=told.oversees)}")
     click.secho("stages ", dim=True, nl=False)
     click.echo(" → ".join(f"{s.name} {s.seconds * 1000:.1f} ms ({s.rows})" for s in told.stages) + "\n")
     table(
@@ -231,6 +263,13 @@ def _print(told: Explanation) -> None:
     if len(told.candidates) > 20:
         click.echo(f"… and {len(told.candidates) - 20} more")
     click.echo(f"\ncontext: {len(told.context)} passages, {told.context_tokens} of {told.budget_tokens} tokens")
+    if told.hint:
+        click.echo(told.hint)
+    if told.removed:
+        click.echo("\nkept away by rights, with the place each would have:")
+        for one in told.removed:
+            who = ", ".join(one.readers) or "nobody"
+            click.echo(f"  #{one.rank}  {one.source}  {one.document_id}  (readers: {who})")
     if told.why_not is not None:
         click.secho(f"\n{told.why_not.source}: ", bold=True, nl=False)
         click.echo(told.why_not.told)

@@ -227,11 +227,13 @@ def _print_gate(gate: Gate, tolerance: float) -> None:
         low, high = each.interval
         if each.verdict == "fail":
             click.secho(f"  {each.name} lost {-each.gain:.4f}, surely between {-high:.4f} and {-low:.4f}", err=True)
-        elif each.verdict == "not_enough_evidence" and tolerance:
+        elif each.verdict == "not_enough_evidence" and not tolerance:
+            click.echo(f"  {each.name} {each.gain:+.4f} [{low:+.4f}, {high:+.4f}]: may be better or worse", err=True)
+        elif each.verdict == "not_enough_evidence":
             needed = round(gate.questions * max(1.0, ((each.gain - low) / tolerance) ** 2))
             click.echo(
-                f"  {each.name} {each.gain:+.4f}: a loss of {-low:.4f} is not ruled out; about {needed} questions "
-                f"would tell one of {tolerance:g}",
+                f"  {each.name} {each.gain:+.4f} [{low:+.4f}, {high:+.4f}]: a loss of {-low:.4f} is not ruled "
+                f"out; about {needed} questions would tell one of {tolerance:g}",
                 err=True,
             )
 

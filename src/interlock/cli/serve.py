@@ -142,6 +142,11 @@ async def serve_app(
     address = host or server.host
     if warm:
         await app.warm()
+    if place is None or place.number == 1:
+        from interlock.examination import apps_astray
+
+        for astray in await apps_astray(app):
+            click.secho(f"warning: {astray.what}: {astray.cause} (fix: {astray.fix})", fg="yellow", err=True)
 
     def ready(url: str) -> None:
         facts = {"url": url, "detected": [[str(found.target), found.how] for found in app.detected]}

@@ -197,6 +197,10 @@ def _print(told: Proposal, warnings: Sequence[str]) -> None:
         f"{told.gain:+.4f} [{low:+.4f}, {high:+.4f}]  chosen by {told.chosen_on} questions, judged by "
         f"{told.judged_on} others"
     )
+    if len({round(one.score, 6) for one in told.tried}) == 1 and len(told.tried) > 1:
+        click.echo(f"every one of {len(told.tried)} ways scores the same on these questions: there is no gain in any")
+    elif not told.is_better:
+        click.echo("no gain beyond chance: the settings stay as they are")
     if told.stopped:
         click.echo(f"ended by its budget of {told.stopped}: run it again, and it goes on")
     for warning in warnings:

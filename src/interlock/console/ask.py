@@ -76,6 +76,9 @@ class ClaimRow(NamedTuple):
     """It stands in the answer."""
 
 
+_LONGEST_QUESTION = 16_000
+
+
 @dataclass(slots=True)
 class Result:
     """An answer as the page shows it."""
@@ -224,9 +227,11 @@ def _channel(name: str) -> str:
 
 
 async def show(request: Request, caller: Caller) -> Response:
-    """``GET /ask``: nothing asked yet."""
+    """``GET /ask?q=&app=&as=``: nothing asked yet."""
     query = request.query_params
-    asked = Question("", query.get("app", ""), query.get("as", "") if caller.may_act_as else "")
+    asked = Question(
+        query.get("q", "")[:_LONGEST_QUESTION], query.get("app", ""), query.get("as", "") if caller.may_act_as else ""
+    )
     return await _page(request, caller, asked, None)
 
 

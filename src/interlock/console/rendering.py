@@ -16,6 +16,7 @@ from interlock.core.clock import now
 from interlock.core.context import Role
 from interlock.core.errors import InterlockError
 from interlock.core.money import Money
+from interlock.flows.several_searches import score_of
 from interlock.http.callers import app_of
 from interlock.http.security import PAGE_HEADERS
 
@@ -125,7 +126,7 @@ def _environment() -> Environment:
         "short": short,
         "said": said,
     }
-    environment.globals |= {"asset": asset, "title_of": title_of}
+    environment.globals |= {"asset": asset, "title_of": title_of, "score_of": score_of}
     return environment
 
 

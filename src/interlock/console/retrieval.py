@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, cast, get_args
 from urllib.parse import urlencode
@@ -27,6 +28,8 @@ from interlock.http.callers import app_of
 from interlock.knowledge.explanation import Explanation, Fate
 from interlock.knowledge.filters import parse_filter
 from interlock.knowledge.graph.types import ABOUT, TOGETHER, Edge, GraphView, Place
+from interlock.knowledge.legs import LEG_WORDS
+from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.retrieval.settings import parse_steps
 from interlock.knowledge.types import SearchMode
 
@@ -97,6 +100,8 @@ async def show(request: Request, caller: Caller) -> Response:
     if asked.question:
         try:
             explanation = await _explained(app, caller, ctx, asked)
+            if not explanation.candidates:
+                await app.parts.knowledge.check_collection(caller.ctx, asked.collection)
             told = Told(explanation, max((stage.seconds for stage in explanation.stages), default=0.0) or 1.0)
         except InterlockError as found:
             error = found
@@ -116,8 +121,23 @@ async def show(request: Request, caller: Caller) -> Response:
         fates=_FATES,
         outcomes=_OUTCOMES,
         stages=_STAGES,
+        leg_words=LEG_WORDS,
+        apps=_apps_of(app, asked),
         link=lambda passage: _link(passage, asked.user),
     )
+
+
+def _apps_of(app: App, asked: Asked) -> dict[str, str]:
+    """Where each app that searches the collection can be asked the same, which shows what its claims rest on."""
+    found: dict[str, str] = {}
+    for source in app.parts.releases.apps():
+        # A broken app file is told by doctor.
+        with suppress(InterlockError):
+            given = source.load().get("retrieval")
+            if given and RetrievalSpec.model_validate(given, extra="ignore").collection == asked.collection:
+                seen_as = {"as": asked.user} if asked.user else {}
+                found[str(source.name)] = "/ask?" + urlencode({"app": source.name, "q": asked.question, **seen_as})
+    return found
 
 
 def _asked(request: Request, caller: Caller, collections: list[str]) -> Asked:

@@ -38,13 +38,16 @@ class Passage:
     page: int | None = None
     """1-based page where the passage starts, for paged formats."""
     score: float = 0.0
-    """Fused score of the search that found it, in [0, 1]; higher is better."""
+    """Fused score of the search that found it, in [0, 1]: orders what one search found, and says nothing beyond it."""
     dense_score: float | None = None
     """Cosine similarity to the question, None when only the lexical leg found it."""
     lexical_score: float | None = None
     """BM25 score scaled to [0, 1] within this search, None when only the dense leg found it."""
     metadata: tuple[tuple[str, str], ...] = ()
     """Sorted key-value facts about the document, e.g. ``("status", "withdrawn")``."""
+    relevance: float | None = None
+    """How near it is to the question by itself, in [0, 1], whatever else was found: for thresholds, and to compare what
+    several questions found. None when no search found it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,8 +94,12 @@ def read_labelled(path: Path) -> list[LabelledQuestion]:
 async def assessed(
     parts: Parts, release: Release, questions: Sequence[LabelledQuestion], *, asker: Callable[[str | None], Context]
 ) -> AsyncIterator[Assessed]:
-    """Search and assess every question as the app would, without writing an answer. No model call."""
+    """Search and assess every question as the app would, without writing an answer. No model call.
+
+    Raises: NotFound: what the app searches does not exist, or was never ingested.
+    """
     retrieval = RetrievalSpec.model_validate(release.components["retrieval"], extra="ignore")
+    await parts.knowledge.check_ingested(asker(None), retrieval.collection)
     spec = AnswerSpec.of_release(release.components.get("answer", {}))
     for question in questions:
         ctx = asker(question.user)

@@ -180,6 +180,9 @@ async def ask(
             )
             if found:
                 break
+        if not found:
+            # Nothing to search is the operator's to mend, and no answer to anybody's question.
+            await parts.knowledge.check_ingested(line.ctx, retrieval.collection)
         trusted = await parts.guardrails.check_passages(line.ctx, release, found)
         tier = parts.gateway.profile_of(route).tier
         passages = trusted

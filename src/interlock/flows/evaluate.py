@@ -15,6 +15,7 @@ from interlock.evals.golden import judge
 from interlock.evals.types import Case, CaseOutcome, Judgement
 from interlock.flows.chat import Receipt, ask
 from interlock.flows.parts import Parts
+from interlock.knowledge.release import RetrievalSpec
 
 __all__ = ["readable_sources", "run_golden"]
 
@@ -29,7 +30,14 @@ async def readable_sources(parts: Parts, owner: Context, user: Context) -> Calla
 
 
 async def run_golden(parts: Parts, release: Release, cases: Sequence[Case]) -> AsyncGenerator[CaseOutcome, None]:
-    """One outcome a case, in order, as they finish. Closing it stops the run."""
+    """One outcome a case, in order, as they finish. Closing it stops the run.
+
+    Raises: NotFound: what the app searches does not exist, or was never ingested.
+    """
+    given = release.components.get("retrieval")
+    if given is not None:
+        name = RetrievalSpec.model_validate(given, extra="ignore").collection
+        await parts.knowledge.check_ingested(parts.access.local_owner(), name)
     for case in cases:
         # A context of its own for each question: deadline, request and trace are those of one call.
         owner = parts.access.local_owner()

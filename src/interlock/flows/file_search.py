@@ -36,6 +36,7 @@ from interlock.core.release import Release
 from interlock.flows.metering import StreamModel
 from interlock.flows.parts import Parts
 from interlock.flows.retrieval_assistant import RetrievalAssistant
+from interlock.flows.several_searches import merged, score_of
 from interlock.flows.store_filters import store_filter
 from interlock.gateway.collecting import gathered
 from interlock.gateway.inbound.openai_responses import FILE_SEARCH
@@ -214,21 +215,20 @@ class _Run:
 
     async def _passages(self, ctx: Context, queries: Sequence[str]) -> list[Passage]:
         wanted = self._wanted
-        best: dict[str, Passage] = {}
+        rankings: list[list[Passage]] = []
         for name in wanted.stores:
             for query in queries:
-                for passage in await self._parts.knowledge.search(
-                    ctx,
-                    query,
-                    collection=name,
-                    limit=wanted.limit,
-                    filter=wanted.filter,
-                    assistant=self._assistant,
-                ):
-                    if passage.id not in best or passage.score > best[passage.id].score:
-                        best[passage.id] = passage
-        ranked = sorted(best.values(), key=lambda passage: -passage.score)
-        ranked = [passage for passage in ranked if passage.score >= wanted.threshold][: wanted.limit]
+                rankings.append(
+                    await self._parts.knowledge.search(
+                        ctx,
+                        query,
+                        collection=name,
+                        limit=wanted.limit,
+                        filter=wanted.filter,
+                        assistant=self._assistant,
+                    )
+                )
+        ranked = [passage for passage in merged(rankings) if score_of(passage) >= wanted.threshold][: wanted.limit]
         if self._release is not None:
             ranked = list(await self._parts.guardrails.check_passages(ctx, self._release, ranked))
         kept: list[Passage] = []

@@ -13,7 +13,7 @@ from interlock.evals.ranking import MEASURES
 from interlock.knowledge.retrieval.ports import Assistant
 from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.service import KnowledgeService
-from interlock.knowledge.settings import FusionSettings
+from interlock.knowledge.settings import BOTH_LEGS, FusionSettings
 from interlock.knowledge.types import SearchMode
 from interlock.stats.bootstrap import mean_interval, paired_interval
 from interlock.stats.intervals import Interval
@@ -145,6 +145,8 @@ async def scored(
             steps=steps,
             assistant=assistant,
             space=space,
+            # A fusion that is tried is tried with both legs, as it was chosen.
+            legs=None if fusion is None else BOTH_LEGS,
         )
         ranking = tuple(dict.fromkeys(named(passage.source) for passage in passages))
         yield ScoredQuestion(

@@ -36,7 +36,7 @@ from interlock.knowledge.retrieval.ports import Assistant
 from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.scratch import Results, Scratch
 from interlock.knowledge.service import KnowledgeService
-from interlock.knowledge.settings import ChunkingSettings, FusionSettings
+from interlock.knowledge.settings import BOTH_LEGS, ChunkingSettings, FusionSettings
 from interlock.knowledge.types import Progress
 from interlock.knowledge.vector_log import RememberingEmbedder
 from interlock.stats.bootstrap import mean_interval, paired_interval
@@ -139,7 +139,7 @@ async def tune(subject: Subject, budget: Budget, place: Scratch, tell: Tell | No
         halves[hashlib.sha256(question.id.encode()).digest()[0] % 2].append(question)
     if min(map(len, halves)) < _FEWEST:
         raise InvalidInput(
-            f"{len(subject.questions)} questions are too few to choose by one half and judge by the other",
+            f"{_counted(len(subject.questions))} too few to choose by one half and judge by the other",
             param="questions",
             hint=f"about {4 * _FEWEST} or more; make some with `interlock knowledge questions make`",
         )
@@ -330,9 +330,14 @@ async def _rankings(
             fusion=way.fusion,
             steps=way.steps,
             assistant=subject.assistant,
+            legs=BOTH_LEGS,
         )
         for way in ways
     ]
+
+
+def _counted(questions: int) -> str:
+    return "1 question is" if questions == 1 else f"{questions} questions are"
 
 
 def _mean(values: Sequence[float]) -> float:

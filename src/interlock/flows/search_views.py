@@ -32,12 +32,15 @@ def explanation_view(told: Explanation) -> dict[str, Any]:
         "filtered_documents": told.documents,
         "searched": told.searched,
         "space": told.space,
+        "legs_off": [{"leg": one.leg, "why": one.why, "told": one.told(figures=told.oversees)} for one in told.off],
         "steps": [asdict(step) for step in told.steps],
         "stages": [asdict(stage) for stage in told.stages],
         "candidates": [_candidate(candidate) for candidate in told.candidates],
         "context": [found_view(passage) for passage in told.context],
         "context_tokens": told.context_tokens,
         "budget_tokens": told.budget_tokens,
+        "removed_by_rights": None if told.removed is None else [asdict(one) for one in told.removed],
+        "hint": told.hint or None,
         "why_not": None if told.why_not is None else asdict(told.why_not),
     }
 
@@ -46,6 +49,7 @@ def _candidate(candidate: ExplainedPassage) -> dict[str, Any]:
     return {
         "rank": candidate.rank,
         "fate": candidate.fate,
+        "fused": round(candidate.passage.score, 4),
         "dense": None if candidate.dense is None else asdict(candidate.dense),
         "lexical": None if candidate.lexical is None else asdict(candidate.lexical),
         "words": list(candidate.words),

@@ -7,8 +7,9 @@ from typing import Any
 from interlock.core.answers import Answer, AnswerSentence, Claim, Contradiction
 from interlock.core.passages import Citation, Passage
 from interlock.flows.chat import Receipt
+from interlock.flows.several_searches import score_of
 
-__all__ = ["answer_view", "citation_view", "claim_view", "passage_view", "receipt_view", "support_map"]
+__all__ = ["answer_view", "citation_view", "claim_view", "finished_view", "passage_view", "receipt_view", "support_map"]
 
 # Any in this module: JSON objects on their way out.
 
@@ -38,7 +39,7 @@ def citation_view(citation: Citation) -> dict[str, Any]:
 
 
 def passage_view(passage: Passage) -> dict[str, Any]:
-    """One retrieved passage with the scores of both legs."""
+    """One retrieved passage: how near it is to the question by itself, and the scores of both legs."""
     return {
         "id": passage.id,
         "document": passage.document_id,
@@ -49,7 +50,7 @@ def passage_view(passage: Passage) -> dict[str, Any]:
         "start": passage.span.start,
         "end": passage.span.end,
         "text": passage.text,
-        "score": round(passage.score, 4),
+        "score": round(score_of(passage), 4),
         "dense_score": None if passage.dense_score is None else round(passage.dense_score, 4),
         "lexical_score": None if passage.lexical_score is None else round(passage.lexical_score, 4),
     }
@@ -118,6 +119,11 @@ def answer_view(answer: Answer) -> dict[str, Any]:
         "as_of": answer.as_of.isoformat() if answer.as_of else None,
         "stale": answer.stale,
     }
+
+
+def finished_view(answer: Answer, receipt: Receipt) -> dict[str, Any]:
+    """A whole answer: its text, what it rests on, and what it cost."""
+    return {"text": answer.text, **answer_view(answer), **receipt_view(receipt)}
 
 
 def receipt_view(receipt: Receipt) -> dict[str, Any]:

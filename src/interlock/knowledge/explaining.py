@@ -10,16 +10,18 @@ from interlock.core.ids import DocumentId, PassageId
 from interlock.core.passages import Passage
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.context import judged
-from interlock.knowledge.explanation import ExplainedPassage, Explanation, Fate, Place, Stage, WhyNot
+from interlock.knowledge.explanation import ExplainedPassage, Explanation, Fate, Place, Removed, Stage, WhyNot
+from interlock.knowledge.legs import LEG_WORDS
 from interlock.knowledge.ports import CountTokens
 from interlock.knowledge.searching import Findings, Searcher, SearchPlan
 from interlock.knowledge.settings import FusionSettings
 from interlock.knowledge.types import DocumentInfo
 from interlock.stores.index.base import Hit
 
-__all__ = ["explained", "why_not"]
+__all__ = ["explained", "removed_by_rights", "why_not"]
 
 _STAGES = ("filter", "analyse", "lexical", "embed", "dense", "fuse", "registry")
+_MOST_REMOVED = 50
 _OVERSIGHT = (Role.DEVELOPER, Role.OPERATOR)
 
 
@@ -32,6 +34,8 @@ def explained(
     budget_tokens: int,
     count_tokens: CountTokens,
     why: WhyNot | None,
+    removed: Sequence[Removed] | None = None,
+    hint: str = "",
 ) -> Explanation:
     """Put what a search left behind into words and figures.
 
@@ -43,6 +47,8 @@ def explained(
         budget_tokens: of the context.
         count_tokens: as the context was counted.
         why: the answer about one document, if there was a question about one.
+        removed: what rights kept from the caller; None for those who may not be told.
+        hint: what to mend in the filter.
     """
     readable = found.passages(ctx)
     searched = found.plan or plan
@@ -75,7 +81,7 @@ def explained(
         languages=found.languages,
         terms=found.terms,
         mode=plan.mode,
-        fusion=_told(plan.fusion),
+        fusion=_told(found.fusion or plan.fusion, found, plan),
         documents=None if found.within is None else len(found.within),
         stages=tuple(Stage(name, found.seconds[name], rows[name]) for name in _STAGES if name in found.seconds),
         candidates=candidates,
@@ -86,7 +92,39 @@ def explained(
         steps=tuple(found.steps),
         searched=searched.query,
         space=found.space,
+        off=found.off,
+        removed=removed,
+        hint=hint,
+        oversees=ctx.principal.has(*_OVERSIGHT),
     )
+
+
+async def removed_by_rights(
+    ctx: Context, plan: SearchPlan, facts: Sequence[DocumentInfo], *, searcher: Searcher
+) -> Sequence[Removed] | None:
+    """Documents that rights kept from a search; None for all but developers and operators. Searches once more, where
+    there is anything to keep.
+
+    Args:
+        ctx: who searched.
+        plan: what was searched.
+        facts: all documents of the collection.
+        searcher: searches as if everybody might read everything. No text of what it finds goes any further.
+    """
+    if not ctx.principal.has(*_OVERSIGHT):
+        return None
+    closed = {info.id: info for info in facts if info.passages and not info.readers & ctx.readers}
+    if not closed:
+        return ()
+    readers = frozenset(reader for info in facts for reader in info.readers)
+    whole = await searcher.find(ctx, plan, readers=readers)
+    owners = {hit.passage_id: hit.document_id for hit in (*whole.lexical, *whole.dense)}
+    found: dict[DocumentId, Removed] = {}
+    for rank, (passage, _) in enumerate(whole.ranked, start=1):
+        info = closed.get(owners[passage])
+        if info is not None and info.id not in found:
+            found[info.id] = Removed(info.id, info.source, rank, tuple(sorted(info.readers)))
+    return tuple(found.values())[:_MOST_REMOVED]
 
 
 async def why_not(
@@ -198,6 +236,10 @@ def _words_in(passage: Passage, asked: frozenset[str], info: DocumentInfo) -> tu
     return tuple(dict.fromkeys(term for term in analyse(here, info.languages or ("en",)) if term in asked))
 
 
-def _told(fusion: FusionSettings) -> str:
+def _told(fusion: FusionSettings, found: Findings, plan: SearchPlan) -> str:
+    if len(found.off) == 1:
+        return f"{LEG_WORDS[found.asked[0]]} alone" if found.asked else "nothing"
     method = f"convex, dense weight {fusion.dense_weight:g}" if fusion.method == "convex" else f"rrf, k {fusion.k}"
+    if fusion.method != plan.fusion.method:
+        method += f": by {' and by '.join(LEG_WORDS[leg] for leg in found.flat())} everything scores alike"
     return method + (f", document weight {fusion.document_weight:g}" if fusion.document_weight else "")

@@ -8,10 +8,11 @@ from typing import Literal
 
 from interlock.core.ids import DocumentId, PassageId
 from interlock.core.passages import Passage
+from interlock.knowledge.legs import LegOff
 from interlock.knowledge.retrieval.types import StepTold
 from interlock.knowledge.types import SearchMode
 
-__all__ = ["ExplainedPassage", "Explanation", "Fate", "Place", "Stage", "WhyNot"]
+__all__ = ["ExplainedPassage", "Explanation", "Fate", "Place", "Removed", "Stage", "WhyNot"]
 
 Fate = Literal["context", "merged", "repeat", "withdrawn", "over_budget", "below_limit"]
 """What became of a candidate: it is in the context, part of another passage there, said by a better one already, of a
@@ -69,6 +70,17 @@ class WhyNot:
 
 
 @dataclass(frozen=True, slots=True)
+class Removed:
+    """A document that would be among the candidates if rights did not keep the asker from it."""
+
+    document_id: DocumentId
+    source: str
+    rank: int
+    """Of its best passage, as if rights did not hold, from 1."""
+    readers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """One search and what became of everything it found."""
 
@@ -95,5 +107,13 @@ class Explanation:
     """What every step beside the search did, in order."""
     searched: str = ""
     """The question after the steps that change it."""
+    off: tuple[LegOff, ...] = ()
+    """Legs that a search by both left out, and why."""
+    removed: Sequence[Removed] | None = None
+    """What rights kept from the asker, best first; None for all but those who may see facts of all documents."""
+    hint: str = ""
+    """What to mend in the question's filter; empty for nothing."""
+    oversees: bool = False
+    """Told to somebody who may see facts of all documents."""
     space: str = ""
     """The embedding space that was searched; empty for a collection in an index elsewhere."""

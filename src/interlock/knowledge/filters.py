@@ -6,6 +6,7 @@ A filter narrows what rights allow; it never widens it. Both legs apply it befor
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -15,7 +16,7 @@ from interlock.core.errors import InvalidInput
 from interlock.knowledge.sources import matches
 from interlock.knowledge.types import DocumentInfo
 
-__all__ = ["EVERYTHING", "OPERATORS", "Condition", "Filter", "parse_filter", "read_filter"]
+__all__ = ["EVERYTHING", "OPERATORS", "Condition", "Filter", "parse_filter", "read_filter", "unknown_fields"]
 
 MOST_CONDITIONS = 20
 MOST_VALUES = 200
@@ -32,7 +33,8 @@ _OWN: Mapping[str, Callable[[DocumentInfo], tuple[str, ...]]] = {
 }
 """What every document has, beside the metadata of its source and of itself."""
 
-# Longer signs first: "year>=2023" is no year named "year>".
+_MOST_NAMED = 50
+_CONDITION = re.compile(r"(?P<field>[^=<>!~]*)(?P<sign>[=<>!~]+)(?P<value>.*)", re.DOTALL)
 _SIGNS = {"!=": "ne", ">=": "gte", "<=": "lte", "~": "matches", "=": "eq", ">": "gt", "<": "lt"}
 OPERATORS = ("eq", "ne", "in", "gt", "gte", "lt", "lte", "contains", "matches", "exists")
 
@@ -134,18 +136,49 @@ def parse_filter(conditions: Sequence[str]) -> Filter:
     """
     given: dict[str, dict[str, object]] = {}
     for text in conditions:
-        for sign, operator in _SIGNS.items():
-            field, found, value = text.partition(sign)
-            if found and field and value and not set(field) & set("=<>!~"):
-                several = operator == "eq" and "," in value
-                parsed: object = value.split(",") if several else value
-                given.setdefault(field.strip(), {})["in" if several else operator] = parsed
-                break
-        else:
-            raise InvalidInput(
-                f"{text!r} is no condition", param="filter", hint="write FIELD=VALUE, or with !=, >, >=, <, <=, ~"
-            )
+        field, sign, value = _parts(text)
+        operator = _SIGNS[sign]
+        several = operator == "eq" and "," in value
+        parsed: object = value.split(",") if several else value
+        given.setdefault(field, {})["in" if several else operator] = parsed
     return read_filter(given)
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """Field, sign and value. Raises: InvalidInput: names the part that is wrong, or missing."""
+    found = _CONDITION.fullmatch(text)
+    if found is None:
+        raise _no_condition(text, "it has no comparison")
+    field, sign, value = found["field"].strip(), found["sign"], found["value"].strip()
+    if sign not in _SIGNS:
+        raise _no_condition(text, f"{sign!r} is no comparison")
+    if not field:
+        raise _no_condition(text, f"there is no field before {sign!r}")
+    if not value:
+        raise _no_condition(text, f"there is no value after {sign!r}")
+    return field, sign, value
+
+
+def _no_condition(text: str, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"{text!r} is no condition: {why}", param="filter", hint="write FIELD=VALUE, or with !=, >, >=, <, <=, ~"
+    )
+
+
+def unknown_fields(wanted: Filter, readable: Sequence[DocumentInfo]) -> str:
+    """What to tell somebody whose filter names a field that no document has which they may read; empty otherwise.
+
+    Args:
+        readable: documents of the collection that the asker may read, and no others: their fields are named.
+    """
+    if not readable:
+        return ""
+    missing = [c.field for c in wanted.conditions if not any(_values(info, c.field) for info in readable)]
+    if not missing:
+        return ""
+    fields = sorted({field for info in readable for field in info.metadata})[:_MOST_NAMED]
+    named = " or ".join(repr(field) for field in dict.fromkeys(missing))
+    return f"no document you may read has a field {named}; fields: {', '.join([*fields, *_OWN])}"
 
 
 def _condition(field: str, operator: str, value: object) -> Condition:

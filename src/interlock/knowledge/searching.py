@@ -23,12 +23,13 @@ from interlock.knowledge.analysers import analyse
 from interlock.knowledge.external.rows import hit_of, parts_of
 from interlock.knowledge.external.service import Away, ExternalIndexes
 from interlock.knowledge.filters import EVERYTHING, Filter
-from interlock.knowledge.fusion import convex, min_max, rrf
+from interlock.knowledge.fusion import bounded, convex, is_flat, min_max, relevance, rrf
 from interlock.knowledge.languages import asked_in
+from interlock.knowledge.legs import LEGS, LegHealth, LegName, LegOff, legs_off
 from interlock.knowledge.payload import PassagePayload
 from interlock.knowledge.retrieval.types import StepTold
 from interlock.knowledge.sentences import sentences
-from interlock.knowledge.settings import FusionSettings
+from interlock.knowledge.settings import BOTH_LEGS, FusionSettings, LegSettings
 from interlock.knowledge.spaces.service import Spaces
 from interlock.knowledge.spaces.types import OpenSpace
 from interlock.knowledge.store import DocumentStore
@@ -44,6 +45,10 @@ __all__ = ["Findings", "SearchPlan", "Searcher", "as_passage"]
 MAX_QUERY_CHARACTERS = 20_000
 MAX_LIMIT = 200
 _MAX_TERMS = 256
+_WEIGHTLESS = 0.2
+_WEIGHTLESS_ROWS = 20
+"""Where the lexical leg finds so few passages, with so little BM25 a word of the question, the collection is too small
+for its words to have weights."""
 _BEST_OF_DOCUMENT = 3
 """Passages that speak for their document: with all of them, long documents would win by their length."""
 
@@ -64,6 +69,7 @@ class SearchPlan:
     """An imagined answer: the dense leg looks half way between it and the question."""
     space: str = ""
     """Another embedding space of the collection than the one that answers."""
+    legs: LegSettings = BOTH_LEGS
 
     def check(self) -> None:
         """Raises: InvalidInput."""
@@ -96,14 +102,34 @@ class Findings:
     """By stage."""
     further: list[Hit] = field(default_factory=list)
     """What further texts found; their scores say nothing of this question."""
+    further_relevance: dict[PassageId, float] = field(default_factory=dict)
+    """How near those are to the text that found them."""
+    asked: tuple[LegName, ...] = ()
+    """Legs that were asked."""
     plan: SearchPlan | None = None
     """What was searched in the end, when steps changed it."""
     steps: Sequence[StepTold] = ()
     """What every step beside the search did, in order."""
+    off: tuple[LegOff, ...] = ()
+    """Legs that were left out."""
+    is_judged: bool = False
+    """Both legs are known to be of use for questions like this one."""
+    fusion: FusionSettings | None = None
+    """How the legs were fused in the end."""
 
     def fuse(self, fusion: FusionSettings) -> None:
-        """Rank the hits of both legs."""
+        """Rank the hits of both legs: by ranks where nothing is known of a leg and its scores say nothing."""
+        if fusion.method == "convex" and not self.is_judged and self.flat():
+            fusion = fusion.model_copy(update={"method": "rrf"})
+        self.fusion = fusion
         self.ranked = _fuse(self.dense, self.lexical, fusion)
+
+    def flat(self) -> tuple[LegName, ...]:
+        """Legs that scored everything alike, where both found something."""
+        legs: tuple[tuple[LegName, list[Hit]], ...] = (("dense", self.dense), ("lexical", self.lexical))
+        if not (self.dense and self.lexical):
+            return ()
+        return tuple(leg for leg, hits in legs if is_flat({hit.passage_id: hit.score for hit in hits}))
 
     def passages(self, ctx: Context, *, limit: int | None = None) -> list[Passage]:
         """The best of what the caller may read."""
@@ -111,16 +137,58 @@ class Findings:
         cosine = {hit.passage_id: hit.score for hit in self.dense}
         best = max((hit.score for hit in self.lexical), default=0.0) or 1.0
         words = {hit.passage_id: max(0.0, hit.score / best) for hit in self.lexical}
+        near = self.further_relevance | self.relevances()
         found: list[Passage] = []
         for passage, score in self.ranked:
             info = self.documents.get(hits[passage].document_id)
             # A row the registry does not know is being written or removed right now.
             if info is None or not info.readers & ctx.readers:
                 continue
-            found.append(as_passage(hits[passage], info, score, dense=cosine.get(passage), lexical=words.get(passage)))
+            found.append(
+                as_passage(
+                    hits[passage],
+                    info,
+                    score,
+                    dense=cosine.get(passage),
+                    lexical=words.get(passage),
+                    relevance=near.get(passage, 0.0),
+                )
+            )
             if len(found) == limit:
                 break
         return found
+
+    def relevances(self) -> dict[PassageId, float]:
+        """How near each passage is to the question by itself."""
+        cosine = {hit.passage_id: hit.score for hit in self.dense}
+        words = self._shares_of_words()
+        weight = self._share_of_meaning()
+        return {
+            passage: relevance(cosine.get(passage), words.get(passage), weight=weight)
+            for passage in cosine.keys() | words.keys()
+        }
+
+    def _shares_of_words(self) -> dict[PassageId, float]:
+        """How much of the question's words each passage of the lexical leg has, in [0, 1]."""
+        means = {hit.passage_id: max(0.0, hit.score) / max(1, len(self.terms)) for hit in self.lexical}
+        if len(means) > _WEIGHTLESS_ROWS or max(means.values(), default=1.0) >= _WEIGHTLESS:
+            return {passage: bounded(mean) for passage, mean in means.items()}
+        # BM25 has no weights for words of a few passages: they are counted.
+        asked = frozenset(self.terms)
+        found = {}
+        for hit in self.lexical:
+            payload = PassagePayload.decode(hit.payload)
+            here = asked.intersection(analyse(f"{payload.heading}\n{payload.text}", self.languages or ("en",)))
+            found[hit.passage_id] = max(bounded(means[hit.passage_id]), len(here) / max(1, len(asked)))
+        return found
+
+    def _share_of_meaning(self) -> float:
+        """That of the fusion; a leg that was not asked has none."""
+        if "dense" not in self.asked:
+            return 0.0
+        if "lexical" not in self.asked:
+            return 1.0
+        return (self.fusion or FusionSettings()).dense_weight
 
 
 class Searcher:
@@ -148,19 +216,29 @@ class Searcher:
         self._spaces = spaces
         self._configured = configured
 
-    async def find(self, ctx: Context, plan: SearchPlan, *, only: Collection[DocumentId] | None = None) -> Findings:
+    async def find(
+        self,
+        ctx: Context,
+        plan: SearchPlan,
+        *,
+        only: Collection[DocumentId] | None = None,
+        readers: frozenset[str] | None = None,
+    ) -> Findings:
         """Run every stage.
 
         Args:
             ctx: the caller, whose readers decide.
             plan: checked.
             only: looks at these documents alone, whatever the plan's filter says.
+            readers: instead of the caller's, to tell overseers what rights keep from a caller. `Findings.passages`
+                keeps to the caller's all the same. Of no effect on collections that are searched elsewhere.
 
         Raises: DeadlineExceeded; NotFound: no such space; unless the mode is lexical what opening or asking the space's
         embedder raises: ModelMissing, MissingExtra, Misconfigured, Unavailable; of a collection that is searched
         elsewhere also Unavailable, LimitExceeded, Misconfigured.
         """
         found = Findings()
+        readers = ctx.readers if readers is None else readers
         away = self.external.find(ctx.tenant, plan.collection)
         if away is not None:
             await self._elsewhere(ctx, away, plan, found, only)
@@ -179,10 +257,10 @@ class Searcher:
                 facts = await self._documents.facts(ctx.tenant, plan.collection)
                 # Readable ones only: their number is told, and would answer guesses at what others say of themselves.
                 found.within = frozenset(
-                    info.id for info in facts if info.readers & ctx.readers and plan.filter.holds(info)
+                    info.id for info in facts if info.readers & readers and plan.filter.holds(info)
                 )
         if found.within is None or found.within:
-            await self._legs(ctx, space, plan, found)
+            await self._legs(ctx, space, plan, found, readers)
         with _timed(found, "fuse"):
             found.fuse(plan.fusion)
         return found
@@ -233,8 +311,10 @@ class Searcher:
                 )
             found.documents |= {document: row.info for document, row in rows.items()}
 
-        dense = by_meaning if plan.mode != "lexical" and vectors is not None else None
-        await _together(dense, by_words if plan.mode != "dense" else None)
+        if plan.mode == "hybrid" and vectors is not None:
+            found.off = legs_off(plan.legs, None, ())
+        found.asked = tuple(leg for leg in _asked(plan.mode, found.off) if leg == "lexical" or vectors is not None)
+        await _together(by_meaning if "dense" in found.asked else None, by_words if "lexical" in found.asked else None)
 
     async def passages_of(self, ctx: Context, collection: str, document: DocumentId) -> list[Hit]:
         """All readable rows of a document in insertion order."""
@@ -245,34 +325,47 @@ class Searcher:
         space = await self._spaces.answering(ctx, collection)
         return await self._index.document_passages(space.scope, document, readers=ctx.readers)
 
-    async def _legs(self, ctx: Context, space: OpenSpace, plan: SearchPlan, found: Findings) -> None:
+    async def _legs(
+        self, ctx: Context, space: OpenSpace, plan: SearchPlan, found: Findings, readers: frozenset[str]
+    ) -> None:
         scope = space.scope
 
         async def by_meaning() -> None:
             vector = await self._vector(ctx, space.embedder, plan, found)
             with _timed(found, "dense"):
                 found.dense = await self._index.dense(
-                    scope, vector, readers=ctx.readers, k=plan.candidates, documents=found.within
+                    scope, vector, readers=readers, k=plan.candidates, documents=found.within
                 )
             await self._look_up(ctx, found, found.dense)
 
         async def by_words() -> None:
             with _timed(found, "analyse"):
-                held = await self._documents.languages(ctx.tenant, plan.collection, ctx.readers)
-                found.languages = (
-                    asked_in(plan.query, held)
-                    if len(held) < 2
-                    else await to_thread.run_sync(asked_in, plan.query, held)
-                )
+                found.languages = found.languages or await self._asked_in(ctx, plan)
                 found.terms = tuple(dict.fromkeys(analyse(plan.query, found.languages)))[:_MAX_TERMS]
             if found.terms:
                 with _timed(found, "lexical"):
                     found.lexical = await self._index.lexical(
-                        scope, found.terms, readers=ctx.readers, k=plan.candidates, documents=found.within
+                        scope, found.terms, readers=readers, k=plan.candidates, documents=found.within
                     )
                 await self._look_up(ctx, found, found.lexical)
 
-        await _together(by_meaning if plan.mode != "lexical" else None, by_words if plan.mode != "dense" else None)
+        if plan.mode == "hybrid":
+            await self._choose(ctx, space, plan, found)
+        found.asked = _asked(plan.mode, found.off)
+        await _together(by_meaning if "dense" in found.asked else None, by_words if "lexical" in found.asked else None)
+
+    async def _choose(self, ctx: Context, space: OpenSpace, plan: SearchPlan, found: Findings) -> None:
+        """Which legs to leave out."""
+        health = LegHealth.of(space.legs, space.id) if plan.legs.check else None
+        languages: tuple[str, ...] = ()
+        if health is not None and health.languages:
+            languages = found.languages = await self._asked_in(ctx, plan)
+        found.off = legs_off(plan.legs, health, languages)
+        found.is_judged = health is not None and bool(languages) and all(code in health.languages for code in languages)
+
+    async def _asked_in(self, ctx: Context, plan: SearchPlan) -> tuple[str, ...]:
+        held = await self._documents.languages(ctx.tenant, plan.collection, ctx.readers)
+        return asked_in(plan.query, held) if len(held) < 2 else await to_thread.run_sync(asked_in, plan.query, held)
 
     async def _look_up(self, ctx: Context, found: Findings, hits: Sequence[Hit]) -> None:
         """What the registry knows of the documents of one leg: that of the faster leg costs no time then."""
@@ -287,6 +380,12 @@ class Searcher:
             if plan.hypothesis:
                 vector = await _half_way(vector, _first_sentences(plan.hypothesis, embedder), embedder)
             return vector
+
+
+def _asked(mode: SearchMode, off: Sequence[LegOff]) -> tuple[LegName, ...]:
+    legs: tuple[LegName, ...] = LEGS if mode == "hybrid" else (mode,)
+    left_out = {one.leg for one in off}
+    return tuple(leg for leg in legs if leg not in left_out)
 
 
 # Any: what a coroutine is sent.
@@ -351,7 +450,15 @@ def _with_documents(
     return sorted(mixed, key=lambda pair: -pair[1])
 
 
-def as_passage(hit: Hit, info: DocumentInfo, score: float, *, dense: float | None, lexical: float | None) -> Passage:
+def as_passage(
+    hit: Hit,
+    info: DocumentInfo,
+    score: float,
+    *,
+    dense: float | None,
+    lexical: float | None,
+    relevance: float | None = None,
+) -> Passage:
     """A row with what the registry knows of its document."""
     payload = PassagePayload.decode(hit.payload)
     return Passage(
@@ -367,6 +474,7 @@ def as_passage(hit: Hit, info: DocumentInfo, score: float, *, dense: float | Non
         score=score,
         dense_score=dense,
         lexical_score=lexical,
+        relevance=relevance,
         metadata=tuple(sorted(info.metadata.items())),
     )
 

@@ -36,10 +36,10 @@ from interlock.knowledge.cleaning.types import CleaningFacts, Decision, ReviewIt
 from interlock.knowledge.committing import Committer
 from interlock.knowledge.context import assemble, judged
 from interlock.knowledge.desk import OpenDesk, open_chunker
-from interlock.knowledge.explaining import explained, why_not
+from interlock.knowledge.explaining import explained, removed_by_rights, why_not
 from interlock.knowledge.explanation import Explanation
 from interlock.knowledge.external.service import Away, ExternalIndexes, nothing_to_ingest
-from interlock.knowledge.filters import EVERYTHING, Filter
+from interlock.knowledge.filters import EVERYTHING, Filter, unknown_fields
 from interlock.knowledge.freshness import AsOf, as_of, is_due, status_of
 from interlock.knowledge.graph.store import Graphs
 from interlock.knowledge.graph.types import GraphView
@@ -48,6 +48,7 @@ from interlock.knowledge.history.service import History, Shelves
 from interlock.knowledge.history.store import HistoryStore
 from interlock.knowledge.history.types import RebuildReport
 from interlock.knowledge.ingesting import IngestRun, Pipeline
+from interlock.knowledge.legs import LegJudge
 from interlock.knowledge.ports import Chunker, CountTokens, Reader, ReportProgress, VectorModel
 from interlock.knowledge.questions.service import Questions
 from interlock.knowledge.questions.store import QuestionStore
@@ -63,7 +64,7 @@ from interlock.knowledge.retrieval.settings import PackingSettings, RetrievalSte
 from interlock.knowledge.retrieval.types import Turn
 from interlock.knowledge.scratch import forget_scratch
 from interlock.knowledge.searching import Findings, Searcher, SearchPlan, as_passage
-from interlock.knowledge.settings import ChunkingSettings, FusionSettings, KnowledgeSettings
+from interlock.knowledge.settings import BOTH_LEGS, ChunkingSettings, FusionSettings, KnowledgeSettings, LegSettings
 from interlock.knowledge.settling import Change, prepared, state_of
 from interlock.knowledge.shaping import Cutter
 from interlock.knowledge.source_store import SourceState, SourceStore
@@ -116,6 +117,7 @@ class KnowledgeService:
         scanner: looks for personal data, secrets and instructions in documents; without one nothing is looked for, and
             a source whose policy acts on them is refused.
         compute: where ingests read and embed; in this process by default.
+        configured: names of a tenant's collections that have a file, ingested or not; none without it.
         external: a tenant's collections that are searched in indexes elsewhere, by name; none without it.
         scratch: where trials of tuning are kept meanwhile, so that erasing reaches them.
     """
@@ -133,11 +135,13 @@ class KnowledgeService:
         environ: Mapping[str, str] = os.environ,
         scanner: Scanner | None = None,
         compute: ComputeSettings | None = None,
+        configured: Callable[[TenantId], Collection[str]] | None = None,
         external: Callable[[TenantId], Mapping[str, Away]] | None = None,
         scratch: Path | None = None,
     ) -> None:
         self._sql = sql
         self._scratch = scratch
+        self._with_files = configured or (lambda _: ())
         self._documents = DocumentStore(sql)
         self._sources = SourceStore(sql)
         self._cleaned = CleanedStore(sql)
@@ -166,6 +170,7 @@ class KnowledgeService:
         self._searcher = Searcher(self._documents, index, self.spaces, self._configured, self._external)
         self._lexicon = Lexicon(self._documents, blobs)
         self._graphs = Graphs(self._documents, blobs)
+        self._judge = LegJudge(self._documents, index)
         self.history = History(shelves, self.spaces, self._forget)
         """Snapshots, what differs between two, going back, erasing."""
         self.questions = Questions(QuestionStore(sql), self._documents)
@@ -322,6 +327,7 @@ class KnowledgeService:
             keep_days = self._settings.keep_versions_days
             if keep_days is not None:
                 await self.history.prune(inner, spec.collection, keep_days=keep_days)
+            await self._judge_legs(inner, spec.collection)
             report = run.report(snapshot, time.monotonic() - started)
             span.set(
                 added=report.added,
@@ -343,6 +349,12 @@ class KnowledgeService:
                 workers_lost=executor.lost,
             )
             return report
+
+    async def _judge_legs(self, ctx: Context, collection: str) -> None:
+        if self.legs_of(collection).check:
+            space = await self.spaces.answering(ctx, collection)
+            if space.opened is not None:
+                await self._judge.judge(ctx, collection, space)
 
     async def _desk(
         self, ctx: Context, spec: SourceSpec, compute: ComputeSettings, embedder: Embedder
@@ -578,6 +590,7 @@ class KnowledgeService:
         history: Sequence[Turn] = (),
         assistant: Assistant | None = None,
         space: str = "",
+        legs: LegSettings | None = None,
     ) -> list[Passage]:
         """The passages that answer `query` best, among those `ctx.readers` may read.
 
@@ -595,11 +608,14 @@ class KnowledgeService:
             history: earlier turns of the conversation, oldest first.
             assistant: a model for the steps that need one; those are left out without it.
             space: another embedding space of the collection than the one that answers, for comparing both.
+            legs: overrides the settings; matters to hybrid searches.
 
-        Returns: best first, `score` in [0, 1].
+        Returns: best first by `score`; `relevance` says how near each is by itself.
         Raises: InvalidInput: blank query, limit out of range; DeadlineExceeded; ModelMissing (unless lexical).
         """
-        plan = self._plan(query, collection, limit=limit, mode=mode, fusion=fusion, filter=filter, space=space)
+        plan = self._plan(
+            query, collection, limit=limit, mode=mode, fusion=fusion, filter=filter, space=space, legs=legs
+        )
         ctx.deadline.check("searching")
         with ctx.span("knowledge.search", collection=collection, mode=mode, limit=limit) as (span, inner):
             found = await self._find(inner, plan, steps, history, assistant)
@@ -661,9 +677,26 @@ class KnowledgeService:
                     searcher=self._searcher,
                     fate_of=fates.get,
                 )
+            facts = [] if self.is_external(inner, collection) else await self._documents.facts(ctx.tenant, collection)
+            removed = await removed_by_rights(inner, found.plan or plan, facts, searcher=self._searcher)
             return explained(
-                inner, plan, found, context=context, budget_tokens=budget_tokens, count_tokens=count, why=why
+                inner,
+                plan,
+                found,
+                context=context,
+                budget_tokens=budget_tokens,
+                count_tokens=count,
+                why=why,
+                removed=removed,
+                hint=unknown_fields(filter, [info for info in facts if info.readers & ctx.readers]),
             )
+
+    async def filter_hint(self, ctx: Context, collection: str, wanted: Filter) -> str:
+        """What to tell somebody whose filter names a field that no document has which they may read; else empty."""
+        if not wanted or self.is_external(ctx, collection):
+            return ""
+        facts = await self._documents.facts(ctx.tenant, collection)
+        return unknown_fields(wanted, [info for info in facts if info.readers & ctx.readers])
 
     def _plan(
         self,
@@ -675,10 +708,19 @@ class KnowledgeService:
         fusion: FusionSettings | None,
         filter: Filter,  # noqa: A002 - as of `search`
         space: str = "",
+        legs: LegSettings | None = None,
     ) -> SearchPlan:
         candidates = max(self.candidates_of(collection), limit)
         plan = SearchPlan(
-            query, collection, limit, mode, fusion or self.fusion_of(collection), candidates, filter, space=space
+            query,
+            collection,
+            limit,
+            mode,
+            fusion or self.fusion_of(collection),
+            candidates,
+            filter,
+            space=space,
+            legs=legs or self.legs_of(collection),
         )
         plan.check()
         return plan
@@ -702,7 +744,7 @@ class KnowledgeService:
         """
         plan = self._plan(query, collection, limit=1, mode="hybrid", fusion=None, filter=EVERYTHING)
         counts = candidates or [plan.candidates] * len(fusions)
-        found = await self._searcher.find(ctx, replace(plan, candidates=max(counts)))
+        found = await self._searcher.find(ctx, replace(plan, candidates=max(counts), legs=BOTH_LEGS))
         dense, lexical = found.dense, found.lexical
         given: list[list[Passage]] = []
         for fusion, count in zip(fusions, counts, strict=True):
@@ -770,6 +812,13 @@ class KnowledgeService:
         """How a collection's legs are fused where nobody says otherwise."""
         own = self._settings.collections.get(collection)
         return (own.fusion if own is not None else None) or self._settings.fusion
+
+    def legs_of(self, collection: str) -> LegSettings:
+        """Which legs a collection's searches take part of: both, where its own fusion was chosen with both."""
+        own = self._settings.collections.get(collection)
+        if own is None:
+            return self._settings.legs
+        return own.legs or (self._settings.legs if own.fusion is None else BOTH_LEGS)
 
     def chunking_of(self, collection: str) -> ChunkingSettings:
         """How a collection's documents are cut."""
@@ -871,6 +920,55 @@ class KnowledgeService:
             if name not in away and any(info.readers & ctx.readers for info in facts):
                 found.append(name)
         return sorted([*found, *(name for name, count in (await self.external_counts(ctx)).items() if count)])
+
+    async def check_collection(self, ctx: Context, collection: str) -> None:
+        """Whether there is such a collection, as far as this caller may learn. For what found nothing.
+
+        Raises: NotFound: there is none, or, indistinguishably, nothing in it that the caller may read; for developers
+            and operators: there is none, or (code ``never_ingested``) it has a file and was never ingested.
+        """
+        if self.is_external(ctx, collection):
+            return
+        oversees = ctx.principal.has(*_OVERSIGHT)
+        facts = await self._documents.facts(ctx.tenant, collection)
+        if any(info.readers & ctx.readers for info in facts) or (oversees and await self.is_ingested(ctx, collection)):
+            return
+        names = set(await self.collection_names(ctx))
+        if oversees:
+            files = set(self._with_files(ctx.tenant))
+            if collection in files:
+                raise _never_ingested(collection)
+            names |= {*files, *await self._documents.collection_names(ctx.tenant)}
+        raise NotFound(
+            f"no collection {collection!r}",
+            param="collection",
+            hint=f"one of: {', '.join(sorted(names)) or 'none yet'}",
+            code="collection_not_found",
+        )
+
+    async def is_ingested(self, ctx: Context, collection: str) -> bool:
+        """Whether a run ever looked at this collection, or it is searched elsewhere."""
+        return (
+            self.is_external(ctx, collection)
+            or await self._documents.collection(ctx.tenant, collection) is not None
+            or bool(await self._sources.states(ctx.tenant, collection))
+        )
+
+    async def check_ingested(self, ctx: Context, collection: str) -> None:
+        """Whether what an app searches is there at all. Says nothing of rights, nor of other collections.
+
+        Raises: NotFound: ``never_ingested``, or ``collection_not_found``.
+        """
+        if await self.is_ingested(ctx, collection):
+            return
+        if collection in self._with_files(ctx.tenant):
+            raise _never_ingested(collection)
+        raise NotFound(
+            f"the collection {collection!r} that is searched does not exist",
+            param="knowledge.collection",
+            hint=f"name one that is there, or add knowledge/{collection}.yaml; see: interlock doctor",
+            code="collection_not_found",
+        )
 
     async def external_counts(self, ctx: Context) -> dict[str, int]:
         """Readable documents of each collection that is searched elsewhere. Asks every such index.
@@ -1044,7 +1142,9 @@ class KnowledgeService:
         if now_answers.opened is not None:
             run = IngestRun(await self._pipeline(ctx, spec.collection), ctx, spec, None)
             moved = run.fingerprints_in(other.id)
-        return await self.spaces.switch(ctx, spec.collection, {other.id: moved})
+        status = await self.spaces.switch(ctx, spec.collection, {other.id: moved})
+        await self._judge_legs(ctx, spec.collection)
+        return status
 
 
 class _CollectionRetriever:
@@ -1075,6 +1175,15 @@ def _review(info: DocumentInfo) -> ReviewItem:
 def _for_readers(info: DocumentInfo) -> DocumentInfo:
     """What a reader is told: not what was found in it, and not behind which document, maybe closed to them, it is."""
     return replace(info, cleaning=CleaningFacts(versions=info.cleaning.versions))
+
+
+def _never_ingested(collection: str) -> NotFound:
+    return NotFound(
+        f"nothing was ingested into {collection!r} yet",
+        param="collection",
+        hint=f"interlock ingest {collection}",
+        code="never_ingested",
+    )
 
 
 def _no_document(document: DocumentId) -> NotFound:

@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from interlock.knowledge.retrieval.settings import RetrievalSteps
 
 __all__ = [
+    "BOTH_LEGS",
     "AlertSettings",
     "ChunkingSettings",
     "CollectionSettings",
     "EmbedderFacts",
     "FusionSettings",
     "KnowledgeSettings",
+    "LegSettings",
 ]
 
 MiB = 1024 * 1024
@@ -34,6 +36,30 @@ class FusionSettings(BaseModel):
     """Damping of reciprocal rank fusion."""
     document_weight: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of how well a passage's whole document did: for passages that say little alone, as in code."""
+
+
+class LegSettings(BaseModel):
+    """Which legs a search by both takes part of. Asking for one leg alone by `mode` is always possible."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    check: bool = True
+    """An ingest that changed a tenth of the documents judges both legs by 100 sentences of the collection at most; one
+    that is near random in a language is left out of searches in it."""
+    dense: Literal["auto", "on", "off"] = "auto"
+    """The leg of meaning: as the check found it, always, or never."""
+    lexical: Literal["auto", "on", "off"] = "auto"
+    """The leg of words: the same."""
+
+    @model_validator(mode="after")
+    def _one_stays(self) -> LegSettings:
+        if self.dense == self.lexical == "off":
+            raise ValueError("both legs are off: a search needs one of them")
+        return self
+
+
+BOTH_LEGS = LegSettings(check=False, dense="on", lexical="on")
+"""Whatever is known of them."""
 
 
 class ChunkingSettings(BaseModel):
@@ -86,6 +112,9 @@ class CollectionSettings(BaseModel):
 
     fusion: FusionSettings | None = None
     """How its legs become one ranking; as for the others when it says nothing."""
+    legs: LegSettings | None = None
+    """Which legs its searches take part of; as for the others when it says nothing, and both where it has a fusion of
+    its own, which was chosen with both."""
     steps: RetrievalSteps | None = None
     """Which steps its searches take; as for the others when it says nothing."""
     candidates: int | None = Field(default=None, ge=1, le=4096)
@@ -127,6 +156,7 @@ class KnowledgeSettings(BaseModel):
     chunking: ChunkingSettings = ChunkingSettings()
     """How passages are cut, for chunkers that take settings."""
     fusion: FusionSettings = FusionSettings()
+    legs: LegSettings = LegSettings()
     steps: RetrievalSteps = RetrievalSteps()
     """Steps beside the two legs, all off: spelling, expansion, reranking, diversity …"""
     collections: dict[str, CollectionSettings] = Field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -97,10 +97,11 @@ knowledge_collections = sa.Table(
     sa.Column("held_snapshot", sa.Text, nullable=False),
     sa.Column("held_by", sa.Text, nullable=False),
     sa.Column("held_at", UtcDateTime, nullable=True),
+    sa.Column("legs", Json, nullable=True),
 )
 """`embedder` is the embedding space that answers. `revision` counts changes; the snapshot is current while its revision
 is the collection's. `settled` names the revision, and the settings, at which its documents were last compared with one
-another. `held_…` is set while its content must stay as it is."""
+another. `held_…` is set while its content must stay as it is. `legs` is what :mod:`~interlock.knowledge.legs` found."""
 
 knowledge_snapshots = sa.Table(
     "knowledge_snapshots",
@@ -141,6 +142,9 @@ class CollectionState(NamedTuple):
     """Revision and settings at which its documents were last compared."""
     hold: Hold | None = None
     """Set while its content must stay as it is."""
+    # Any: JSON of `LegHealth`.
+    legs: Mapping[str, Any] | None = None
+    """Which legs of its searches are of use; None while nobody looked."""
 
 
 class StoredDocument(NamedTuple):
@@ -447,6 +451,16 @@ class DocumentStore:
 
         await self._sql.write(write)
 
+    # Any: JSON of `LegHealth`.
+    async def keep_legs(self, tenant: TenantId, collection: str, legs: Mapping[str, Any]) -> None:
+        """Keep which legs of a collection's searches are of use."""
+
+        def write(connection: Connection) -> None:
+            where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
+            connection.execute(sa.update(_COLLECTIONS).where(*where).values(legs=dict(legs)))
+
+        await self._sql.write(write)
+
     async def has_version(self, tenant: TenantId, document: DocumentId, text_digest: str) -> bool:
         """Whether the document ever had this text."""
 
@@ -544,7 +558,7 @@ def _collection(connection: Connection, tenant: TenantId, collection: str) -> Co
     current = row.snapshot_id and row.snapshot_revision == row.revision
     hold = None if row.held_at is None else Hold(SnapshotId(row.held_snapshot), row.held_by, row.held_at)
     snapshot = SnapshotId(row.snapshot_id) if current else None
-    return CollectionState(row.embedder, row.revision, snapshot, row.settled, hold)
+    return CollectionState(row.embedder, row.revision, snapshot, row.settled, hold, row.legs)
 
 
 def _touch(connection: Connection, tenant: TenantId, collection: str, embedder: str) -> None:

@@ -24,6 +24,7 @@ from interlock.core.errors import InterlockError, InvalidInput, MissingExtra, No
 from interlock.core.ids import DocumentId
 from interlock.core.passages import Passage
 from interlock.flows.retrieval_assistant import RetrievalAssistant
+from interlock.flows.several_searches import merged, score_of
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of
 from interlock.knowledge.filters import EVERYTHING, read_filter
@@ -107,7 +108,8 @@ class _Tools:
     async def search(self, ctx: Context, asked: _Search) -> dict[str, Any]:
         names = [asked.collection] if asked.collection else await self._knowledge.collection_names(ctx)
         narrowed = read_filter(asked.filter) if asked.filter else EVERYTHING
-        found: list[tuple[str, Passage]] = []
+        rankings: list[list[Passage]] = []
+        collections: dict[str, str] = {}
         for name in names:
             passages = await self._knowledge.search(
                 ctx,
@@ -117,9 +119,15 @@ class _Tools:
                 filter=narrowed,
                 assistant=RetrievalAssistant(self._app.parts),
             )
-            found += [(name, passage) for passage in passages]
-        found.sort(key=lambda one: -one[1].score)
-        return {"results": [_result(name, passage) for name, passage in found[: asked.limit]]}
+            rankings.append(passages)
+            collections |= {passage.id: name for passage in passages}
+        found = merged(rankings)[: asked.limit]
+        if not found and asked.collection:
+            await self._knowledge.check_collection(ctx, asked.collection)
+            hint = await self._knowledge.filter_hint(ctx, asked.collection, narrowed)
+            if hint:
+                return {"results": [], "hint": hint}
+        return {"results": [_result(collections[passage.id], passage) for passage in found]}
 
     async def fetch(self, ctx: Context, asked: _Fetch) -> dict[str, Any]:
         whole = await self._knowledge.document_text(ctx, DocumentId(asked.id))
@@ -157,7 +165,7 @@ def _result(collection: str, passage: Passage) -> dict[str, Any]:
         "collection": collection,
         "heading": passage.heading,
         "page": passage.page,
-        "score": round(passage.score, 4),
+        "score": round(score_of(passage), 4),
     }
 
 

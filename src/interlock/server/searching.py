@@ -14,6 +14,7 @@ from interlock.core.errors import InvalidInput
 from interlock.core.ids import DocumentId
 from interlock.flows.retrieval_assistant import RetrievalAssistant
 from interlock.flows.search_views import explanation_view, found_view, graph_view
+from interlock.flows.views import finished_view
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.knowledge.filters import read_filter
@@ -50,27 +51,41 @@ class _Search(BaseModel):
 class _Explain(_Search):
     budget_tokens: int = Field(default=1500, ge=1, le=200_000)
     document: str | None = Field(default=None, max_length=800)
+    app: str | None = Field(default=None, min_length=1, max_length=200)
 
 
 async def search(request: Request) -> Response:
     """``POST /api/v1/collections/{name}/search``: passages, best first, among those the caller may read."""
     ctx = await context_of(request)
     asked = _parsed(_Search, await read_json(request))
-    passages = await app_of(request).parts.knowledge.search(ctx, **_arguments(request, ctx, asked))
-    return JSONResponse({"data": [found_view(passage) for passage in passages]})
+    knowledge = app_of(request).parts.knowledge
+    passages = await knowledge.search(ctx, **_arguments(request, ctx, asked))
+    data = {"data": [found_view(passage) for passage in passages]}
+    if passages:
+        return JSONResponse(data)
+    await knowledge.check_collection(ctx, request.path_params["name"])
+    hint = await knowledge.filter_hint(ctx, request.path_params["name"], read_filter(asked.filter))
+    return JSONResponse({**data, "hint": hint} if hint else data)
 
 
 async def explain(request: Request) -> Response:
     """``POST /api/v1/collections/{name}/explain``: the same search, stage by stage."""
     ctx = await context_of(request)
     asked = _parsed(_Explain, await read_json(request))
-    told = await app_of(request).parts.knowledge.explain(
+    knowledge = app_of(request).parts.knowledge
+    told = await knowledge.explain(
         ctx,
         **_arguments(request, ctx, asked),
         budget_tokens=asked.budget_tokens,
         document=None if asked.document is None else DocumentId(asked.document),
     )
-    return JSONResponse(explanation_view(told))
+    if not told.candidates:
+        await knowledge.check_collection(ctx, request.path_params["name"])
+    view = explanation_view(told)
+    if asked.app is not None:
+        finished = await app_of(request).ask_as(ctx, asked.query, app=asked.app)
+        view["answer"] = finished_view(finished.answer, finished.receipt)
+    return JSONResponse(view)
 
 
 async def graph(request: Request) -> Response:
@@ -82,7 +97,10 @@ async def graph(request: Request) -> Response:
     asked = request.query_params.get("limit", "50")
     if not asked.isascii() or not asked.isdigit() or len(asked) > 6:
         raise InvalidInput("limit must be a number from 1 to 500", param="limit")
-    view = await app_of(request).parts.knowledge.graph(ctx, request.path_params["name"], entity, limit=int(asked))
+    knowledge, name = app_of(request).parts.knowledge, request.path_params["name"]
+    view = await knowledge.graph(ctx, name, entity, limit=int(asked))
+    if not view.entities:
+        await knowledge.check_collection(ctx, name)
     return JSONResponse(graph_view(view))
 
 

@@ -14,6 +14,7 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.passages import Passage
 from interlock.flows.retrieval_assistant import RetrievalAssistant
+from interlock.flows.several_searches import merged, score_of
 from interlock.flows.store_filters import store_filter
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
@@ -73,23 +74,22 @@ async def search(request: Request) -> Response:
         raise InvalidInput(f"query is a text, or 1 to {_MOST_QUERIES} of them", param="query")
     narrowed = store_filter(asked.filters)
     await _seen(request, ctx, name)
-    best: dict[str, Passage] = {}
+    rankings: list[list[Passage]] = []
     parts = app_of(request).parts
     with parts.observe.span(ctx, "search") as (_, inner):
         for query in queries:
-            found = await parts.knowledge.search(
-                inner,
-                query,
-                collection=name,
-                limit=asked.max_num_results,
-                filter=narrowed,
-                assistant=RetrievalAssistant(parts),
+            rankings.append(
+                await parts.knowledge.search(
+                    inner,
+                    query,
+                    collection=name,
+                    limit=asked.max_num_results,
+                    filter=narrowed,
+                    assistant=RetrievalAssistant(parts),
+                )
             )
-            for passage in found:
-                if passage.id not in best or passage.score > best[passage.id].score:
-                    best[passage.id] = passage
-    ranked = sorted(best.values(), key=lambda passage: -passage.score)
-    kept = [p for p in ranked if p.score >= asked.ranking_options.score_threshold][: asked.max_num_results]
+    least = asked.ranking_options.score_threshold
+    kept = [passage for passage in merged(rankings) if score_of(passage) >= least][: asked.max_num_results]
     return JSONResponse(
         {
             "object": "vector_store.search_results.page",
@@ -149,7 +149,7 @@ def _result(passage: Passage) -> dict[str, Any]:
     return {
         "file_id": passage.document_id,
         "filename": passage.source,
-        "score": round(passage.score, 4),
+        "score": round(score_of(passage), 4),
         "attributes": dict(passage.metadata),
         "content": [{"type": "text", "text": passage.text}],
     }

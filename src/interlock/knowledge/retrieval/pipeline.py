@@ -19,7 +19,7 @@ from anyio import to_thread
 
 from interlock.core.clock import now
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, NotFound
 from interlock.core.passages import Passage
 from interlock.knowledge.graph import modelled
 from interlock.knowledge.graph import step as graph_step
@@ -135,6 +135,8 @@ class _Run:
         self._assistant = assistant
         self._allowance = Allowance(steps.model)
         self._told: list[StepTold] = []
+        self._is_named = True
+        """The model of the steps; False once it turned out that there is none."""
         self._named: self_query.Recognised | None = None
 
     async def run(self, history: Sequence[Turn]) -> Findings:
@@ -281,6 +283,7 @@ class _Run:
                 continue
             rankings.append(other.ranked)
             found.further += [*other.dense, *other.lexical]
+            found.further_relevance = other.relevances() | found.further_relevance
             found.documents |= other.documents
         found.ranked = merged(found.ranked, rankings, "mean" if how == "mean" else "best")
         return len({passage for passage, _ in found.ranked} - known)
@@ -431,11 +434,19 @@ class _Run:
         assistant = self._assistant
         if assistant is None:
             raise StepFailed("no model can be asked here", skipped=True)
+        if not self._is_named:
+            raise StepFailed("no model, as above")
 
         async def call(ctx: Context) -> Said:
-            return await assistant.ask(
-                ctx, model=self._steps.model.name, system=system, user=user, max_tokens=max_tokens, schema=schema
-            )
+            try:
+                return await assistant.ask(
+                    ctx, model=self._steps.model.name, system=system, user=user, max_tokens=max_tokens, schema=schema
+                )
+            except NotFound as error:
+                if error.param != "steps.model.name":
+                    raise
+                self._is_named = False
+                raise StepFailed("no model is named: name one under steps.model.name") from error
 
         return await self._allowance.ask(ctx, call, read=len(system) + len(user), max_tokens=max_tokens)
 

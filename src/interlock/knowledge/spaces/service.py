@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from interlock.core.clock import now
@@ -73,7 +73,7 @@ class Spaces:
         given = self._embedders.given
         if given is not None and (standing.answers is None or not standing.spaces):
             # Somebody handed in an embedder: whatever was there before is of no use to it.
-            return _open(ctx, collection, Space(given.id, collection, None), given)
+            return replace(_open(ctx, collection, Space(given.id, collection, None), given), legs=standing.legs)
         if standing.answers is None:
             opening = self._embedders.configured(collection)
             try:
@@ -82,7 +82,8 @@ class Spaces:
             except InterlockError as error:
                 return OpenSpace(Space("", collection, opening), IndexScope(ctx.tenant, collection, ""), None, error)
             return _open(ctx, collection, space, embedder)
-        return self._opened(ctx, collection, _noted(standing, standing.answers, collection))
+        opened = self._opened(ctx, collection, _noted(standing, standing.answers, collection))
+        return replace(opened, legs=standing.legs)
 
     async def find(self, ctx: Context, collection: str, space: str) -> OpenSpace:
         """One space by its id, open where that can be. Raises: NotFound."""

@@ -54,8 +54,9 @@ class SpaceStore:
 
         def read(connection: Connection) -> Standing:
             where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
-            answers = connection.execute(sa.select(_COLLECTIONS.c.embedder).where(*where)).scalar()
-            return Standing(answers, _spaces(connection, tenant, collection))
+            row = connection.execute(sa.select(_COLLECTIONS.c.embedder, _COLLECTIONS.c.legs).where(*where)).first()
+            spaces = _spaces(connection, tenant, collection)
+            return Standing(None, spaces) if row is None else Standing(row.embedder, spaces, row.legs)
 
         return await self._sql.read(read)
 

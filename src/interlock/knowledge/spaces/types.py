@@ -91,6 +91,9 @@ class Standing(NamedTuple):
     """Id of the one that answers; None for a collection that was never ingested."""
     spaces: tuple[Space, ...]
     """Those that are noted."""
+    # Any: JSON of `knowledge.legs`.
+    legs: Mapping[str, Any] | None = None
+    """What was found of the legs of its searches; None for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,9 @@ class OpenSpace:
     opened: Embedder | None
     error: InterlockError | None = None
     """Why there is no embedder."""
+    # Any: JSON of `knowledge.legs`.
+    legs: Mapping[str, Any] | None = None
+    """What was found of the legs of its collection's searches."""
 
     @property
     def id(self) -> str:
