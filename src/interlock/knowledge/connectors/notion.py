@@ -86,6 +86,8 @@ class _Notion:
                 [_path(one) for one in gone],
                 cursor=moment(begun) if last else None,
                 complete=last and cursor is None,
+                # Somebody put them into the bin.
+                certain=cursor is not None,
             )
             if last:
                 return
