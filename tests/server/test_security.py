@@ -487,4 +487,5 @@ def test_an_odd_query_of_the_others_is_refused(http):
     assert http.get("/api/v1/audit?before=x").status_code == 400
     assert http.get("/api/v1/audit?before=99999999999999999999999").status_code in {200, 400}
     assert http.get("/v1/nothing").json()["error"]["code"] == "not_found"
-    assert http.put("/v1/models").status_code == 405
+    wrong = http.put("/v1/models")
+    assert (wrong.status_code, wrong.json()["error"]["type"]) == (405, "invalid_request_error")

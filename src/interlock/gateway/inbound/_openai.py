@@ -28,7 +28,7 @@ def error_object(error: InterlockError) -> dict[str, Any]:
     """``{message, type, param, code, hint}``; `hint` is ours, what to do next. Any: JSON."""
     return {
         "message": str(error),
-        "type": _TYPES.get(error.status, "server_error"),
+        "type": _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error"),
         "param": error.param,
         "code": error.code,
         "hint": error.hint,
