@@ -50,6 +50,7 @@ _OTHERS = frozenset(
         "INTERLOCK_DATA",
         "INTERLOCK_AZURE_VAULT_URL",
         "INTERLOCK_LLAMA_INDEX_PYTHON",
+        "INTERLOCK_TORCH_PYTHON",
     }
 )
 """Variables that are no settings; the first is read here, the others where they are used."""
