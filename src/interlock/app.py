@@ -427,9 +427,10 @@ def _read_specs(workspace: Workspace) -> _Specs:
     return _Specs(known, broken)
 
 
-def _collections_of(workspace: Workspace, tenant: TenantId) -> Collection[str]:
-    """Names of a tenant's knowledge files; a broken one is told by who reads it, and by doctor."""
-    return _read_specs(workspace).known if tenant == workspace.settings.tenant else ()
+def _collections_of(workspace: Workspace, tenant: TenantId) -> Collection[str] | None:
+    """Names of a tenant's knowledge files; None for another tenant, and where a file is broken, which doctor tells."""
+    specs = _read_specs(workspace) if tenant == workspace.settings.tenant else None
+    return None if specs is None or specs.broken else specs.known
 
 
 def _targets(source: AppSource) -> Sequence[str]:

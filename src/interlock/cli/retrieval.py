@@ -269,7 +269,7 @@ def _print(told: Explanation) -> None:
         click.echo("\nkept away by rights, with the place each would have:")
         for one in told.removed:
             who = ", ".join(one.readers) or "nobody"
-            click.echo(f"  #{one.rank}  {one.source}  {one.document_id}  (readers: {who})")
+            click.echo(f"  #{one.rank}  {one.document_id}  (readers: {who})")
     if told.why_not is not None:
         click.secho(f"\n{told.why_not.source}: ", bold=True, nl=False)
         click.echo(told.why_not.told)

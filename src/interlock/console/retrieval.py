@@ -123,6 +123,7 @@ async def show(request: Request, caller: Caller) -> Response:
         stages=_STAGES,
         leg_words=LEG_WORDS,
         apps=_apps_of(app, asked),
+        request_of=_why_not,
         link=lambda passage: _link(passage, asked.user),
     )
 
@@ -138,6 +139,22 @@ def _apps_of(app: App, asked: Asked) -> dict[str, str]:
                 seen_as = {"as": asked.user} if asked.user else {}
                 found[str(source.name)] = "/ask?" + urlencode({"app": source.name, "q": asked.question, **seen_as})
     return found
+
+
+def _why_not(asked: Asked, document: DocumentId) -> str:
+    """The same search, with the question why this document is not among the results."""
+    form = {
+        "q": asked.question,
+        "collection": asked.collection,
+        "as": asked.user,
+        "mode": asked.mode,
+        "limit": asked.limit,
+        "budget": asked.budget,
+        "filter": asked.filter,
+        "steps": asked.steps,
+        "document": document,
+    }
+    return urlencode({name: value for name, value in form.items() if value})
 
 
 def _asked(request: Request, caller: Caller, collections: list[str]) -> Asked:

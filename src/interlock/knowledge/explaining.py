@@ -123,7 +123,7 @@ async def removed_by_rights(
     for rank, (passage, _) in enumerate(whole.ranked, start=1):
         info = closed.get(owners[passage])
         if info is not None and info.id not in found:
-            found[info.id] = Removed(info.id, info.source, rank, tuple(sorted(info.readers)))
+            found[info.id] = Removed(info.id, rank, tuple(sorted(info.readers)))
     return tuple(found.values())[:_MOST_REMOVED]
 
 

@@ -74,7 +74,6 @@ class Removed:
     """A document that would be among the candidates if rights did not keep the asker from it."""
 
     document_id: DocumentId
-    source: str
     rank: int
     """Of its best passage, as if rights did not hold, from 1."""
     readers: tuple[str, ...]

@@ -117,7 +117,7 @@ class KnowledgeService:
         scanner: looks for personal data, secrets and instructions in documents; without one nothing is looked for, and
             a source whose policy acts on them is refused.
         compute: where ingests read and embed; in this process by default.
-        configured: names of a tenant's collections that have a file, ingested or not; none without it.
+        configured: names of a tenant's collections that have a file, ingested or not; None where that is not known.
         external: a tenant's collections that are searched in indexes elsewhere, by name; none without it.
         scratch: where trials of tuning are kept meanwhile, so that erasing reaches them.
     """
@@ -135,13 +135,13 @@ class KnowledgeService:
         environ: Mapping[str, str] = os.environ,
         scanner: Scanner | None = None,
         compute: ComputeSettings | None = None,
-        configured: Callable[[TenantId], Collection[str]] | None = None,
+        configured: Callable[[TenantId], Collection[str] | None] | None = None,
         external: Callable[[TenantId], Mapping[str, Away]] | None = None,
         scratch: Path | None = None,
     ) -> None:
         self._sql = sql
         self._scratch = scratch
-        self._with_files = configured or (lambda _: ())
+        self._with_files = configured or (lambda _: None)
         self._documents = DocumentStore(sql)
         self._sources = SourceStore(sql)
         self._cleaned = CleanedStore(sql)
@@ -935,7 +935,7 @@ class KnowledgeService:
             return
         names = set(await self.collection_names(ctx))
         if oversees:
-            files = set(self._with_files(ctx.tenant))
+            files = set(self._with_files(ctx.tenant) or ())
             if collection in files:
                 raise _never_ingested(collection)
             names |= {*files, *await self._documents.collection_names(ctx.tenant)}
@@ -959,9 +959,11 @@ class KnowledgeService:
 
         Raises: NotFound: ``never_ingested``, or ``collection_not_found``.
         """
-        if await self.is_ingested(ctx, collection):
+        files = self._with_files(ctx.tenant)
+        # A tenant without files here has the apps of the house, and maybe nothing for them to search.
+        if files is None or await self.is_ingested(ctx, collection):
             return
-        if collection in self._with_files(ctx.tenant):
+        if collection in files:
             raise _never_ingested(collection)
         raise NotFound(
             f"the collection {collection!r} that is searched does not exist",
