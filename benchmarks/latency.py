@@ -34,6 +34,7 @@ from interlock.knowledge import KnowledgeService, KnowledgeSettings, parse_spec
 from interlock.knowledge.analysers import analyse
 from interlock.knowledge.embedders import embedders
 from interlock.knowledge.sentences import sentences
+from interlock.knowledge.settings import LegSettings
 from interlock.knowledge.types import Progress
 from interlock.serving.service import default_models_dir
 from interlock.stores.blob.files import FileBlobs
@@ -129,7 +130,9 @@ class House:
         self.home = home
         self.sql = open_sql(f"sqlite:///{home / 'registry.db'}")
         self.blobs, self.index = FileBlobs(home / "blobs"), SqliteIndex(home / "index")
-        settings = KnowledgeSettings(reader="none", batch_passages=1000)
+        # Vectors drawn by chance would be found to be near random, and their leg left out.
+        legs = LegSettings(dense="on", lexical="on")
+        settings = KnowledgeSettings(reader="none", batch_passages=1000, legs=legs)
         self.knowledge = KnowledgeService(self.sql, self.blobs, self.index, settings=settings, embedder=embedder)
 
     async def close(self) -> None:
@@ -255,6 +258,7 @@ async def run(passages: int, tenants: int, questions: int, keep: Path | None) ->
                     multiply(home, "t0", held[1:])
             house = House(home, embedder)
             stack.push_async_callback(house.close)
+            await house.sql.migrate()  # a world that an older version made
             stats = await house.index.stats(IndexScope(TenantId("t0"), _COLLECTION, embedder.id))
             hidden = ", half of them hidden" if label == "half" else ""
             print(
