@@ -17,8 +17,8 @@ import platform
 from benchmarks.eval_demo import APP, WORKSPACE, extractive, run
 from interlock.app import open_app
 from interlock.cli.knowledge import ingest_collection
-from interlock.evals.golden import percentile, read_golden
-from interlock.evals.types import CaseOutcome
+from interlock.evals.golden.judging import percentile, read_golden
+from interlock.evals.golden.types import CaseOutcome
 
 
 def line(label: str, outcomes: list[CaseOutcome]) -> tuple[float, float]:

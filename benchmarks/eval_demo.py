@@ -19,8 +19,8 @@ from pathlib import Path
 from interlock.app import App, open_app
 from interlock.cli.knowledge import ingest_collection
 from interlock.core.release import Release
-from interlock.evals.golden import percentile, rates, read_golden
-from interlock.evals.types import Case, CaseOutcome
+from interlock.evals.golden.judging import percentile, rates, read_golden
+from interlock.evals.golden.types import Case, CaseOutcome
 from interlock.flows.evaluate import run_golden
 from interlock.releases.service import manifest_of
 

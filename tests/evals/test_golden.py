@@ -2,8 +2,8 @@
 
 from interlock.core.answers import Answer
 from interlock.core.passages import Citation, Span
-from interlock.evals.golden import judge
-from interlock.evals.types import Case
+from interlock.evals.golden.judging import judge
+from interlock.evals.golden.types import Case
 
 
 def answered(*quotes: tuple[str, str]) -> Answer:

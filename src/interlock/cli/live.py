@@ -15,7 +15,7 @@ from interlock.core.money import Money
 if TYPE_CHECKING:
     from interlock.app import App
     from interlock.core.release import Release
-    from interlock.evals.types import CaseOutcome
+    from interlock.evals.golden.types import CaseOutcome
 
 __all__ = ["verify_live"]
 
@@ -76,7 +76,7 @@ async def _verify(
     as_json: bool,
 ) -> None:
     from interlock.cli.knowledge import ingest_collection
-    from interlock.evals.golden import percentile, rates, read_golden
+    from interlock.evals.golden.judging import percentile, rates, read_golden
 
     async with session.open() as app:
         folder = app.workspace.path(f"{app.workspace.settings.apps_dir}/{app_name}")

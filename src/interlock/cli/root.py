@@ -29,6 +29,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "batch": ("batch:batch", "Run many requests from a file."),
     "documents": ("knowledge:documents", "List documents."),
     "knowledge": ("knowledge:knowledge", "Search collections, look after their sources."),
+    "eval": ("evals:evaluation", "Run suites against anything, gate on what they show."),
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases and point channels at them."),
     "traces": ("observe:traces", "List traces, or show one."),

@@ -11,8 +11,8 @@ from interlock.core.context import Context
 from interlock.core.errors import InterlockError
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.release import Release
-from interlock.evals.golden import judge
-from interlock.evals.types import Case, CaseOutcome, Judgement
+from interlock.evals.golden.judging import judge
+from interlock.evals.golden.types import Case, CaseOutcome, Judgement
 from interlock.flows.chat import Receipt, ask
 from interlock.flows.parts import Parts
 from interlock.knowledge.release import RetrievalSpec

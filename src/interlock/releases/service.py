@@ -139,6 +139,11 @@ class Releases:
             hint=f"interlock release build --app {name} --channel {wanted}",
         )
 
+    async def load(self, ctx: Context, app: str, release: str) -> Release:
+        """A frozen release by whole id, short form or unique prefix. Raises: NotFound."""
+        info = await self.find(ctx, app, release)
+        return await self._load(ctx.tenant, info.app, "", info.id)
+
     async def _load(self, tenant: TenantId, app: AppName, channel: str, release_id: ReleaseId) -> Release:
         key = (tenant, app, release_id)
         if key not in self._frozen:

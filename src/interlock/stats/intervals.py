@@ -11,7 +11,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 from typing import NamedTuple
 
-__all__ = ["Interval", "clopper_pearson", "wilson"]
+__all__ = ["Interval", "binomial_tail", "clopper_pearson", "wilson"]
 
 
 class Interval(NamedTuple):
@@ -50,6 +50,14 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> In
     low = 0.0 if successes == 0 else _root(lambda p: 1 - _cdf(successes - 1, trials, p) - tail)
     high = 1.0 if successes == trials else _root(lambda p: tail - _cdf(successes, trials, p))
     return Interval(low, high)
+
+
+def binomial_tail(successes: int, trials: int, rate: float) -> float:
+    """P(X >= successes) of a binomial, for 0 <= successes <= trials and a rate in [0, 1]."""
+    if successes == 0:
+        return 1.0
+    # The upper tail is summed itself: 1 less the lower one would lose every digit where it is small.
+    return min(1.0, _cdf(trials - successes, trials, 1 - rate))
 
 
 def _check(successes: int, trials: int, confidence: float) -> None:

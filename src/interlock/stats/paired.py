@@ -17,7 +17,7 @@ from typing import Literal
 
 from interlock.stats.intervals import Interval
 
-__all__ = ["Alternative", "bca_interval", "cases_needed", "grouped", "holm", "permutation_p"]
+__all__ = ["Alternative", "bca_interval", "bca_p", "cases_needed", "grouped", "holm", "permutation_p", "trials_needed"]
 
 Alternative = Literal["two-sided", "greater", "less"]
 _EXACT = 12
@@ -110,18 +110,9 @@ def bca_interval(values: Sequence[float], confidence: float = 0.95, *, draws: in
     """
     if not values or not 0 < confidence < 1:
         raise ValueError("at least one value, and a confidence between 0 and 1")
-    n = len(values)
-    mean = math.fsum(values) / n
     if all(value == values[0] for value in values):
-        return Interval(mean, mean)
-    chance = random.Random(_SEED)  # noqa: S311 - resampling, no secret
-    means = sorted(math.fsum(chance.choices(values, k=n)) / n for _ in range(draws))
-    below = sum(each < mean for each in means) + sum(each == mean for each in means) / 2
-    bias = _NORMAL.inv_cdf(min(max(below / draws, 0.5 / draws), 1 - 0.5 / draws))
-    # The jackknife's means differ from their own mean by (mean - value) / (n - 1): the factor cancels.
-    gaps = [value - mean for value in values]
-    squares = math.fsum(gap * gap for gap in gaps)
-    acceleration = math.fsum(gap**3 for gap in gaps) / (6 * squares**1.5)
+        return Interval(values[0], values[0])
+    means, bias, acceleration = _resampled(values, draws)
 
     def end(tail: float) -> float:
         z = bias + _NORMAL.inv_cdf(tail)
@@ -129,6 +120,38 @@ def bca_interval(values: Sequence[float], confidence: float = 0.95, *, draws: in
         return means[min(draws - 1, max(0, math.ceil(share * draws) - 1))]
 
     return Interval(end((1 - confidence) / 2), end((1 + confidence) / 2))
+
+
+def bca_p(values: Sequence[float], threshold: float, *, draws: int = 2000) -> float:
+    """p-value against "the mean is not above `threshold`", for values without bounds, 30 of them or more.
+
+    The level at which the lower end of `bca_interval` meets the threshold; at least 1 / (draws + 1). Below two values
+    nothing is known: 1.
+    """
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return 1.0
+    if all(value == values[0] for value in values):
+        # No scatter was seen: the rule of three bounds the share of values that differ.
+        return 1.0 if values[0] <= threshold else min(1.0, 3 / len(values))
+    means, bias, acceleration = _resampled(values, draws)
+    below = sum(each <= threshold for each in means)
+    share = min(max(below / draws, 1 / (draws + 1)), draws / (draws + 1))
+    z = _NORMAL.inv_cdf(share) - bias
+    return max(1 / (draws + 1), _NORMAL.cdf(z / (1 + acceleration * z) - bias))
+
+
+def _resampled(values: Sequence[float], draws: int) -> tuple[list[float], float, float]:
+    """Sorted means of resamples, Efron's bias correction z0 and acceleration a."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    chance = random.Random(_SEED)  # noqa: S311 - resampling, no secret
+    means = sorted(math.fsum(chance.choices(values, k=n)) / n for _ in range(draws))
+    below = sum(each < mean for each in means) + sum(each == mean for each in means) / 2
+    bias = _NORMAL.inv_cdf(min(max(below / draws, 0.5 / draws), 1 - 0.5 / draws))
+    # The jackknife's means differ from their own mean by (mean - value) / (n - 1): the factor cancels.
+    gaps = [value - mean for value in values]
+    squares = math.fsum(gap * gap for gap in gaps)
+    return means, bias, math.fsum(gap**3 for gap in gaps) / (6 * squares**1.5)
 
 
 def cases_needed(gaps: Sequence[float], difference: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
@@ -150,3 +173,20 @@ def cases_needed(gaps: Sequence[float], difference: float, *, alpha: float = 0.0
     variance = max(variance, 3 / n * difference**2)
     z = _NORMAL.inv_cdf(1 - alpha) + _NORMAL.inv_cdf(power)
     return max(2, math.ceil(variance * (z / difference) ** 2))
+
+
+def trials_needed(rate: float, threshold: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Trials at which an exact one-sided test finds that a proportion is `rate` and not `threshold`.
+
+    Source: Fleiss, Levin and Paik, Statistical Methods for Rates and Proportions (2003), section 2.4, with the
+    continuity correction, which the exact test needs.
+
+    Raises: ValueError: equal ones, one outside [0, 1], or a probability outside (0, 1).
+    """
+    difference = abs(rate - threshold)
+    if not difference or not (0 <= rate <= 1 and 0 <= threshold <= 1) or not (0 < alpha < 1 and 0 < power < 1):
+        raise ValueError(f"two different rates in [0, 1], alpha and power in (0, 1): {rate}, {threshold}")
+    chance = _NORMAL.inv_cdf(1 - alpha) * math.sqrt(threshold * (1 - threshold))
+    likely = _NORMAL.inv_cdf(power) * math.sqrt(rate * (1 - rate))
+    plain = ((chance + likely) / difference) ** 2
+    return max(2, math.ceil(plain / 4 * (1 + math.sqrt(1 + 2 / (plain * difference))) ** 2) if plain else 2)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from interlock.core.answers import Answer
 from interlock.core.errors import InvalidInput, NotFound
-from interlock.evals.types import Case, CaseOutcome, Gold, Judgement, Rate
+from interlock.evals.golden.types import Case, CaseOutcome, Gold, Judgement, Rate
 from interlock.stats.intervals import clopper_pearson, wilson
 
 __all__ = ["judge", "percentile", "rates", "read_golden"]

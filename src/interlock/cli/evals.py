@@ -1,0 +1,332 @@
+"""`interlock eval`: run suites against anything, look at runs, compare and export them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.core.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from interlock.evals.ports import Instruments, Target
+    from interlock.evals.report import Report
+    from interlock.evals.running.runner import Progress
+    from interlock.evals.suite import Suite
+
+__all__ = ["evaluation"]
+
+_EXIT = {"pass": 0, "fail": 5, "not_enough_evidence": 6}
+_ALONE = ("python:", "command:", "http://", "https://")
+"""Beginnings of targets that need no workspace."""
+_FORMS = {".json": "json", ".xml": "junit", ".html": "html", ".md": "markdown"}
+
+
+@click.group("eval")
+def evaluation() -> None:
+    """Run suites against apps, releases, endpoints and programs; gate on what they show."""
+
+
+_path = click.Path(dir_okay=False, path_type=Path)
+_home = click.option(
+    "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder of runs (else the workspace's own)."
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of a run."""
+
+    target: str
+    options: Sequence[str]
+    baseline: str | None
+    judge: str | None
+    repeats: int | None
+    concurrency: int | None
+    max_cost: float | None
+    stop_early: bool | None
+    fresh: bool
+    no_kept: bool
+    note: str
+    home: Path | None
+    quiet: bool
+
+
+@evaluation.command("run")
+@click.argument("suite", type=_path)
+@click.option(
+    "--target", required=True, help="app/NAME, release:APP:ID, model:ROUTE, URL, command:…, python:MODULE:NAME."
+)
+@click.option(
+    "--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the target, e.g. model=gpt-5."
+)
+@click.option("--baseline", help="Run to compare with: an id, or 'last'.")
+@click.option("--judge", help="Route or provider/model that judges.")
+@click.option("--repeats", type=click.IntRange(1, 100), help="Ask each case so often.")
+@click.option("--concurrency", type=click.IntRange(1, 512), help="Ask so many at once.")
+@click.option(
+    "--max-cost", type=click.FloatRange(0, min_open=True), help="US dollars after which nothing more is asked."
+)
+@click.option("--stop-early/--no-stop-early", default=None, help="Stop as soon as the gate is clear.")
+@click.option("--fresh", is_flag=True, help="Begin anew although the same run was not finished.")
+@click.option("--no-kept", is_flag=True, help="Ask again what earlier runs were answered.")
+@click.option("--note", default="", help="Why, for the record.")
+@_home
+@click.option("-o", "--output", "outputs", multiple=True, type=_path, help="Write the report: .json .xml .html .md")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@json_option
+@pass_session
+def run_suite(session: Session, /, suite: Path, outputs: tuple[Path, ...], as_json: bool, **given: Any) -> None:
+    """Run SUITE against a target. The same command goes on where an earlier one was ended.
+
+    With a gate the exit code is 0 when it passes, 5 when it fails, 6 when there is not enough evidence.
+    """
+    asked = Asked(**given)
+    writers = [(place, _writer(place)) for place in outputs]
+    report = run(_run(session, suite, asked))
+    for place, write in writers:
+        place.write_text(write(report), "utf-8")
+    _show(report, as_json=as_json)
+    sys.exit(0 if report.gate is None else _EXIT[report.gate.verdict])
+
+
+def _writer(place: Path) -> Callable[[Report], str]:
+    from interlock.evals.exports import exports
+
+    form = _FORMS.get(place.suffix.lower())
+    if form is None:
+        raise InvalidInput(f"{place.name!r} has no known ending", param="--output", hint=f"one of {', '.join(_FORMS)}")
+    return exports.get(form)
+
+
+async def _run(session: Session, path: Path, asked: Asked) -> Report:
+    from interlock.evals.service import Evaluations, Options
+    from interlock.evals.suite import overridden, read_suite
+
+    suite = overridden(
+        read_suite(path),
+        repeats=asked.repeats,
+        concurrency=asked.concurrency,
+        max_cost_usd=asked.max_cost,
+        stop_early=asked.stop_early,
+    )
+    async with _opened(session, suite, asked) as (target, instruments, home):
+        options = Options(
+            fresh=asked.fresh,
+            use_kept=not asked.no_kept,
+            baseline=asked.baseline,
+            note=asked.note,
+            report=None if asked.quiet else _tell,
+            started=None if asked.quiet else _begun,
+        )
+        try:
+            return await Evaluations(home).run(suite, target, instruments, options)
+        finally:
+            if not asked.quiet and sys.stderr.isatty():
+                click.echo("\r\033[K", nl=False, err=True)
+
+
+class _Opened(NamedTuple):
+    target: Target
+    instruments: Instruments
+    home: Path
+
+
+@asynccontextmanager
+async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator[_Opened]:
+    """The target and the instruments; a workspace is opened only where one of them needs it."""
+    from interlock.evals.ports import Instruments, Metric
+
+    needs = {need for each in suite.measured_by if isinstance(each.metric, Metric) for need in each.metric.needs}
+    alone = asked.target.startswith(_ALONE)
+    async with AsyncExitStack() as stack:
+        instruments = Instruments(workspace=suite.folder)
+        target: Target
+        home = asked.home
+        if not alone or needs or asked.judge:
+            from interlock.flows.evaluation_instruments import workspace_instruments
+            from interlock.flows.evaluation_targets import open_workspace_target
+
+            app = await stack.enter_async_context(session.open())
+            instruments = workspace_instruments(app.parts, judge=asked.judge, folder=suite.folder)
+            home = home or app.workspace.data / "evaluations" / "runs"
+            if not alone:
+                target = await open_workspace_target(app.parts, asked.target)
+        if alone:
+            target = _alone(asked)
+        stack.push_async_callback(target.close)
+        yield _Opened(target, instruments, home or _own_home(session))
+
+
+def _alone(asked: Asked) -> Target:
+    from interlock.evals.targets import targets
+
+    given: dict[str, str] = {}
+    for option in asked.options:
+        name, equals, value = option.partition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--option takes NAME=VALUE, not {option!r}")
+        given[name] = value
+    kind, _, address = asked.target.partition(":")
+    if kind in {"http", "https"}:
+        kind, address = "http", asked.target
+    return targets.get(kind).open(address, given)
+
+
+def _own_home(session: Session) -> Path:
+    """The workspace's folder of runs; beside no workspace one in the working directory."""
+    try:
+        return session.workspace().data / "evaluations" / "runs"
+    except NotFound:
+        return Path(".interlock") / "evaluations" / "runs"
+
+
+def _begun(run_id: str, taken: int) -> None:
+    more = f", going on after {taken:,} answers" if taken else ""
+    click.echo(f"run {run_id}{more}", err=True)
+
+
+def _tell(progress: Progress) -> None:
+    means = "  ".join(f"{name} {mean:.3g}" for name, mean in list(progress.means.items())[:5] if name != "failed")
+    eta = "" if progress.eta_s is None else f", {progress.eta_s:,.0f} s to go"
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    line = f"{progress.done:,} of {progress.total:,}{failed}, {progress.cost_nano / 1e9:.4f} USD{eta}  {means}"
+    if sys.stderr.isatty():
+        click.echo(f"\r\033[K{line[:150]}", nl=False, err=True)
+
+
+def _show(report: Report, *, as_json: bool) -> None:
+    if as_json:
+        import msgspec
+
+        emit({**msgspec.to_builtins(report), "digest": report.digest()})
+        return
+    click.secho(f"{report.suite}  {report.target}  {report.id}", bold=True)
+    kept = f", {report.kept:,} of them kept from before" if report.kept else ""
+    click.echo(
+        f"{report.executions:,} answers to {report.cases:,} cases{kept}; {report.failed:,} failed; "
+        f"{report.cost_nano / 1e9:.4f} USD" + (f" and {report.unpriced:,} without a price" if report.unpriced else "")
+    )
+    floors = [floor.name for floor in report.floors]
+    rows = []
+    for metric in report.metrics:
+        interval = "" if metric.interval is None else f"{metric.interval.low:.3f}–{metric.interval.high:.3f}"
+        shown = [f"{floor.means[metric.name]:.3f}" if metric.name in floor.means else "" for floor in report.floors]
+        mean = "–" if metric.mean is None else f"{metric.mean:.3f}"
+        rows.append(
+            [metric.name, mean, interval, metric.units, metric.not_applicable or "", metric.errors or "", *shown]
+        )
+    columns = ["metric", "mean", "95 %", "units", "n/a", "errors", *(f"floor: {name}" for name in floors)]
+    table(columns, rows, right=columns[1:])
+    if report.gate is not None:
+        colour = {"pass": "green", "fail": "red"}.get(report.gate.verdict, "yellow")
+        click.secho(f"gate: {report.gate.verdict.replace('_', ' ')}", fg=colour, bold=True)
+        for reason in report.gate.reasons:
+            click.echo(f"  {reason}")
+    for what, count in (
+        ("cases tell little: a floor passes them", len(report.weak_cases)),
+        ("cases are flaky", len(report.flaky)),
+    ):
+        if count:
+            click.echo(f"{count} {what}")
+    for note in report.notes:
+        click.echo(note)
+
+
+@evaluation.command("list")
+@_home
+@click.option("--suite", help="Only of this suite.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+@json_option
+@pass_session
+def list_runs(session: Session, home: Path | None, suite: str | None, limit: int, as_json: bool) -> None:
+    """Runs, newest first."""
+    from interlock.evals.running.journal import runs_in
+    from interlock.evals.service import Evaluations
+
+    place = home or _own_home(session)
+    rows: list[dict[str, Any]] = []
+    for folder, plan in runs_in(place):
+        if suite is not None and plan.suite != suite:
+            continue
+        if len(rows) == limit:
+            break
+        finished = (folder / "report.json").exists()
+        report = Evaluations(place).report(plan.id) if finished else None
+        verdict = "unfinished" if report is None else "" if report.gate is None else report.gate.verdict
+        rows.append(
+            {
+                "id": plan.id,
+                "suite": plan.suite,
+                "target": plan.target,
+                "began_at": plan.began_at,
+                "verdict": verdict,
+                "cases": plan.cases,
+                "note": plan.note,
+            }
+        )
+    if as_json:
+        emit(rows)
+    else:
+        table(
+            ["run", "suite", "target", "began", "verdict", "cases", "note"],
+            [
+                (
+                    r["id"],
+                    r["suite"],
+                    r["target"],
+                    f"{r['began_at']:%Y-%m-%d %H:%M}",
+                    r["verdict"],
+                    r["cases"],
+                    r["note"],
+                )
+                for r in rows
+            ],
+            right=["cases"],
+        )
+
+
+@evaluation.command("show")
+@click.argument("run_id", metavar="RUN")
+@_home
+@click.option("-o", "--output", "outputs", multiple=True, type=_path, help="Write the report: .json .xml .html .md")
+@json_option
+@pass_session
+def show(session: Session, run_id: str, home: Path | None, outputs: tuple[Path, ...], as_json: bool) -> None:
+    """The report of RUN: an id, a beginning of one, or 'last'."""
+    from interlock.evals.service import Evaluations
+
+    writers = [(place, _writer(place)) for place in outputs]
+    report = Evaluations(home or _own_home(session)).report(run_id)
+    for place, write in writers:
+        place.write_text(write(report), "utf-8")
+    _show(report, as_json=as_json)
+
+
+@evaluation.command("metrics")
+@json_option
+def list_metrics(as_json: bool) -> None:
+    """What a suite can measure."""
+    from interlock.evals.metrics import about, metrics
+    from interlock.evals.ports import Derived
+
+    rows: list[dict[str, Any]] = []
+    for name in metrics.names():
+        metric = metrics.get(name)
+        needs = [metric.over] if isinstance(metric, Derived) else sorted(metric.needs)
+        rows.append(
+            {"metric": name, "scale": metric.scale, "better": metric.better, "needs": needs, "about": about(name)}
+        )
+    if as_json:
+        emit(rows)
+    else:
+        table(
+            ["metric", "scale", "better", "needs", "about"],
+            [(r["metric"], r["scale"], r["better"], ", ".join(r["needs"]), r["about"]) for r in rows],
+        )

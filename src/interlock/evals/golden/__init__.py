@@ -1,0 +1,1 @@
+"""Golden sets of apps that answer from documents."""

@@ -1,0 +1,257 @@
+"""The evaluation part's door: run a suite against a target, compare it with an earlier run, decide its gate."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+from anyio import to_thread
+
+from interlock.core.clock import now
+from interlock.core.errors import InvalidInput
+from interlock.evals.floors import FloorResult, floor_results
+from interlock.evals.gate.deciding import Decision, decide
+from interlock.evals.gate.evidence import Measured
+from interlock.evals.ports import Instruments, Target
+from interlock.evals.report import Report, flaky_cases, slice_summaries, summaries
+from interlock.evals.running.journal import Journal, Plan, find_run, read_rows, runs_in
+from interlock.evals.running.kept_outputs import KeptOutputs
+from interlock.evals.running.runner import Ended, LocalExecutor, Progress, Runner, measured_of
+from interlock.evals.running.scoring import check_case_options, check_instruments
+from interlock.evals.running.sealed import SealedUses
+from interlock.evals.suite import Suite, case_digest
+from interlock.evals.tally import CaseInfo
+from interlock.evals.types import Output
+
+__all__ = ["Baseline", "Evaluations", "Options"]
+
+_OUTPUTS_FOR_FLOORS = 20_000
+"""Answers held for the floors that copy from them; beyond these only the other floors are measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one run is made. None of it decides a score."""
+
+    fresh: bool = False
+    """Begin anew although the same run was not finished."""
+    use_kept: bool = True
+    """Take answers that earlier runs were given."""
+    baseline: str | None = None
+    """Run to compare with: an id, or ``last``."""
+    note: str = ""
+    report: Callable[[Progress], None] | None = None
+    started: Callable[[str, int], None] | None = None
+    """Told the run's id and how many executions it takes over."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """An earlier run to compare with."""
+
+    id: str
+    cases: Mapping[str, CaseInfo]
+    measured: Mapping[str, Measured]
+
+    def unchanged(self, cases: Sequence[CaseInfo]) -> list[CaseInfo]:
+        """Those of `cases` that it asked word for word."""
+        return [case for case in cases if case.id in self.cases and self.cases[case.id].digest == case.digest]
+
+
+class _Ended(NamedTuple):
+    """A run that is over."""
+
+    suite: Suite
+    plan: Plan
+    runner: Runner
+    ended: Ended
+    baseline: Baseline | None
+    used: Mapping[str, int]
+
+
+class Evaluations:
+    """Runs of one folder, and what they have in common: kept answers, uses of sealed sets."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    async def run(
+        self, suite: Suite, target: Target, instruments: Instruments, options: Options | None = None
+    ) -> Report:
+        """Run it, or go on with the same run where it was not finished.
+
+        Raises: InvalidInput: a metric lacks what it needs, a case's own options are wrong, a sealed file was used up;
+            NotFound: no such baseline; Conflict: the run goes on in another process; StorageFull; what the target
+            raises when it can answer no case.
+        """
+        options = options or Options()
+        check_instruments(suite.measured_by, instruments)
+        await to_thread.run_sync(check_case_options, suite.cases, suite.measured_by)
+        baseline = None if options.baseline is None else await to_thread.run_sync(self.baseline, options.baseline)
+        if baseline is None and suite.spec.gate and any(rule.needs_baseline for rule in suite.spec.gate.rules):
+            # Said before anything is paid for, not after.
+            raise InvalidInput(
+                "the gate compares with a baseline, and none is given",
+                param="baseline",
+                hint="--baseline RUN; interlock eval list shows runs",
+            )
+        digests = await to_thread.run_sync(lambda: [case_digest(case) for case in suite.cases])
+        plan = _plan(suite, target, options)
+        folder, plan = await to_thread.run_sync(self._folder, plan, options.fresh)
+        uses = SealedUses(self.home / "sealed-uses.jsonl")
+        with Journal(folder) as journal, closing(KeptOutputs(self.home / "outputs.db")) as kept:
+            if journal.plan() is None:
+                used = uses.use(suite, plan.id)
+                journal.begin(plan)
+            else:
+                used = uses.counted(suite)
+            executor = LocalExecutor(
+                target,
+                suite.measured_by,
+                instruments,
+                concurrency=suite.spec.run.concurrency,
+                timeout_s=suite.spec.run.timeout_s,
+                kept=kept if options.use_kept else None,
+            )
+            runner = Runner(suite, executor, journal, digests=digests)
+            taken = await to_thread.run_sync(runner.resume)
+            if options.started is not None:
+                options.started(plan.id, taken)
+            ended = await runner.run(report=options.report)
+            report = await self._report(_Ended(suite, plan, runner, ended, baseline, used), instruments)
+            values = Baseline(plan.id, runner.tally.cases, measured_of(runner.tally, suite.measured_by))
+            await to_thread.run_sync(journal.finish, msgspec.json.encode(values), msgspec.json.encode(report))
+        return report
+
+    def _folder(self, plan: Plan, fresh: bool) -> tuple[Path, Plan]:
+        if not fresh:
+            for folder, other in runs_in(self.home):
+                if other.key == plan.key and not (folder / "report.json").exists():
+                    return folder, other
+        return self.home / plan.id, plan
+
+    async def _report(self, done: _Ended, instruments: Instruments) -> Report:
+        suite, plan, runner, ended, baseline, used = done
+        tally = runner.tally
+        measured = measured_of(tally, suite.measured_by)
+        seen = [tally.cases[case] for case in tally.done_cases()]
+        floors: list[FloorResult] = []
+        if suite.spec.floors:
+            outputs = await to_thread.run_sync(self._outputs, plan.id)
+            floors = await floor_results(suite, outputs, instruments)
+        gate = None if suite.spec.gate is None else _decide(suite, measured, seen, baseline, ended)
+        hidden = suite.sealed_ids
+        weak = sorted({case for floor in floors for case in floor.passed} - hidden)
+        metrics, slices, flaky = await to_thread.run_sync(
+            lambda: (summaries(measured, seen), slice_summaries(measured, seen), flaky_cases(measured, tally))
+        )
+        notes = []
+        if baseline is not None and (changed := len(seen) - len(baseline.unchanged(seen))):
+            notes.append(f"{changed} cases are new or changed since the baseline, and are not compared")
+        return Report(
+            id=plan.id,
+            suite=suite.name,
+            suite_digest=suite.digest,
+            cases_digest=suite.cases_digest,
+            target=plan.target,
+            target_identity=plan.target_identity,
+            began_at=plan.began_at,
+            ended_at=now(),
+            ended=ended,
+            cases=len(suite.cases),
+            repeats=suite.spec.repeats,
+            executions=len(runner.done),
+            failed=runner.failed,
+            kept=runner.kept,
+            cost_nano=runner.cost_nano,
+            unpriced=runner.unpriced,
+            metrics=tuple(metrics),
+            slices=tuple(slices),
+            flaky=tuple(each for each in flaky if each.case not in hidden),
+            floors=tuple(replace(each, passed=tuple(c for c in each.passed if c not in hidden)) for each in floors),
+            weak_cases=tuple(weak),
+            sealed=len(hidden),
+            sealed_uses=dict(used),
+            gate=gate,
+            baseline="" if baseline is None else baseline.id,
+            notes=tuple(notes),
+        )
+
+    def baseline(self, name: str) -> Baseline:
+        """An earlier run, read back. Raises: NotFound; InvalidInput: it is not finished, or damaged."""
+        folder, plan = find_run(self.home, name)
+        try:
+            return msgspec.json.decode((folder / "values.json").read_bytes(), type=Baseline)
+        except FileNotFoundError as error:
+            raise _unfinished(plan) from error
+        except (OSError, msgspec.DecodeError) as error:
+            raise InvalidInput(f"the values of {plan.id!r} cannot be read", param="baseline") from error
+
+    def _outputs(self, run: str) -> dict[str, Output]:
+        """A case's answer, as far as they are at hand and there are not too many."""
+        found: dict[str, Output] = {}
+        for row in read_rows(self.home / run):
+            if row.output is not None and not row.failed and len(found) < _OUTPUTS_FOR_FLOORS:
+                found.setdefault(row.case, row.output)
+        return found
+
+    def report(self, name: str) -> Report:
+        """The report of a run. Raises: NotFound; InvalidInput: it did not finish, or is damaged."""
+        folder, plan = find_run(self.home, name)
+        try:
+            return msgspec.json.decode((folder / "report.json").read_bytes(), type=Report)
+        except FileNotFoundError as error:
+            raise _unfinished(plan) from error
+        except (OSError, msgspec.DecodeError) as error:
+            raise InvalidInput(f"the report of {plan.id!r} cannot be read", param="run") from error
+
+
+def _unfinished(plan: Plan) -> InvalidInput:
+    return InvalidInput(
+        f"the run {plan.id!r} is not finished", param="run", hint="run the same command again: it goes on"
+    )
+
+
+def _decide(
+    suite: Suite,
+    measured: Mapping[str, Measured],
+    seen: Sequence[CaseInfo],
+    baseline: Baseline | None,
+    ended: Ended,
+) -> Decision:
+    assert suite.spec.gate is not None
+    decision = decide(
+        suite.spec.gate,
+        measured,
+        seen,
+        None if baseline is None else baseline.measured,
+        paired=() if baseline is None else baseline.unchanged(seen),
+        looks_often=ended == "stopped_early",
+    )
+    return (
+        decision.unfinished("the budget ended the run before every case was asked") if ended == "budget" else decision
+    )
+
+
+def _plan(suite: Suite, target: Target, options: Options) -> Plan:
+    began = now()
+    return Plan(
+        id=f"ev_{began:%Y%m%d%H%M%S}_{secrets.token_hex(4)}",
+        suite=suite.name,
+        suite_digest=suite.digest,
+        cases_digest=suite.cases_digest,
+        target=target.name,
+        target_identity=dict(target.identity),
+        metrics={each.label: each.identity for each in suite.measured_by},
+        cases=len(suite.cases),
+        repeats=suite.spec.repeats,
+        began_at=began,
+        note=options.note,
+        tags=dict(options.tags),
+    )

@@ -1,0 +1,45 @@
+"""What a target of one's own may answer: text, or an object with the fields of an output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from interlock.core.errors import InvalidInput
+from interlock.evals.types import Case, Output
+
+__all__ = ["asked", "output_of"]
+
+MOST_TEXT = 4 << 20
+
+
+def asked(case: Case, repeat: int) -> dict[str, Any]:  # Any: JSON values
+    """What a target is told of a case: never what the right answer is."""
+    turns = case.input if isinstance(case.input, list) else None
+    return {
+        "id": case.id,
+        "input": case.question,
+        "messages": [turn.model_dump() for turn in turns] if turns else [{"role": "user", "content": case.question}],
+        "context": list(case.context),
+        "user": case.user,
+        "repeat": repeat,
+        "metadata": case.metadata,
+    }
+
+
+def output_of(reply: object) -> Output:
+    """The output a reply stands for. Raises: InvalidInput naming what is wrong with it."""
+    if isinstance(reply, Output):
+        return reply
+    if isinstance(reply, str):
+        if len(reply) > MOST_TEXT:
+            raise InvalidInput(f"the answer is longer than {MOST_TEXT:,} characters", param="text")
+        return Output(reply)
+    if isinstance(reply, Mapping):
+        try:
+            return msgspec.convert(dict(reply), Output)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"the answer's fields are wrong: {error}", param="output") from error
+    raise InvalidInput(f"an answer is text or an object, not a {type(reply).__name__}", param="output")

@@ -1,0 +1,87 @@
+"""What metrics may use of a workspace: its embedder, its checker of claims, a model that judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+from interlock.core.messages import ChatRequest, Finish, TextDelta, text_message
+from interlock.evals.ports import ClaimVerdict, Instruments, JudgeReply
+from interlock.flows.attempts import Operation, line
+from interlock.flows.metering import metered
+from interlock.flows.parts import Parts
+from interlock.gateway.types import RouteSpec
+from interlock.knowledge.grounding.types import CheckerSpec
+from interlock.knowledge.sentences import sentences
+from interlock.knowledge.types import SupportCase
+
+__all__ = ["workspace_instruments"]
+
+_JUDGE = Operation("judge", "eval.judge")
+_LONGEST_REPLY = 20_000
+
+
+def workspace_instruments(parts: Parts, *, judge: str | None = None, folder: Path | None = None) -> Instruments:
+    """Instruments of a workspace. Nothing is loaded before it is used.
+
+    Args:
+        judge: route or ``provider/model`` that judges; its cost is on the ledger, tagged ``purpose: evaluation``.
+        folder: of the suite, where files that options name are looked for.
+
+    Raises: NotFound: no such route.
+    """
+    route = None if judge is None else parts.gateway.route(judge).model_copy(update={"shadow": None, "post": []})
+
+    async def check(claim: str, passages: Sequence[str]) -> ClaimVerdict:
+        return await _check(parts, claim, passages)
+
+    async def ask(prompt: str, schema: Mapping[str, Any]) -> JudgeReply:  # Any: a JSON schema
+        assert judge is not None and route is not None, "it is only given with a judge"
+        return await _ask(parts, judge, route, prompt, schema)
+
+    return Instruments(
+        embedder=parts.knowledge.embedder,
+        check_claim=check,
+        ask_judge=None if judge is None else ask,
+        workspace=folder,
+    )
+
+
+async def _check(parts: Parts, claim: str, passages: Sequence[str]) -> ClaimVerdict:
+    checker = parts.grounding.checker(CheckerSpec())
+    words = set(claim.casefold().split())
+    cases = []
+    for passage in passages:
+        spans = sentences(passage)
+        texts = tuple(passage[span.start : span.end] for span in spans) or (passage,)
+        nearest = max(range(len(texts)), key=lambda at: len(words & set(texts[at].casefold().split())))
+        cases.append(SupportCase(claim, texts, nearest))
+    if not cases:
+        return ClaimVerdict(False, 0.0, "there is nothing it could rest on")
+    best = max(await checker.check(cases), key=lambda score: score.probability)
+    return ClaimVerdict(best.probability >= checker.threshold, best.probability, best.reason)
+
+
+async def _ask(parts: Parts, judge: str, route: RouteSpec, prompt: str, schema: Mapping[str, Any]) -> JudgeReply:
+    request = ChatRequest(
+        judge,
+        (text_message("user", prompt),),
+        max_output_tokens=1_000,
+        temperature=0.0,
+        response_schema=schema,
+        schema_name="verdict",
+    )
+    written, model = "", judge
+    async with line(parts, parts.access.local_owner(), _JUDGE, judge, {"purpose": "evaluation"}) as opened:
+        async with aclosing(metered(parts.gateway, opened.bill, route, whole=True)(opened.ctx, request)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    written += event.text
+                elif isinstance(event, Finish):
+                    model = event.model or model
+                if len(written) > _LONGEST_REPLY:
+                    break
+        cost = parts.cost.quote(opened.bill)
+    return JudgeReply(written, model, 0 if cost is None else cost.nano)
