@@ -25,6 +25,7 @@ from interlock.cost.types import CostSettings
 from interlock.gateway.settings import SECRET_STORES, GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.observe.settings import ObserveSettings
+from interlock.releases.settings import ReleaseSettings
 from interlock.stores.compute.settings import ComputeSettings
 
 __all__ = [
@@ -123,6 +124,7 @@ class Settings(BaseSettings):
     observe: ObserveSettings = ObserveSettings()
     compute: ComputeSettings = ComputeSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
+    releases: ReleaseSettings = ReleaseSettings()
 
     @classmethod
     def settings_customise_sources(  # the layers are merged by `load_settings`, which also keeps where each came from

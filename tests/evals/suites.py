@@ -37,6 +37,8 @@ def questions(count: int, **fields: Any) -> list[dict[str, Any]]:
 class Answering:
     """A target that answers by a function."""
 
+    release_id = ""
+
     def __init__(self, answer: Callable[[Case, int], Any], identity: Mapping[str, object] | None = None) -> None:
         self.name = "answering"
         self.identity: Mapping[str, object] = identity or {}

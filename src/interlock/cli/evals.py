@@ -15,6 +15,7 @@ from interlock.cli.session import Session, emit, json_option, pass_session, run,
 from interlock.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from interlock.app import App
     from interlock.evals.ports import Instruments, Target
     from interlock.evals.report import Report
     from interlock.evals.running.runner import Progress
@@ -85,7 +86,8 @@ class Asked:
 def run_suite(session: Session, /, suite: Path, outputs: tuple[Path, ...], as_json: bool, **given: Any) -> None:
     """Run SUITE against a target. The same command goes on where an earlier one was ended.
 
-    With a gate the exit code is 0 when it passes, 5 when it fails, 6 when there is not enough evidence.
+    With a gate the exit code is 0 when it passes, 5 when it fails, 6 when there is not enough evidence; of an app or a
+    release the report is then attached to the release as evidence.
     """
     asked = Asked(**given)
     writers = [(place, _writer(place)) for place in outputs]
@@ -116,7 +118,7 @@ async def _run(session: Session, path: Path, asked: Asked) -> Report:
         max_cost_usd=asked.max_cost,
         stop_early=asked.stop_early,
     )
-    async with _opened(session, suite, asked) as (target, instruments, home):
+    async with _opened(session, suite, asked) as (target, instruments, home, app):
         options = Options(
             fresh=asked.fresh,
             use_kept=not asked.no_kept,
@@ -126,16 +128,29 @@ async def _run(session: Session, path: Path, asked: Asked) -> Report:
             started=None if asked.quiet else _begun,
         )
         try:
-            return await Evaluations(home).run(suite, target, instruments, options)
+            report = await Evaluations(home).run(suite, target, instruments, options)
         finally:
             if not asked.quiet and sys.stderr.isatty():
                 click.echo("\r\033[K", nl=False, err=True)
+        if app is not None and report.release and report.gate is not None and report.ended != "budget":
+            from interlock.flows.evidence import attach_report
+
+            await attach_report(app.parts, app.owner(), app_of(asked.target), report)
+        return report
+
+
+def app_of(target: str) -> str:
+    """The app that a workspace's target names: ``app/NAME@CHANNEL``, ``release:NAME:ID``."""
+    if target.startswith("release:"):
+        return target.split(":")[1]
+    return target.removeprefix("app/").partition("@")[0]
 
 
 class _Opened(NamedTuple):
     target: Target
     instruments: Instruments
     home: Path
+    app: App | None
 
 
 @asynccontextmanager
@@ -149,6 +164,7 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
         instruments = Instruments(workspace=suite.folder)
         target: Target
         home = asked.home
+        app: App | None = None
         if not alone or needs or asked.judge:
             from interlock.flows.evaluation_instruments import workspace_instruments
             from interlock.flows.evaluation_targets import open_workspace_target
@@ -161,7 +177,7 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
         if alone:
             target = _alone(asked)
         stack.push_async_callback(target.close)
-        yield _Opened(target, instruments, home or _own_home(session))
+        yield _Opened(target, instruments, home or _own_home(session), app)
 
 
 def _alone(asked: Asked) -> Target:

@@ -32,6 +32,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "eval": ("evals:evaluation", "Run suites against anything, gate on what they show."),
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases and point channels at them."),
+    "rollout": ("rollout:rollout", "Move a channel to a release step by step."),
     "traces": ("observe:traces", "List traces, or show one."),
     "cost": ("cost:cost", "Sum up the ledger."),
     "limits": ("limits:limits", "Limit requests, tokens and money."),

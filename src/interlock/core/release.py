@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from interlock.core.ids import AppName, ReleaseId
 
-__all__ = ["ChannelMode", "Release"]
+__all__ = ["Assignment", "ChannelMode", "Release"]
 
 ChannelMode = Literal["live", "frozen"]
+
+
+class Assignment(NamedTuple):
+    """Why a caller is served by one of two releases."""
+
+    rollout: str
+    arm: Literal["control", "candidate"]
+    unit: str
+    """Keyed hash of what was assigned (a person, a conversation, a key): the same in every request of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,8 @@ class Release:
     """Kind (`prompt`, `route`, `retrieval` …) to its canonical JSON value; each part reads its own."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Kind to ``sha256:`` of its component; the manifest whose digest is `id`."""
+    assignment: Assignment | None = None
+    """The rollout that chose it for this caller; None without one."""
 
     @property
     def short(self) -> str:

@@ -53,6 +53,10 @@ class Target(Protocol):
         Empty when it cannot be known (a command, somebody else's server): nothing is kept then.
         """
 
+    @property
+    def release_id(self) -> str:
+        """Digest of the release that answers, frozen or not; empty where none does. A report is evidence of it."""
+
     async def run(self, case: Case, repeat: int) -> Output:
         """Answer one case, the `repeat`-th time (from 0). A failure of the target is an output with `error` set.
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from interlock.core.canonical import digest_json
+import msgspec
+
+from interlock.core.canonical import canonical_bytes, digest_bytes
 from interlock.evals.floors import FloorResult
 from interlock.evals.gate.deciding import Decision, estimate
 from interlock.evals.gate.evidence import Measured
@@ -74,6 +76,8 @@ class Report:
     cases_digest: str
     target: str
     target_identity: Mapping[str, Any]  # Any: JSON values
+    release: str
+    """Digest of the release that answered; empty where none did."""
     began_at: datetime
     ended_at: datetime
     ended: Ended
@@ -106,11 +110,13 @@ class Report:
         """Whether the gate passes; a run without a gate, or one that did not finish, passes nothing."""
         return self.gate is not None and self.gate.verdict == "pass"
 
-    def digest(self) -> str:
-        """Of everything in it: what evidence points to."""
-        import msgspec
+    def canonical(self) -> bytes:
+        """Everything in it as canonical JSON."""
+        return canonical_bytes(msgspec.to_builtins(self))
 
-        return digest_json(msgspec.to_builtins(self))
+    def digest(self) -> str:
+        """Of `canonical`: what evidence points to."""
+        return digest_bytes(self.canonical())
 
 
 def summaries(measured: Mapping[str, Measured], cases: Sequence[CaseInfo]) -> list[MetricSummary]:

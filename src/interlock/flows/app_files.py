@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,8 @@ from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.settings import FusionSettings
 from interlock.prompts.service import read_prompt
+from interlock.releases.promotion import PromotionPolicy
+from interlock.releases.rollouts.types import RolloutSpec
 from interlock.releases.types import AppSource, Components
 
 __all__ = ["DETECTED", "Pins", "app_sources", "validate_yaml"]
@@ -47,6 +49,10 @@ class AppFile(BaseModel):
     knowledge: RetrievalSpec | None = None
     answer: AnswerSpec = AnswerSpec()
     guardrails: GuardrailSpec | str = Field(default_factory=GuardrailSpec, description="a policy, or a file with one")
+    channels: dict[Literal["stage", "prod"], PromotionPolicy] = Field(
+        default_factory=dict, description="what a release must have shown before a channel points at it"
+    )
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="how a channel moves to a new release")
 
 
 def app_sources(
@@ -76,7 +82,15 @@ def app_sources(
             broken = f"broken: {error.message}"[:500]
             sources[name] = AppSource(AppName(name), broken, loader, tenants=loader.tenants)
             continue
-        sources[name] = AppSource(AppName(name), described.description, loader, described.channel, loader.tenants)
+        sources[name] = AppSource(
+            AppName(name),
+            described.description,
+            loader,
+            described.channel,
+            policies=loader.policies,
+            rollout=loader.rollout,
+            tenants=loader.tenants,
+        )
     return sources
 
 
@@ -118,6 +132,14 @@ class _Loader:
             if not self._tenants_stamp:
                 raise
         return self._tenants
+
+    def policies(self) -> Mapping[str, PromotionPolicy]:
+        """What the file asks of a release now, by channel."""
+        return {str(name): policy for name, policy in self.read().channels.items()}
+
+    def rollout(self) -> RolloutSpec:
+        """How it says that its rollouts go."""
+        return self.read().rollout
 
     def __call__(self) -> Components:
         """The components the files describe now."""

@@ -59,6 +59,11 @@ class WorkspaceTarget:
         self._model = model
 
     @property
+    def release_id(self) -> str:
+        """See `Target`."""
+        return "" if self.release is None else self.release.id
+
+    @property
     def identity(self) -> Mapping[str, object]:
         """The release's digest. Empty for an app over documents: answers must not outlive these."""
         if self.release is None:

@@ -28,6 +28,7 @@ class ScriptRule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     match: str = Field(default="", description="regular expression; empty matches everything")
+    match_system: str = Field(default="", description="regular expression that the system prompt must match besides")
     reply: str = Field(default="ok", description="the answer; {question} stands for the caller's last words")
     chunk_chars: int = Field(default=8, ge=1, description="characters per streamed chunk")
     first_delay_s: float = Field(default=0.0, ge=0, description="seconds before the first chunk")

@@ -12,7 +12,7 @@ from interlock.core.errors import NotFound
 from interlock.core.release import Release
 from interlock.core.trace import AttributeValue, Span, SpanSink
 from interlock.observe.exporters.openlineage import OpenLineageSink
-from interlock.stores.events.base import Events, SeriesPoint, TraceFilter, TraceRow
+from interlock.stores.events.base import Events, SeriesPoint, TraceFilter, TraceRow, UnitRow
 
 __all__ = ["OVERSIGHT", "Observe"]
 
@@ -54,6 +54,7 @@ class Observe:
     @contextmanager
     def span(self, ctx: Context, name: str, release: Release | None = None) -> Iterator[OpenSpan]:
         """The root span of a request: carries who and which release, for every list and sum."""
+        assignment = release.assignment if release else None
         with ctx.span(name) as open_span:
             open_span.span.set(
                 {
@@ -63,6 +64,9 @@ class Observe:
                     "interlock.release": release.id if release else None,
                     "interlock.channel": release.channel if release else None,
                     "interlock.on_behalf_of": ctx.end_user is not None,
+                    "interlock.rollout": assignment.rollout if assignment else None,
+                    "interlock.arm": assignment.arm if assignment else None,
+                    "interlock.unit": assignment.unit if assignment else None,
                 }
             )
             yield open_span
@@ -71,6 +75,11 @@ class Observe:
         """Traces of the caller's tenant, newest first."""
         await self._events.flush()
         return await self._events.traces(ctx.tenant, where)
+
+    async def units(self, ctx: Context, rollout: str, *, since: datetime) -> Sequence[UnitRow]:
+        """What each unit of a rollout met, by arm."""
+        await self._events.flush()
+        return await self._events.units(ctx.tenant, rollout, since=since)
 
     async def trace(self, ctx: Context, trace_id: str) -> list[Span]:
         """All spans of one trace by start time. Raises: NotFound."""

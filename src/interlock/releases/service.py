@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
 
 from interlock.core.audit import AuditEvent, AuditLog
-from interlock.core.canonical import canonical_bytes, digest_json
+from interlock.core.canonical import canonical_bytes, digest_bytes, digest_json
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
-from interlock.core.errors import InvalidInput, NotFound
+from interlock.core.errors import Blocked, Conflict, InvalidInput, NotFound
 from interlock.core.ids import AppName, ReleaseId, TenantId
 from interlock.core.release import Release
-from interlock.releases import store
+from interlock.releases import rollout_store, store
+from interlock.releases.promotion import Evidence, PromotionPolicy, Unmet, merged, unmet
+from interlock.releases.rollouts.service import Rollouts
+from interlock.releases.rollouts.types import Rollout, RolloutSpec
 from interlock.releases.types import FROZEN_CHANNELS, LIVE_CHANNEL, AppSource, Channel, Components, ReleaseInfo
 from interlock.stores.blob.base import Blobs
 from interlock.stores.sql.base import Sql
@@ -29,7 +35,17 @@ def manifest_of(components: Components) -> tuple[ReleaseId, dict[str, str]]:
 class Releases:
     """All apps of the workspace and their releases."""
 
-    def __init__(self, sql: Sql, blobs: Blobs, audit: AuditLog, sources: Mapping[str, AppSource]) -> None:
+    def __init__(
+        self,
+        sql: Sql,
+        blobs: Blobs,
+        audit: AuditLog,
+        sources: Mapping[str, AppSource],
+        *,
+        policies: Callable[[], Mapping[str, PromotionPolicy]] = dict,
+    ) -> None:
+        self.rollouts = Rollouts(sql, audit)
+        self._policies = policies
         self._sql = sql
         self._blobs = blobs
         self._audit = audit
@@ -71,10 +87,13 @@ class Releases:
         )
         return info
 
-    async def point(self, ctx: Context, app: str, channel: str, release: str) -> Channel:
+    async def point(self, ctx: Context, app: str, channel: str, release: str, *, reason: str = "") -> Channel:
         """Move a channel to a frozen release (whole id or a unique prefix of 8 or more digits).
 
-        Raises: InvalidInput: an unknown channel. NotFound: no such release of this app.
+        A channel may always go back to a release that it pointed at before: rolling back asks for nothing.
+
+        Raises: InvalidInput: an unknown channel. NotFound: no such release of this app. Blocked: the release has not
+            shown what the channel asks for. Conflict: the channel is under a rollout.
         """
         ctx.require(Role.OPERATOR)
         if channel not in FROZEN_CHANNELS:
@@ -84,13 +103,126 @@ class Releases:
                 hint=f"one of {', '.join(FROZEN_CHANNELS)}; {LIVE_CHANNEL!r} follows the files",
             )
         info = await self.find(ctx, app, release)
-        await self._sql.write(
-            lambda conn: store.move_channel(conn, ctx.tenant, info.app, channel, release=info.id, by=ctx.principal.id)
-        )
-        await self._audit.append(
-            AuditEvent(ctx.tenant, ctx.principal.id, "channel.point", info.id, "ok", {"app": app, "channel": channel})
-        )
+        if not await self._sql.read(lambda conn: store.has_served(conn, ctx.tenant, info.app, channel, info.id)):
+            await self._check(ctx, info, channel, by_rollout=False)
+
+        def move(conn: Connection) -> str | None:
+            if (other := rollout_store.active_of(conn, ctx.tenant, info.app, channel)) is not None:
+                raise Conflict(
+                    f"{app}@{channel} is under the rollout {other.id!r}",
+                    param="channel",
+                    hint=f"interlock rollout abort {other.id} --reason TEXT",
+                )
+            return store.move_channel(conn, ctx.tenant, info.app, channel, release=info.id, by=ctx.principal.id)
+
+        before = await self._sql.write(move)
+        details = {"app": app, "channel": channel, "before": before or "", "reason": reason[:500]}
+        await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "channel.point", info.id, "ok", details))
         return next(c for c in await self.channels(ctx, app) if c.name == channel)
+
+    def policy(self, app: str, channel: str) -> PromotionPolicy:
+        """What a channel asks of a release: what the workspace says and what the app says, together."""
+        nothing = PromotionPolicy()
+        return merged(self._policies().get(channel, nothing), self.source(app).policies().get(channel, nothing))
+
+    async def unmet(self, ctx: Context, app: str, channel: str, release: str) -> list[Unmet]:
+        """What a release has still to show for a channel.
+
+        Args:
+            release: of a frozen one, or the whole id of what the files describe now.
+
+        Raises: NotFound.
+        """
+        source = self.source(app, ctx)
+        live = self.live(app) if release.startswith("sha256:") else None
+        if live is not None and live.id == release:
+            known = await self._sql.read(lambda conn: store.release_row(conn, ctx.tenant, source.name, release))
+            built_by = known.created_by if known is not None else ctx.principal.id
+            release_id = live.id
+        else:
+            info = await self.find(ctx, app, release)
+            built_by, release_id = info.created_by, info.id
+        shown = await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, source.name, release_id))
+        return unmet(self.policy(app, channel), shown, built_by=built_by, at=now(), app=app)
+
+    async def _check(self, ctx: Context, info: ReleaseInfo, channel: str, *, by_rollout: bool) -> None:
+        """Raises: Blocked, naming what is missing; the refusal is audited."""
+        missing = await self.unmet(ctx, info.app, channel, info.id)
+        if not by_rollout and self.policy(info.app, channel).rollout:
+            hint = f"interlock rollout start --app {info.app} --channel {channel} {info.id}"
+            missing = [*missing, Unmet("a rollout", "the channel moves to a new release only by one", hint)]
+        if not missing:
+            return
+        told = "; ".join(f"{each.demand}: {each.why}" for each in missing)
+        details = {"app": info.app, "channel": channel, "unmet": told[:1000]}
+        await self._audit.append(
+            AuditEvent(ctx.tenant, ctx.principal.id, "channel.point", info.id, "blocked_by_policy", details)
+        )
+        raise Blocked(f"the release may not go to {info.app}@{channel}: {told}", param="release", hint=missing[0].hint)
+
+    async def start_rollout(
+        self, ctx: Context, app: str, channel: str, release: str, *, spec: RolloutSpec | None = None, reason: str = ""
+    ) -> Rollout:
+        """Begin to move a channel to a frozen release, step by step.
+
+        Args:
+            spec: how; as the app's file says where it is left out.
+
+        Raises: as `point`; Conflict: the channel is under another rollout.
+        """
+        ctx.require(Role.OPERATOR)
+        if channel not in FROZEN_CHANNELS:
+            raise InvalidInput(f"channel {channel!r} cannot be rolled out to", param="channel")
+        info = await self.find(ctx, app, release)
+        await self._check(ctx, info, channel, by_rollout=True)
+        how = spec or self.source(app, ctx).rollout()
+        return await self.rollouts.start(ctx, info.app, channel, candidate=info.id, spec=how, reason=reason)
+
+    async def attach(self, ctx: Context, given: Evidence, report: bytes) -> None:
+        """Add evidence of a release: the whole report as a blob, its digest and figures beside the release.
+
+        Raises: Forbidden; InvalidInput: the digest is not the report's.
+        """
+        ctx.require(Role.DEVELOPER, Role.OPERATOR, Role.RISK)
+        if digest_bytes(report) != given.digest:
+            raise InvalidInput("the digest is not that of the report", param="digest")
+        await self._blobs.put(ctx.tenant, report)
+        await self._sql.write(lambda conn: store.insert_evidence(conn, ctx.tenant, given))
+        told = {"app": given.app, "kind": given.kind, "name": given.name, "verdict": given.verdict}
+        await self._audit.append(
+            AuditEvent(
+                ctx.tenant, ctx.principal.id, "release.evidence", given.release, "ok", {**told, "digest": given.digest}
+            )
+        )
+
+    async def evidence(self, ctx: Context, app: str, release: str) -> Sequence[Evidence]:
+        """All that is known of a release, oldest first."""
+        name = self.source(app, ctx).name
+        return await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, name, release))
+
+    async def sign(
+        self, ctx: Context, app: str, release: str, *, role: Role, approve: bool = True, note: str = ""
+    ) -> Evidence:
+        """Sign a release off, or reject it, in a role that the caller holds.
+
+        Raises: Forbidden: the caller does not hold the role. NotFound. InvalidInput: a rejection without a note.
+        """
+        ctx.require(role)
+        if not approve and not note.strip():
+            raise InvalidInput("say why it is rejected", param="note", hint="--note TEXT")
+        info = await self.find(ctx, app, release)
+        verdict = "approved" if approve else "rejected"
+        signed = {"release": info.id, "app": info.app, "role": role.value, "by": ctx.principal.id, "verdict": verdict}
+        at = now()
+        report = canonical_bytes({**signed, "note": note, "at": at.isoformat()})
+        given = Evidence(
+            digest_bytes(report), info.app, info.id, "sign_off", role.value, verdict, ctx.principal.id, at, note
+        )
+        await self._blobs.put(ctx.tenant, report)
+        await self._sql.write(lambda conn: store.insert_evidence(conn, ctx.tenant, given))
+        details = {"app": info.app, "role": role.value, "verdict": verdict, "digest": given.digest}
+        await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "release.sign", info.id, "ok", details))
+        return given
 
     async def find(self, ctx: Context, app: str, release: str) -> ReleaseInfo:
         """A frozen release by id, ``rel_`` short form or unique prefix. Raises: NotFound."""
@@ -127,6 +259,10 @@ class Releases:
         if channel == LIVE_CHANNEL:
             return self.live(name)
         wanted = channel or "prod"
+        chosen = await self.rollouts.assign(ctx, source.name, wanted)
+        if chosen is not None:
+            found = await self._load(ctx.tenant, source.name, wanted, chosen.release)
+            return replace(found, assignment=chosen.assignment)
         release_id = await self._sql.read(lambda conn: store.pointer(conn, ctx.tenant, source.name, wanted))
         if release_id is not None:
             return await self._load(ctx.tenant, source.name, wanted, release_id)

@@ -1,4 +1,4 @@
-"""Tables: releases, channels. Components and manifests themselves are blobs."""
+"""Tables: releases, channels, evidence. Components, manifests and reports themselves are blobs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from sqlalchemy import Connection
 
 from interlock.core.clock import now
 from interlock.core.ids import AppName, ReleaseId, TenantId
+from interlock.releases.promotion import Evidence
 from interlock.releases.types import Channel, ReleaseInfo
-from interlock.stores.sql.base import Json, UtcDateTime, metadata
+from interlock.stores.sql.base import BigId, Json, UtcDateTime, metadata
 
-__all__ = ["channels_of", "insert_release", "move_channel", "pointer", "release_row", "releases_of"]
+__all__ = [
+    "channels_of",
+    "evidence_of",
+    "has_served",
+    "insert_evidence",
+    "insert_release",
+    "move_channel",
+    "moves_of",
+    "pointer",
+    "release_row",
+    "releases_of",
+]
 
 releases = sa.Table(
     "releases",
@@ -34,6 +46,71 @@ channels = sa.Table(
     sa.Column("moved_by", sa.String(128), nullable=False),
     sa.Column("moved_at", UtcDateTime, nullable=False),
 )
+
+moves = sa.Table(
+    "channel_moves",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("app", sa.String(64), nullable=False),
+    sa.Column("channel", sa.String(32), nullable=False),
+    sa.Column("release", sa.String(80), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Index("ix_channel_moves_tenant_app_channel", "tenant", "app", "channel"),
+)
+
+evidence = sa.Table(
+    "release_evidence",
+    metadata,
+    sa.Column("id", BigId, primary_key=True, autoincrement=True),
+    sa.Column("tenant", sa.String(64), nullable=False),
+    sa.Column("app", sa.String(64), nullable=False),
+    sa.Column("release", sa.String(80), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("name", sa.String(128), nullable=False),
+    sa.Column("verdict", sa.String(32), nullable=False),
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("by", sa.String(128), nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("summary", Json, nullable=False),
+    sa.Index("ix_release_evidence_tenant_app_release", "tenant", "app", "release"),
+)
+
+
+def insert_evidence(conn: Connection, tenant: TenantId, given: Evidence) -> None:
+    """Append: what was shown once is never taken back, only shown otherwise later."""
+    conn.execute(
+        evidence.insert().values(
+            tenant=tenant,
+            app=given.app,
+            release=given.release,
+            kind=given.kind,
+            name=given.name,
+            verdict=given.verdict,
+            digest=given.digest,
+            by=given.by,
+            at=given.at,
+            note=given.note,
+            summary=given.summary,
+        )
+    )
+
+
+def evidence_of(conn: Connection, tenant: TenantId, app: AppName, release: str) -> list[Evidence]:
+    """All of one release, oldest first."""
+    rows = conn.execute(
+        sa.select(evidence)
+        .where(evidence.c.tenant == tenant, evidence.c.app == app, evidence.c.release == release)
+        .order_by(evidence.c.id)
+    )
+    return [
+        Evidence(
+            r.digest, AppName(r.app), ReleaseId(r.release), r.kind, r.name, r.verdict, r.by, r.at, r.note, r.summary
+        )
+        for r in rows
+    ]
 
 
 def insert_release(conn: Connection, tenant: TenantId, release: ReleaseInfo) -> None:
@@ -85,6 +162,27 @@ def pointer(conn: Connection, tenant: TenantId, app: AppName, channel: str) -> R
     return None if found is None else ReleaseId(found)
 
 
+def has_served(conn: Connection, tenant: TenantId, app: AppName, channel: str, release: str) -> bool:
+    """Whether a channel has pointed at a release before."""
+    found = conn.execute(
+        sa.select(moves.c.id).where(
+            moves.c.tenant == tenant, moves.c.app == app, moves.c.channel == channel, moves.c.release == release
+        )
+    ).first()
+    return found is not None
+
+
+def moves_of(conn: Connection, tenant: TenantId, app: AppName, channel: str, limit: int) -> list[Channel]:
+    """Where a channel has pointed, newest first."""
+    rows = conn.execute(
+        sa.select(moves)
+        .where(moves.c.tenant == tenant, moves.c.app == app, moves.c.channel == channel)
+        .order_by(moves.c.id.desc())
+        .limit(limit)
+    )
+    return [Channel(AppName(r.app), r.channel, ReleaseId(r.release), r.at, r.by) for r in rows]
+
+
 def channels_of(conn: Connection, tenant: TenantId, app: AppName) -> list[Channel]:
     """All channels of an app, by name."""
     rows = conn.execute(
@@ -98,7 +196,9 @@ def move_channel(
 ) -> ReleaseId | None:
     """Point a channel at a release; gives where it pointed before."""
     before = pointer(conn, tenant, app, channel)
-    values = {"release": release, "moved_by": by, "moved_at": now()}
+    at = now()
+    values = {"release": release, "moved_by": by, "moved_at": at}
+    conn.execute(moves.insert().values(tenant=tenant, app=app, channel=channel, release=release, by=by, at=at))
     if before is None:
         conn.execute(channels.insert().values(tenant=tenant, app=app, name=channel, **values))
     else:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from interlock.core.ids import AppName, ReleaseId, TenantId
+from interlock.releases.promotion import PromotionPolicy
+from interlock.releases.rollouts.types import RolloutSpec
 
 __all__ = ["FROZEN_CHANNELS", "LIVE_CHANNEL", "AppSource", "Channel", "Components", "ReleaseInfo"]
 
@@ -26,6 +28,10 @@ class AppSource:
     load: Callable[[], Components]
     """Read and validate the files now. Raises InvalidInput naming file and field."""
     default_channel: str = LIVE_CHANNEL
+    policies: Callable[[], Mapping[str, PromotionPolicy]] = dict
+    """What the app's own file asks of a release, by channel; what the workspace asks holds besides."""
+    rollout: Callable[[], RolloutSpec] = RolloutSpec
+    """How the app's file says that its rollouts go."""
     tenants: Callable[[], frozenset[TenantId] | None] = lambda: None
     """Which tenants have it; None is all. Asked at every use, since a right that was taken must not last until a
     restart. Raises InvalidInput when it cannot be known."""

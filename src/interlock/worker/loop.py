@@ -15,7 +15,7 @@ from typing import NamedTuple
 from interlock.app import App
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import JobId
-from interlock.flows import background, batch, ingest, staleness
+from interlock.flows import background, batch, ingest, rollout, staleness
 from interlock.flows.batch import BatchLimits
 from interlock.stores.jobs.base import Job
 
@@ -29,6 +29,7 @@ _DUE_EVERY_S = 15.0
 _TIDY_EVERY_S = 3600.0
 _MOST_ASIDE = 10_000
 _LOOK_S = 10.0
+_NEW_ROLLOUT_S = 2.0
 _log = logging.getLogger("interlock.worker")
 
 
@@ -38,7 +39,19 @@ async def work(app: App) -> None:
         group.create_task(_work_ingests(app))
         group.create_task(work_batches(app))
         group.create_task(_work_responses(app))
+        group.create_task(_look_at_rollouts(app))
         group.create_task(_tidy(app))
+
+
+async def _look_at_rollouts(app: App) -> None:
+    while True:
+        wait = _LOOK_S
+        try:
+            wait = await rollout.look_at_due(app.parts, app.owner())
+        except InterlockError as error:
+            _log.warning("worker: rollouts cannot be looked at: %s", error.code)
+        # One that was started a moment ago must not wait a minute for its first look.
+        await asyncio.sleep(min(wait, _NEW_ROLLOUT_S))
 
 
 def _name() -> str:

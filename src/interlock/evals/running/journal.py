@@ -35,6 +35,8 @@ class Plan:
     cases_digest: str
     target: str
     target_identity: Mapping[str, Any]  # Any: JSON values
+    release: str
+    """Digest of the release that answers; empty where none does."""
     metrics: Mapping[str, str]
     """Name to the digest of all that decides its values."""
     cases: int
@@ -49,6 +51,7 @@ class Plan:
         return (
             self.suite_digest,
             self.target,
+            self.release,
             msgspec.json.encode(self.target_identity, order="deterministic"),
             tuple(sorted(self.metrics.items())),
         )

@@ -26,6 +26,7 @@ class CommandTarget:
     """A program. It is killed, with what it started, when its time is over."""
 
     identity: Mapping[str, object] = {}
+    release_id = ""
 
     def __init__(self, address: str) -> None:
         self.name = f"command:{address}"

@@ -29,6 +29,7 @@ class HttpTarget:
     """A server elsewhere. Its answers are not kept: nobody can say when it changes."""
 
     identity: Mapping[str, object] = {}
+    release_id = ""
 
     def __init__(self, base: str, options: Mapping[str, str]) -> None:
         parts = urlsplit(base)

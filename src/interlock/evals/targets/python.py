@@ -26,6 +26,7 @@ class PythonTarget:
     """A callable. What it raises is a failed answer, not the end of the run."""
 
     identity: Mapping[str, object] = {}
+    release_id = ""
 
     def __init__(self, name: str, function: Callable[[dict[str, Any]], Any]) -> None:  # Any: JSON in, an answer out
         self.name = name

@@ -32,7 +32,7 @@ class ScriptedProvider:
 
     async def stream(self, ctx: Context, request: ChatRequest, model: str) -> AsyncGenerator[ChatEvent, None]:
         """See :class:`interlock.gateway.ports.Provider`. ``{question}`` in a reply is the last user message."""
-        position, rule = self._rule(request.last_user_text)
+        position, rule = self._rule(request)
         self.open_streams += 1
         try:
             failing = rule.fail_status is not None and (
@@ -56,9 +56,10 @@ class ScriptedProvider:
         finally:
             self.open_streams -= 1
 
-    def _rule(self, question: str) -> tuple[int, ScriptRule]:
+    def _rule(self, request: ChatRequest) -> tuple[int, ScriptRule]:
+        system = "\n".join(message.text for message in request.messages if message.role == "system")
         for position, rule in enumerate(self._rules):
-            if re.search(rule.match, question):
+            if re.search(rule.match, request.last_user_text) and re.search(rule.match_system, system):
                 return position, rule
         return len(self._rules) - 1, self._rules[-1]
 

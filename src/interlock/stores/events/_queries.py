@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["COUNTS", "ROOTS", "SERIES", "TRACE", "merge_to", "over"]
+__all__ = ["COUNTS", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
 
 _COLUMNS = {
     "trace_id": "VARCHAR",
@@ -77,6 +77,33 @@ WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND start_ns < $until::BI
   AND ($app::VARCHAR IS NULL OR app = $app::VARCHAR)
   AND ($name::VARCHAR IS NULL OR name = $name::VARCHAR)
 GROUP BY slice
+"""  # noqa: S608 - only constants of this module
+
+
+def _attribute(name: str) -> str:
+    return f"""json_extract_string(attributes, '$."interlock.{name}"')"""
+
+
+_CALLERS = (
+    "('invalid_request', 'request_too_large', 'unsupported_media_type', 'invalid_api_key', 'permission_denied', "
+    "'rate_limit_exceeded', 'insufficient_quota', 'blocked_by_policy', 'client_left')"
+)
+"""Codes of errors that no release is to blame for; a block is counted by itself."""
+
+UNITS = f"""
+SELECT {_attribute("unit")} AS unit, {_attribute("arm")} AS arm, min(start_ns), count(*),
+       avg(CASE WHEN status = 'error' AND error NOT IN {_CALLERS} THEN 1.0 ELSE 0.0 END),
+       avg(CASE WHEN {_OUTCOME} IS NULL THEN NULL WHEN {_OUTCOME} = 'declined' THEN 1.0 ELSE 0.0 END),
+       avg(CASE WHEN error = 'blocked_by_policy' THEN 1.0 ELSE 0.0 END),
+       sum(try_cast({_attribute("answer.unsupported")} AS DOUBLE))
+         / nullif(sum(try_cast({_attribute("answer.claims")} AS DOUBLE)), 0),
+       avg(ln(greatest(end_ns - start_ns, 1000) / 1e9)) FILTER (status = 'ok'),
+       avg(ln(cost_nano)) FILTER (cost_nano > 0),
+       avg((end_ns - start_ns) / 1e9) FILTER (status = 'ok'),
+       coalesce(sum(cost_nano), 0)::BIGINT
+FROM segments
+WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND {_attribute("rollout")} = $rollout::VARCHAR
+GROUP BY unit, arm
 """  # noqa: S608 - only constants of this module
 
 

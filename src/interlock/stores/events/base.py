@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from interlock.core.ids import TenantId, TraceId
 from interlock.core.trace import Span
 
-__all__ = ["Events", "SeriesPoint", "TraceFilter", "TraceRow"]
+__all__ = ["Events", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,28 @@ class SeriesPoint(NamedTuple):
     """Those of them that declined."""
 
 
+class UnitRow(NamedTuple):
+    """What one unit of assignment met in one arm of a rollout, over its root spans. Means are over requests."""
+
+    unit: str
+    arm: str
+    first_ns: int
+    requests: int
+    error: float
+    """Share that ended in an error that was not the caller's."""
+    declined: float | None
+    """Share of the answers that say how they came about; None without one."""
+    blocked: float
+    unsupported: float | None
+    """Share of the claims, over all of its answers; None without a claim."""
+    log_latency: float | None
+    """Mean of the logarithm of seconds, over requests that ended well."""
+    log_cost: float | None
+    """Mean of the logarithm of nano-dollars, over priced requests that cost something."""
+    latency_s: float | None
+    cost_nano: int
+
+
 class Events(Protocol):
     """One span store."""
 
@@ -92,6 +114,9 @@ class Events(Protocol):
         name: str | None = None,
     ) -> Sequence[SeriesPoint]:
         """`buckets` equal slices of root spans (of one `name`, of one `app`), oldest first, empty ones as zeros."""
+
+    async def units(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[UnitRow]:
+        """Root spans of a rollout since a time, one row a unit and arm."""
 
     async def compact(self) -> int:
         """Merge small segments and drop those past retention; how many files went."""

@@ -28,7 +28,7 @@ from interlock.core.trace import Span
 from interlock.stores._folders import tenant_folder
 from interlock.stores._threads import Threads
 from interlock.stores.events import _queries, _segments
-from interlock.stores.events.base import SeriesPoint, TraceFilter, TraceRow
+from interlock.stores.events.base import SeriesPoint, TraceFilter, TraceRow, UnitRow
 
 if TYPE_CHECKING:
     import duckdb
@@ -137,6 +137,13 @@ class ParquetEvents:
         found = {row[0]: row[1:] for row in rows}
         nothing = (0, 0, 0.0, 0.0, 0, 0, 0, 0, 0)
         return [SeriesPoint(first + (last - first) * i // buckets, *found.get(i, nothing)) for i in range(buckets)]
+
+    async def units(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[UnitRow]:
+        """See `Events.units`."""
+        first = _ns(since)
+        where = {"since": first, "rollout": rollout}
+        rows = await self._threads.run(lambda: self._query(tenant, _queries.UNITS, where, since=first))
+        return [UnitRow._make(row) for row in rows]
 
     async def compact(self) -> int:
         """See `Events.compact`. Does nothing while another process compacts; safe to kill at any moment."""

@@ -1,0 +1,54 @@
+"""Reports of runs become evidence of the release that answered."""
+
+from __future__ import annotations
+
+from interlock.core.context import Context
+from interlock.core.errors import InvalidInput
+from interlock.core.ids import AppName, ReleaseId
+from interlock.evals.report import Report
+from interlock.flows.parts import Parts
+from interlock.releases.promotion import Evidence, EvidenceKind
+
+__all__ = ["attach_report"]
+
+
+async def attach_report(
+    parts: Parts, ctx: Context, app: str, report: Report, *, kind: EvidenceKind = "evaluation"
+) -> Evidence:
+    """Add the report to what is known of its release.
+
+    Only a whole run with a gate is evidence: one that was cut short, or decides nothing, would only look like it.
+
+    Raises: InvalidInput: no gate, no release, or the run was ended by its budget. Forbidden.
+    """
+    if not report.release:
+        raise InvalidInput(f"{report.target!r} is no release: there is nothing to attach it to", param="target")
+    if report.gate is None:
+        raise InvalidInput(f"the suite {report.suite!r} has no gate: its report decides nothing", param="gate")
+    if report.ended == "budget":
+        raise InvalidInput("the run was ended by its budget: it is no evidence", param="max_cost_usd")
+    source = parts.releases.source(app, ctx)
+    body = report.canonical()
+    summary: dict[str, str | int | float | bool] = {
+        "run": report.id,
+        "suite_digest": report.suite_digest,
+        "cases": report.cases,
+        "executions": report.executions,
+        "failed": report.failed,
+        "cost_nano": report.cost_nano,
+    }
+    summary |= {f"mean.{each.name}": round(each.mean, 6) for each in report.metrics if each.mean is not None}
+    given = Evidence(
+        digest=report.digest(),
+        app=AppName(source.name),
+        release=ReleaseId(report.release),
+        kind=kind,
+        name=report.suite,
+        verdict=report.gate.verdict,
+        by=ctx.principal.id,
+        at=report.ended_at,
+        note="; ".join(report.gate.reasons)[:1000],
+        summary=summary,
+    )
+    await parts.releases.attach(ctx, given, body)
+    return given

@@ -1,0 +1,60 @@
+"""Look at the rollouts that are under way: read what their units met, judge it, move them."""
+
+from __future__ import annotations
+
+import logging
+
+from interlock.core.clock import now
+from interlock.core.context import Context
+from interlock.core.errors import Conflict
+from interlock.flows.parts import Parts
+from interlock.releases.rollouts.types import Rollout, UnitOutcome
+
+__all__ = ["look_at", "look_at_due"]
+
+_log = logging.getLogger("interlock.rollout")
+
+
+async def look_at(parts: Parts, ctx: Context, rollout: Rollout) -> Rollout:
+    """One look at one rollout. Raises: Conflict: somebody else moved it meanwhile."""
+    rows = await parts.observe.units(ctx, rollout.id, since=rollout.started_at)
+    outcomes = [
+        UnitOutcome(
+            unit=row.unit,
+            arm="candidate" if row.arm == "candidate" else "control",
+            first_ns=row.first_ns,
+            requests=row.requests,
+            error=row.error,
+            declined=row.declined,
+            blocked=row.blocked,
+            unsupported=row.unsupported,
+            complaint=None,
+            log_latency=row.log_latency,
+            log_cost=row.log_cost,
+            latency_s=row.latency_s,
+            cost_nano=row.cost_nano,
+        )
+        for row in rows
+    ]
+    return await parts.releases.rollouts.look(ctx, rollout, outcomes)
+
+
+async def look_at_due(parts: Parts, ctx: Context) -> float:
+    """Look at every rollout of the tenant whose time has come; gives seconds until the next is due, a minute at most.
+
+    Several workers may do so at once: the first to store what it found wins, the others leave it at that.
+    """
+    wait = 60.0
+    for rollout in await parts.releases.rollouts.list(ctx, active=True, limit=1000):
+        every = rollout.spec.check_every_s
+        if rollout.checked_at is not None:
+            left = every - (now() - rollout.checked_at).total_seconds()
+            if left > 0:
+                wait = min(wait, left)
+                continue
+        try:
+            await look_at(parts, ctx, rollout)
+        except Conflict:
+            _log.info("rollout %s was looked at elsewhere", rollout.id)
+        wait = min(wait, every)
+    return wait

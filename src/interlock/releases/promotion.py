@@ -1,0 +1,137 @@
+"""What a release must have shown before a channel may point at it: evidence by digest, sign-off by role. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from interlock.core.context import Role
+from interlock.core.ids import AppName, ReleaseId
+
+__all__ = ["Evidence", "EvidenceKind", "PromotionPolicy", "SignOff", "Unmet", "merged", "unmet"]
+
+EvidenceKind = Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off"]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SignOff(_Spec):
+    """People who have to agree."""
+
+    roles: list[Role] = Field(default=[Role.RISK], min_length=1, description="one of these, for each signature")
+    count: int = Field(default=1, ge=1, le=10, description="signatures of different people")
+    separate: bool = Field(default=True, description="not by who built the release")
+
+
+class PromotionPolicy(_Spec):
+    """What a channel asks of a release. Nothing by default."""
+
+    evaluations: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=list, description="suites whose gate must have passed on exactly this release"
+    )
+    red_team: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
+        default_factory=list, description="red-team suites, likewise"
+    )
+    max_age_days: float = Field(default=30.0, gt=0, description="older evidence does not count")
+    sign_off: SignOff | None = None
+    rollout: bool = Field(default=False, description="only a rollout may move the channel to a new release")
+
+
+def merged(first: PromotionPolicy, second: PromotionPolicy) -> PromotionPolicy:
+    """What satisfies both."""
+    signs = [each for each in (first.sign_off, second.sign_off) if each is not None]
+    sign_off = signs[0] if signs else None
+    if len(signs) == 2:
+        both = [role for role in signs[0].roles if role in signs[1].roles]
+        sign_off = SignOff(
+            roles=both or signs[0].roles,
+            count=max(each.count for each in signs),
+            separate=any(each.separate for each in signs),
+        )
+    return PromotionPolicy(
+        evaluations=sorted({*first.evaluations, *second.evaluations}),
+        red_team=sorted({*first.red_team, *second.red_team}),
+        max_age_days=min(first.max_age_days, second.max_age_days),
+        sign_off=sign_off,
+        rollout=first.rollout or second.rollout,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One thing that is known of a release."""
+
+    digest: str
+    """Of the whole report, kept as a blob; of a sign-off of what was signed."""
+    app: AppName
+    release: ReleaseId
+    kind: EvidenceKind
+    name: str
+    """Suite, or role of who signed."""
+    verdict: str
+    """``pass``, ``fail``, ``not_enough_evidence``; ``approved`` or ``rejected`` of a sign-off."""
+    by: str
+    at: datetime
+    note: str = ""
+    summary: dict[str, str | int | float | bool] = field(default_factory=dict)
+    """A few figures for lists."""
+
+
+class Unmet(NamedTuple):
+    """One demand that is not met."""
+
+    demand: str
+    why: str
+    hint: str
+
+
+def unmet(
+    policy: PromotionPolicy, evidence: Sequence[Evidence], *, built_by: str, at: datetime, app: str
+) -> list[Unmet]:
+    """Demands of a policy that the evidence of one release does not meet, in the policy's order.
+
+    Of several runs of one suite the newest counts: evidence cannot be run again and again until one passes and the
+    failures forgotten.
+    """
+    found: list[Unmet] = []
+    oldest = at - timedelta(days=policy.max_age_days)
+    for kind, suites in (("evaluation", policy.evaluations), ("red_team", policy.red_team)):
+        for suite in suites:
+            runs = [each for each in evidence if each.kind == kind and each.name == suite]
+            newest = max(runs, key=lambda each: each.at, default=None)
+            demand = f"{kind.replace('_', ' ')} {suite!r}"
+            hint = f"interlock gate --app {app}"
+            if newest is None:
+                found.append(Unmet(demand, "it was not run on this release", hint))
+            elif newest.verdict != "pass":
+                found.append(Unmet(demand, f"its gate says {newest.verdict.replace('_', ' ')}", hint))
+            elif newest.at < oldest:
+                found.append(Unmet(demand, f"it is older than {policy.max_age_days:g} days", hint))
+    if policy.sign_off is not None:
+        found += _unsigned(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app)
+    return found
+
+
+def _unsigned(
+    wanted: SignOff, evidence: Sequence[Evidence], *, built_by: str, oldest: datetime, app: str
+) -> list[Unmet]:
+    latest: dict[str, Evidence] = {}
+    for each in sorted(evidence, key=lambda each: each.at):
+        if each.kind == "sign_off" and each.name in wanted.roles:
+            latest[each.by] = each
+    hint = f"interlock release sign --app {app} RELEASE --role {wanted.roles[0]}"
+    roles = " or ".join(wanted.roles)
+    if rejected := [each.by for each in latest.values() if each.verdict != "approved"]:
+        return [Unmet(f"sign-off by {roles}", f"{rejected[0]} has rejected it", hint)]
+    signed = [each for each in latest.values() if each.at >= oldest and not (wanted.separate and each.by == built_by)]
+    if len(signed) >= wanted.count:
+        return []
+    own = wanted.separate and built_by in latest
+    why = f"{len(signed)} of {wanted.count}" + ("; who built a release cannot sign it off" if own else "")
+    return [Unmet(f"sign-off by {roles}", why, hint)]
