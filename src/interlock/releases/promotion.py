@@ -39,7 +39,7 @@ class PromotionPolicy(_Spec):
         default_factory=list, description="red-team suites, likewise"
     )
     max_age_days: float = Field(default=30.0, gt=0, description="older evidence does not count")
-    sign_off: SignOff | None = None
+    sign_off: SignOff | None = Field(default=None, description="people who have to agree")
     rollout: bool = Field(default=False, description="only a rollout may move the channel to a new release")
 
 
