@@ -116,6 +116,7 @@ class TestOdt(LoaderConformance):
         kinds = [
             "heading",
             "paragraph",
+            "paragraph",
             "heading",
             "list",
             "table_row",
