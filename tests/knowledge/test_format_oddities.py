@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import io
 import struct
+import zipfile
 
 import openpyxl
 import pytest
 
+from interlock.core.errors import InvalidInput
 from interlock.knowledge.loaders import loaders
 from interlock.knowledge.quality import assess
 from interlock.testing.loaders import check_document
 
 from . import format_samples as samples
 from .compound import compound_file
+from .samples import zip_file
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 MC = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
@@ -162,6 +165,15 @@ class TestExcel:
         assert "Ann | Leeds" in document.text
         assert "Cid | Bath" in document.text
         assert reasons(document) == set()
+
+    def test_entities_hide_behind_no_encoding(self):
+        bomb = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE sst [<!ENTITY x "heron">]><sst>&x;</sst>'
+        with zipfile.ZipFile(io.BytesIO(samples.xlsx_file())) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members["xl/sharedStrings.xml"] = bomb.encode("utf-16")
+        with pytest.raises(InvalidInput) as caught:
+            load("xlsx", zip_file(members), "e.xlsx")
+        assert caught.value.code == "hostile_document"
 
 
 class TestPowerPoint:
