@@ -98,6 +98,8 @@ def _drop_hidden(document: Any, body: Any) -> None:
     for run in list(body.iter(f"{_W}r")):
         properties = run.find(f"{_W}rPr")
         own = _vanishes(properties)
+        if own is None and not styles:
+            continue
         named = _style(properties, "rStyle") in styles
         paragraph = next(run.iterancestors(f"{_W}p"), None)
         around = None if paragraph is None else paragraph.find(f"{_W}pPr")
