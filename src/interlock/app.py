@@ -81,6 +81,7 @@ from interlock.releases.service import Releases
 from interlock.releases.types import AppSource
 from interlock.serving.catalogue import entries
 from interlock.serving.service import Models, default_models_dir
+from interlock.stores.blob.base import Blobs
 from interlock.stores.blob.files import FileBlobs
 from interlock.stores.events.parquet import ParquetEvents
 from interlock.stores.index.base import Index
@@ -119,7 +120,7 @@ class App:
     configuration: Configuration
     parts: Parts
     sql: Sql
-    blobs: FileBlobs
+    blobs: Blobs
     kv: Kv
     embedded_index: bool
     """True when the index is files of this machine, False when it lives in the database."""
@@ -268,7 +269,8 @@ async def open_app(
         )
         stack.push_async_callback(sql.close)
         await sql.migrate()
-        blobs = FileBlobs(data / "blobs")
+        blobs = _open_blobs(settings.stores, data)
+        stack.push_async_callback(blobs.close)
         index = _open_index(settings.stores, data, sql)
         stack.push_async_callback(index.close)
         kv = await _open_kv("memory" if "kv" in without else settings.stores.kv, sql)
@@ -461,6 +463,14 @@ async def _open_kv(kind: str, sql: Sql) -> Kv:
         await redis.close()
         raise
     return redis
+
+
+def _open_blobs(stores: StoreSettings, data: Path) -> Blobs:
+    if stores.blobs == "files":
+        return FileBlobs(data / "blobs")
+    from interlock.stores.blob.s3 import open_s3
+
+    return open_s3(stores.blobs, stores.s3, os.environ.get)
 
 
 def _open_index(stores: StoreSettings, data: Path, sql: Sql) -> Index:

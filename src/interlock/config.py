@@ -26,6 +26,7 @@ from interlock.gateway.settings import SECRET_STORES, GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.observe.settings import ObserveSettings
 from interlock.releases.settings import ReleaseSettings
+from interlock.stores.blob.settings import S3Settings
 from interlock.stores.compute.settings import ComputeSettings
 
 __all__ = [
@@ -78,6 +79,13 @@ class StoreSettings(BaseModel):
         description="sql: the processes of one database; redis://…, rediss://… or unix:///…: a Redis or Valkey server; "
         "memory: one process",
     )
+    blobs: str = Field(
+        default="files",
+        pattern=r"^(files|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?)$",
+        description="where originals, texts and vectors are kept. files: the data folder; s3://bucket/prefix: an "
+        "S3-compatible store",
+    )
+    s3: S3Settings = S3Settings()
     durable: bool = Field(default=False, description="SQLite: also survive loss of power (one fsync a group commit)")
 
 

@@ -37,6 +37,7 @@ class Finding(NamedTuple):
     """A command or a setting."""
 
 
+_NO_OBJECT = f"sha256:{'0' * 64}"
 _SELF = {"sql": "database", "kv": "shared state"}
 _HELD_BY = {"sql": ("collections", "audit"), "kv": ()}
 
@@ -53,6 +54,7 @@ async def examine(app: App, *, without: Collection[Literal["sql", "kv"]] = ()) -
     checks: list[tuple[str, Callable[[App], AsyncIterator[Finding]]]] = [
         ("database", _alone(_database)),
         ("shared state", _alone(_shared)),
+        ("objects", _alone(_objects)),
         ("disk", _at_once(_disk)),
         ("key files", _at_once(_key_files)),
         ("models", _models),
@@ -123,6 +125,25 @@ async def _shared(app: App) -> Finding:
             "set maxmemory-policy noeviction on it",
         )
     return Finding("ok", f"shared state: Redis or Valkey {facts.version}")
+
+
+async def _objects(app: App) -> Finding:
+    """The store of originals, texts and vectors."""
+    stores = app.workspace.settings.stores
+    if stores.blobs == "files":
+        return Finding("ok", "objects: files in the data folder")
+    try:
+        await app.blobs.exists(app.workspace.settings.tenant, _NO_OBJECT)
+    except InterlockError as error:
+        return Finding("fail", "objects", error.message, error.hint or "check stores.blobs in interlock.yaml")
+    if any((app.workspace.data / "blobs").glob("[!.]*/??/*")):
+        return Finding(
+            "warn",
+            "objects",
+            f"objects of before stand in the data folder, and are not read from there ({stores.blobs})",
+            "copy the folder blobs of the data folder to the bucket, names as they are, and remove it",
+        )
+    return Finding("ok", f"objects: {stores.blobs}")
 
 
 def _disk(app: App) -> Finding:

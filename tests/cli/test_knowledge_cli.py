@@ -305,3 +305,13 @@ def test_a_gate_without_evidence_shows_the_difference(run, tmp_path, monkeypatch
     told = run("knowledge", "eval", "q.jsonl", "--baseline", "before.jsonl", "--gate")
     assert "not enough evidence" in told.err
     assert "precision@5 -0.3000 [-0.8000, +0.2000]: may be better or worse" in told.err
+
+
+def test_an_ingest_of_an_empty_folder_succeeds(run, tmp_path, models_dir):
+    fresh = make_workspace(tmp_path / "fresh", models_dir)
+    for path in (fresh / "documents").rglob("*.*"):
+        path.unlink()
+    for _ in range(2):
+        done = run("ingest", at=fresh)
+        assert (done.code, "0 added" in done.out) == (0, True), done.err
+        assert "never ingested" not in done.err

@@ -157,6 +157,7 @@ def test_a_viewer_is_refused_every_act(client: httpx2.Client) -> None:
         ("/keys", {"name": "n"}),
         ("/keys/key_1/revoke", {}),
         ("/documents/ingest", {"collection": "docs"}),
+        ("/documents/removals", {"collection": "docs", "source": "documents"}),
         ("/documents/jobs/job_1/cancel", {}),
         ("/apps/quotes/freeze", {}),
         ("/apps/quotes/point", {"channel": "prod", "release": "0" * 64}),
@@ -232,6 +233,65 @@ def test_a_collection_is_set_back_and_let_go_on(client: httpx2.Client, site: Sit
     assert "set back" not in client.get("/collections/docs/history").text
     heron.unlink()
     site.run("ingest")
+
+
+def test_many_removals_are_confirmed_by_a_person(client: httpx2.Client, site: Site) -> None:
+    folder = site.root / "notes"
+    folder.mkdir()
+    source = site.root / "knowledge" / "notes.yaml"
+    source.write_text(
+        "collection: notes\nsources: [{path: ../notes, name: files}]\npermissions: [{match: '**', readers: [public]}]\n"
+    )
+    for number in range(3):
+        (folder / f"note-{number}.md").write_text(f"Note {number} is about the whale.")
+    site.run("ingest", "notes")
+    for path in folder.iterdir():
+        path.unlink()
+    token = token_of(client.get("/documents").text)
+    given = {"csrf": token, "collection": "notes"}
+    assert client.post("/documents/ingest", data=given).status_code == 303
+    page = _until(client, "/documents", "would lose 3 of its 3 documents")
+    assert 'href="/documents/removals?collection=notes&amp;source=files"' in page
+    asked = client.get("/documents/removals?collection=notes&source=files").text
+    assert "Remove what is gone from files?" in asked
+    given |= {"source": "files"}
+    assert client.post("/documents/removals", data={**given, "csrf": "wrong"}).status_code == 403
+    assert client.post("/documents/removals", data={**given, "source": "none"}).status_code == 404
+    answer = client.post("/documents/removals", data=given)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/documents")
+    page = _until(client, "/documents", "3 deleted")
+    assert "would lose" not in page
+    # There is nothing to confirm any more.
+    assert client.get("/documents/removals?collection=notes&source=files").status_code == 404
+    assert client.post("/documents/removals", data=given).status_code == 404
+    assert "allow_removals" in client.get("/audit?action=source.sync").text
+    source.unlink()
+
+
+def test_an_operator_chooses_where_an_ingest_runs(client: httpx2.Client) -> None:
+    page = client.get("/documents").text
+    assert re.search(r'<select name="executor".*?<option value="processes">', page, re.DOTALL)
+    given = {"csrf": token_of(page), "collection": "docs"}
+    assert client.post("/documents/ingest", data={**given, "executor": "cloud"}).status_code == 400
+    assert client.post("/documents/ingest", data={**given, "executor": "ray", "workers": "many"}).status_code == 400
+    assert client.post("/documents/ingest", data={**given, "workers": "0"}).status_code == 400
+    started = client.post(
+        "/documents/ingest",
+        data={**given, "executor": "processes", "workers": "2"},
+        headers={"x-interlock-fragment": "1"},
+    )
+    assert "2 processes" in started.text
+    _until(client, "/documents", "unchanged")
+
+
+def _until(client: httpx2.Client, path: str, wanted: str) -> str:
+    page = ""
+    for _ in range(300):
+        page = client.get(path).text
+        if wanted in page and "Cancel" not in page:
+            return page
+        time.sleep(0.1)
+    raise AssertionError(f"{wanted!r} did not come: {page}")
 
 
 def test_history_is_found_by_whom_it_is_for(client: httpx2.Client) -> None:

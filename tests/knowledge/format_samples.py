@@ -77,8 +77,10 @@ _ODF = (
 )
 
 
-def odf_file(kind, body, manifest="<manifest/>"):
-    content = f"<office:document-content {_ODF}><office:body><office:{kind}>{body}</office:{kind}></office:body>"
+def odf_file(kind, body, manifest="<manifest/>", styles=""):
+    content = (
+        f"<office:document-content {_ODF}>{styles}<office:body><office:{kind}>{body}</office:{kind}></office:body>"
+    )
     meta = f"<office:document-meta {_ODF}><office:meta><dc:creator>Ada</dc:creator></office:meta>"
     return zip_file(
         {

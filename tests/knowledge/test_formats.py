@@ -116,6 +116,7 @@ class TestOdt(LoaderConformance):
         kinds = [
             "heading",
             "paragraph",
+            "paragraph",
             "heading",
             "list",
             "table_row",
@@ -125,8 +126,8 @@ class TestOdt(LoaderConformance):
             "paragraph",
         ]
         assert [b.kind for b in document.blocks] == kinds
-        assert document.blocks[5].labelled == "Grade: A | Days: 30"
-        assert document.blocks[3].headings == ("Leave policy", "Carry over")
+        assert document.blocks[6].labelled == "Grade: A | Days: 30"
+        assert document.blocks[4].headings == ("Leave policy", "Carry over")
         assert (document.metadata, document.title) == ({"author": "Ada"}, "Leave policy")
 
     def test_sheets_and_slides_are_pages(self):

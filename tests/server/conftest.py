@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -137,9 +138,10 @@ async def _prepare(workspace):
     return keys, private, pems["rsa"], secret
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory, models_dir):
-    workspace = workspace_of(tmp_path_factory.mktemp("site") / "workspace", models_dir)
+@contextmanager
+def open_site(folder, models_dir):
+    """A site of its own, with its documents ingested."""
+    workspace = workspace_of(folder, models_dir)
     keys, private, public_pem, secret = asyncio.run(_prepare(workspace))
     with run_server(workspace) as server:
         site = Site(server, workspace, keys, private, public_pem, secret)
@@ -149,6 +151,12 @@ def site(tmp_path_factory, models_dir):
                 time.sleep(0.05)
                 job = client.get(f"/api/v1/jobs/{job['id']}").json()
             assert job["state"] == "succeeded", job
+        yield site
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory, models_dir):
+    with open_site(tmp_path_factory.mktemp("site") / "workspace", models_dir) as site:
         yield site
 
 

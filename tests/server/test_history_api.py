@@ -9,6 +9,7 @@ import hmac
 import json
 import threading
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,6 +19,8 @@ import yaml
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+import interlock.testing.postgres
+import interlock.testing.s3
 from interlock.app import open_app
 from interlock.cli.root import cli
 from interlock.console.pages import build_routes
@@ -33,6 +36,8 @@ from interlock.knowledge.store import knowledge_snapshots
 from interlock.observe.exporters.openlineage import OpenLineageSink
 from interlock.observe.settings import ObserveSettings
 from interlock.server.asgi import build_asgi
+from interlock.testing.postgres import fresh_database
+from interlock.testing.s3 import BUCKET, KEY, SECRET
 from interlock.testing.workspaces import write_workspace
 
 pytestmark = pytest.mark.model
@@ -41,11 +46,25 @@ PROVIDERS = {"scripted": {"kind": "scripted", "script": [{"reply": "The heron ea
 ANN = "---\nsubject: ann@example.com\n---\n# Ann\n\nAnn is paid 48,211 pounds and has a parrot."
 
 
-@pytest.fixture
-async def house(tmp_path, models_dir):
+postgres_server = interlock.testing.postgres.postgres_server
+s3_server = interlock.testing.s3.s3_server
+
+
+@pytest.fixture(params=["files", pytest.param("servers", marks=pytest.mark.postgres)])
+async def house(tmp_path, models_dir, request, monkeypatch):
+    stores = {}
+    if request.param == "servers":
+        monkeypatch.setenv("S3_ID", KEY)
+        monkeypatch.setenv("S3_SECRET", SECRET)
+        url = request.getfixturevalue("s3_server").url
+        stores = {
+            "sql": fresh_database(request.getfixturevalue("postgres_server")),
+            "blobs": f"s3://{BUCKET}/house-{uuid.uuid4().hex}",
+            "s3": {"endpoint": url, "access_key_env": "S3_ID", "secret_key_env": "S3_SECRET"},
+        }
     folder = write_workspace(
         tmp_path / "w",
-        settings={"models_dir": str(models_dir), "gateway": {"providers": PROVIDERS}},
+        settings={"models_dir": str(models_dir), "gateway": {"providers": PROVIDERS}, "stores": stores},
         apps={"helper": {"route": {"targets": ["scripted"]}, "knowledge": {"collection": "docs"}}},
         documents={"a.md": "# Heron\n\nThe heron eats fish.", "ann.md": ANN},
     )
@@ -405,6 +424,7 @@ async def test_lineage_that_cannot_be_delivered_holds_nothing_up(house, monkeypa
     assert len(await app.parts.knowledge.documents(app.owner())) == 2
 
 
+@pytest.mark.parametrize("house", ["files"], indirect=True)
 async def test_nothing_of_what_was_erased_is_left_in_the_files(house):
     app, http = house
     await ingest(app)
@@ -426,6 +446,12 @@ async def test_nothing_of_what_was_erased_is_left_in_the_files(house):
 
 def _on_disk(app, words):
     """Files of the data folder by the word that they still hold."""
-    files = [path for path in app.workspace.data.rglob("*") if path.is_file()]
-    found = {word: [path.name for path in files if word in path.read_bytes()] for word in words}
-    return {word: names for word, names in found.items() if names}
+    found = {}
+    for path in app.workspace.data.rglob("*"):
+        # A database's own files come and go while it is open.
+        with suppress(FileNotFoundError, IsADirectoryError):
+            content = path.read_bytes()
+            for word in words:
+                if word in content:
+                    found.setdefault(word, []).append(path.name)
+    return found

@@ -278,3 +278,22 @@ async def test_emptying_a_source_is_refused_until_a_call_confirms_it(house):
     await http.post("/api/v1/collections/docs/ingest", json={"allow_removals": True})
     await run_all(app)
     assert (await statuses(http))["files"]["documents"] == 0
+
+
+async def test_what_is_asked_for_beside_a_run_that_waits_is_not_lost(house):
+    app, http = house
+    await http.post("/api/v1/collections/docs/sources/inbox/sync")
+    ingest = "/api/v1/collections/docs/ingest"
+    for address, body in (
+        (ingest, {"allow_removals": True}),
+        (ingest, {"executor": "processes"}),
+        ("/api/v1/collections/docs/sources/files/sync", {"allow_removals": True}),
+    ):
+        refused = await http.post(address, json=body)
+        assert refused.status_code == 409
+        assert "is being ingested" in refused.json()["error"]["message"]
+    # That run reads one source: the other is due as soon as it has ended.
+    assert (await http.post(ingest)).status_code == 202
+    assert await run_all(app) == ["inbox"]
+    spec = app.source_spec("docs")
+    assert "files" in await app.parts.knowledge.due(app.owner(), spec)

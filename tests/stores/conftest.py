@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 import interlock.testing.postgres
+import interlock.testing.s3
 import interlock.testing.valkey
 from interlock.stores.sql import Sql, open_sql
 from interlock.testing.postgres import fresh_database
 
 postgres_server = interlock.testing.postgres.postgres_server
+s3_server = interlock.testing.s3.s3_server
 valkey_server = interlock.testing.valkey.valkey_server
 
 

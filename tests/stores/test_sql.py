@@ -118,3 +118,11 @@ async def test_a_damaged_file_says_so(tmp_path: Path) -> None:
             await call
         assert caught.value.code == "corrupt_database"
     await sql.close()
+
+
+async def test_a_database_of_a_newer_version_is_told_as_such(any_sql: Sql) -> None:
+    await any_sql.write(lambda c: c.execute(sa.text("UPDATE alembic_version SET version_num = '9999_future'")))
+    with pytest.raises(Misconfigured, match="'9999_future'") as caught:
+        await any_sql.migrate()
+    assert caught.value.code == "newer_database"
+    assert await any_sql.revision() == "9999_future"

@@ -185,6 +185,8 @@ def _show(certificate: Certificate) -> None:
             ("blobs removed", len(blobs)),
             ("kept answers removed", removed["cached_answers"]),
             ("stored responses removed", removed["stored_responses"]),
+            # Certificates of earlier releases do not tell of them.
+            ("batch results removed", removed.get("batch_results", 0)),
             # Certificates of before count none.
             ("questions removed", removed.get("questions", 0)),
             *((f"left: {place.replace('_', ' ')}", count) for place, count in left.items()),

@@ -98,7 +98,11 @@ async def _ingest(
 
 async def _hint_at_embedder(app: App, collection: str) -> None:
     """Settings that name another embedder change nothing by themselves: say what does."""
-    status = await app.parts.knowledge.spaces.status(app.owner(), collection)
+    try:
+        status = await app.parts.knowledge.spaces.status(app.owner(), collection)
+    except NotFound:
+        # Its sources were empty: no embedder was needed yet.
+        return
     spaces = {status.answers.id, status.beside.id if status.beside else ""}
     if status.configured and status.configured not in spaces:
         click.secho(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast, get_args
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -16,23 +16,29 @@ from starlette.routing import Route
 from interlock.access.types import DirectoryUser
 from interlock.app import App
 from interlock.console.rendering import fragment, render
-from interlock.console.session import Caller, form_of, is_fragment, page, reader_of, text_field
+from interlock.console.session import Caller, Form, form_of, is_fragment, page, reader_of, text_field
 from interlock.core.audit import AuditEvent
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
 from interlock.core.passages import Passage, Span
-from interlock.flows.ingest import KIND, enqueue_ingest, review_document
+from interlock.flows.ingest import KIND, enqueue_as_asked, review_document, sync_source
 from interlock.http.callers import app_of
 from interlock.http.security import PAGE_HEADERS
 from interlock.knowledge.cleaning.types import Verdict
+from interlock.knowledge.removals import TOO_MANY
+from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.types import HEADING_SEPARATOR, DocumentInfo, SourceStatus
+from interlock.stores.compute.base import ExecutorKind
+from interlock.stores.compute.settings import ComputeChoice
 from interlock.stores.jobs.base import Job
 
 __all__ = ["collections_of", "routes", "users_of", "withdrawn_or_failed"]
 
 _MAY_INGEST = (Role.DEVELOPER, Role.OPERATOR)
 _MAY_REVIEW = (Role.DEVELOPER, Role.OPERATOR, Role.REVIEWER)
+_EXECUTORS: tuple[ExecutorKind, ...] = get_args(ExecutorKind)
+_MOST_WORKERS = 1024
 _WINDOW = 60_000
 """Characters of a long document that one page shows around the cited span."""
 _CELLS = " | "
@@ -86,6 +92,8 @@ async def list_documents(request: Request, caller: Caller) -> Response:
         users=users_of(app, caller),
         states={info.id: withdrawn_or_failed(info) for info in shown},
         may_ingest=caller.has(*_MAY_INGEST),
+        executors=_EXECUTORS if caller.has(Role.OPERATOR) else (),
+        compute=app.workspace.settings.compute,
         jobs=await _jobs(app, caller),
         sources=await _sources(app, caller),
         reviews=await app.parts.knowledge.reviews(caller.ctx) if caller.has(*_MAY_REVIEW) else [],
@@ -313,11 +321,60 @@ async def original(request: Request, caller: Caller) -> Response:
 
 
 async def ingest(request: Request, caller: Caller) -> Response:
-    """``POST /documents/ingest``: queue an ingest of a collection."""
+    """``POST /documents/ingest``: queue an ingest of a collection; an operator may say where it runs."""
     app = app_of(request)
-    spec = app.source_spec(text_field(await form_of(request), "collection"))
-    job = await enqueue_ingest(app.parts, caller.ctx, spec.collection)
+    form = await form_of(request)
+    spec = _spec_of(request, caller, text_field(form, "collection"))
+    job = await enqueue_as_asked(app.parts, caller.ctx, spec, compute=_compute_of(form))
     return await _after_job(request, caller, job)
+
+
+def _spec_of(request: Request, caller: Caller, collection: str) -> SourceSpec:
+    caller.ctx.require(*_MAY_INGEST)
+    app = app_of(request)
+    if caller.ctx.tenant != app.workspace.settings.tenant:
+        # The folders of this workspace are its own tenant's.
+        raise NotFound("your tenant has no collections in this workspace", param="collection")
+    return app.source_spec(collection)
+
+
+def _compute_of(form: Form) -> ComputeChoice | None:
+    """Where a run reads and embeds, when the form says otherwise than the settings."""
+    executor, workers = text_field(form, "executor"), text_field(form, "workers")
+    known = next((kind for kind in _EXECUTORS if kind == executor), None)
+    if executor and known is None:
+        raise InvalidInput(f"executor is one of {', '.join(_EXECUTORS)}", param="executor")
+    if not workers:
+        return ComputeChoice(known, None) if known else None
+    is_number = workers.isascii() and workers.isdecimal() and len(workers) < 5
+    if not is_number or not 1 <= int(workers) <= _MOST_WORKERS:
+        raise InvalidInput(f"workers is a number from 1 to {_MOST_WORKERS:,}", param="workers")
+    return ComputeChoice(known, int(workers))
+
+
+async def ask_removals(request: Request, caller: Caller) -> Response:
+    """``GET /documents/removals?collection=&source=``: what a source would lose, before it does."""
+    query = request.query_params
+    spec = _spec_of(request, caller, query.get("collection", ""))
+    source = await _refused(request, caller, spec, query.get("source", ""))
+    return render(request, caller, "removals.html", source=source)
+
+
+async def remove(request: Request, caller: Caller) -> Response:
+    """``POST /documents/removals``: a run of the source that may take all of its documents out."""
+    form = await form_of(request)
+    spec = _spec_of(request, caller, text_field(form, "collection"))
+    source = await _refused(request, caller, spec, text_field(form, "source"))
+    await sync_source(app_of(request).parts, caller.ctx, spec, source.name, why="asked", allow_removals=True)
+    return RedirectResponse("/documents", 303)
+
+
+async def _refused(request: Request, caller: Caller, spec: SourceSpec, name: str) -> SourceStatus:
+    """A source that keeps documents until somebody confirms that they may go. Raises: NotFound."""
+    for status in await app_of(request).parts.knowledge.sources(caller.ctx, spec):
+        if status.name == name and status.error_code == TOO_MANY:
+            return status
+    raise NotFound(f"no source {name!r} waits for a confirmation", param="source")
 
 
 async def decide(request: Request, caller: Caller) -> Response:
@@ -360,6 +417,8 @@ async def _after_job(request: Request, caller: Caller, job: Job) -> Response:
 routes = [
     Route("/documents", page(list_documents)),
     Route("/documents/ingest", page(ingest), methods=["POST"]),
+    Route("/documents/removals", page(ask_removals)),
+    Route("/documents/removals", page(remove), methods=["POST"]),
     Route("/documents/jobs/{id}", page(job_state)),
     Route("/documents/jobs/{id}/cancel", page(cancel), methods=["POST"]),
     Route("/documents/{id}", page(show)),

@@ -31,6 +31,8 @@ class LineCall(NamedTuple):
     asked: Asked
     keep: Keep | None
     release: Release | None
+    documents: frozenset[str] = frozenset()
+    """What that which it continues was made from."""
 
 
 def response_id(trace: TraceId) -> str:
@@ -61,6 +63,7 @@ async def call_of(
     tags = {**batch.metadata, **asked.request.tags}
     asked = replace(asked, request=replace(asked.request, tags=tags))
     keep = None
+    documents: frozenset[str] = frozenset()
     if wire.name == "openai.responses":
         if asked.options["background"]:
             raise InvalidInput("a line of a batch is not made in the background as well", param="background")
@@ -70,11 +73,11 @@ async def call_of(
             )
         asked = replace(asked, options={**asked.options, "id": response_id(trace)})
         joined = await continued(parts, ctx, asked, may_store=may_store)
-        asked, keep = joined.asked, joined.keep
+        asked, keep, documents = joined.asked, joined.keep, joined.documents
     release = None
     if asked.request.model.startswith("app/"):
         release = await parts.releases.resolve(ctx, asked.request.model)
-    return LineCall(ctx, wire, asked, keep, release)
+    return LineCall(ctx, wire, asked, keep, release, documents)
 
 
 def refused(batch: Batch, line: AskedLine, error: InterlockError, charged: Sequence[Mapping[str, Any]] = ()) -> Line:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import anyio
 import anyio.abc
@@ -40,7 +40,7 @@ from interlock.flows.embed import embed, inputs_of
 from interlock.flows.lane_run import LaneLimits
 from interlock.flows.parts import Parts
 from interlock.flows.respond import Responding
-from interlock.gateway.kept import Batch, Line
+from interlock.gateway.kept import Batch, KeptResponse, Line
 from interlock.gateway.kept_lanes import KeptLanes
 from interlock.stores.jobs.base import Job
 
@@ -71,6 +71,11 @@ class BatchLimits:
     """The workspace's own tenant: its worker runs the batches that were made here."""
     poll_s: float = 30.0
     """First wait before a provider's batch is asked after."""
+
+
+class _Answer(NamedTuple):
+    body: dict[str, Any]
+    documents: Sequence[str] = ()
 
 
 class Waiting(Exception):
@@ -350,7 +355,7 @@ class BatchRun:
         lost = self._lost.get(line.number, [])
         known = await self._answered(line, lost)
         if known is not None:
-            return Line(line.number, True, written(self.batch, line, 200, known))
+            return Line(line.number, True, written(self.batch, line, 200, known.response), known.documents)
         charged = await self._charged(lost)
         if len(lost) >= _ASKS:
             error = Unavailable(
@@ -360,8 +365,8 @@ class BatchRun:
         trace = new_trace_id()
         await self.stored(partial(self._parts.kept.note_ask, self.batch, line.number, trace))
         try:
-            body = await self._answer(line, trace)
-            return Line(line.number, True, written(self.batch, line, 200, body, charged))
+            answer = await self._answer(line, trace)
+            return Line(line.number, True, written(self.batch, line, 200, answer.body, charged), answer.documents)
         except BudgetExceeded as error:
             return refused(self.batch, line, error, charged)
         except InterlockError as error:
@@ -390,13 +395,13 @@ class BatchRun:
             return 0.0
         return 2.0**tries
 
-    async def _answered(self, line: AskedLine, lost: Sequence[TraceId]) -> dict[str, Any] | None:
+    async def _answered(self, line: AskedLine, lost: Sequence[TraceId]) -> KeptResponse | None:
         """A response that a dead worker had stored already, and only not written into the batch."""
         if self.batch.endpoint != "/v1/responses":
             return None
         for trace in lost:
             try:
-                return (await self._parts.kept.stored_response(self._ctx, response_id(trace))).response
+                return await self._parts.kept.stored_response(self._ctx, response_id(trace))
             except NotFound:
                 continue
         return None
@@ -413,13 +418,15 @@ class BatchRun:
                 charged.append({"trace_id": trace, "cost_usd": cost})
         return charged
 
-    async def _answer(self, line: AskedLine, trace: TraceId) -> dict[str, Any]:
+    async def _answer(self, line: AskedLine, trace: TraceId) -> _Answer:
         """The answer to one line, by the same flow as a request over HTTP. Raises: what that flow raises."""
         parts = self._parts
         if self.batch.endpoint == "/v1/embeddings":
-            return await _embeddings(parts, context_of(self._ctx, trace), line.body)
+            return _Answer(await _embeddings(parts, context_of(self._ctx, trace), line.body))
         call = await call_of(parts, self._ctx, self.batch, line, trace=trace, may_store=self._limits.store_responses)
-        return await Responding(parts, call.ctx, call.wire, call.asked, call.release, keep=call.keep).whole()
+        flow = Responding(parts, call.ctx, call.wire, call.asked, call.release, keep=call.keep)
+        body = await flow.whole()
+        return _Answer(body, sorted(call.documents | flow.documents))
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

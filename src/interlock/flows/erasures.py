@@ -29,7 +29,6 @@ __all__ = ["Erasure", "erase", "plan_erasure"]
 KIND = "erasure"
 _REMAINS = (
     "backups made before this moment hold what they held; they are removed by their own retention",
-    "results of finished batches stay until their files expire, unless the person owned them",
     "the audit log names what was erased by its id, which is a digest, and holds no content",
 )
 _IN_FILES = (
@@ -91,12 +90,14 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
     for target in ids:
         answers += await forget_answers(parts, ctx, Purge(document=target))
     stored = await parts.kept.forget_mentions(ctx.tenant, ids) if ids else 0
+    results = await parts.kept.forget_results(ctx.tenant, ids) if ids else 0
     if what.kind == "subject":
         kept = await erase_kept(parts, ctx, user=what.value)
         answers, stored = answers + kept.answers, stored + kept.stored
         questions += await parts.knowledge.questions.forget_user(ctx, what.value)
     written_over = await history.scrub(ctx)
     left = await history.left_of(ctx, targets, blobs)
+    left["batch_results"] = await parts.kept.forget_results(ctx.tenant, ids, count_only=True) if ids else 0
     left["questions"] = await parts.knowledge.questions.count_of(ctx, ids)
     content: dict[str, object] = {
         "by": ctx.principal.id,
@@ -104,7 +105,13 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
         "documents": [
             {"id": target.id, "collection": target.collection, "passages": target.passages} for target in targets
         ],
-        "removed": {"blobs": blobs, "cached_answers": answers, "stored_responses": stored, "questions": questions},
+        "removed": {
+            "blobs": blobs,
+            "cached_answers": answers,
+            "stored_responses": stored,
+            "batch_results": results,
+            "questions": questions,
+        },
         "looked_at_again": left,
         "complete": not any(left.values()),
         "remains": [*_REMAINS, *(() if written_over else (_IN_FILES,))],

@@ -38,6 +38,7 @@ __all__ = [
     "KIND",
     "LEASE_S",
     "enqueue_alone",
+    "enqueue_as_asked",
     "enqueue_due",
     "enqueue_ingest",
     "enqueue_rebuild",
@@ -87,6 +88,34 @@ async def enqueue_ingest(
     return await parts.jobs.enqueue(ctx.tenant, KIND, payload, key=collection, max_attempts=3)
 
 
+async def enqueue_as_asked(
+    parts: Parts,
+    ctx: Context,
+    spec: SourceSpec,
+    source: str | None = None,
+    *,
+    compute: ComputeChoice | None = None,
+    allow_removals: bool = False,
+) -> Job:
+    """As `enqueue_ingest`, for somebody who does not run it: nothing of what was asked for is lost when another run of
+    the collection is queued or under way.
+
+    Raises: Conflict: that run was asked for otherwise, and what was asked for now cannot wait by itself.
+    """
+    job = await enqueue_ingest(parts, ctx, spec.collection, source, compute=compute, allow_removals=allow_removals)
+    wanted = {"allow_removals": allow_removals or None, **(compute._asdict() if compute else {})}
+    if any(value is not None and job.payload.get(name) != value for name, value in wanted.items()):
+        raise Conflict(
+            f"the collection {spec.collection!r} is being ingested",
+            hint=f"try again when {job.id} has ended, or cancel it",
+        )
+    if source is None and job.payload.get("source") is not None:
+        # That run reads one source; the others are read by the next one.
+        for each in spec.sources:
+            await parts.knowledge.want(ctx, spec, each.name)
+    return job
+
+
 async def sync_source(
     parts: Parts, ctx: Context, spec: SourceSpec, source: str, *, why: str, allow_removals: bool = False
 ) -> Job:
@@ -98,11 +127,13 @@ async def sync_source(
         why: `asked`, `webhook` or `upload`, for the audit log.
         allow_removals: as of `enqueue_ingest`.
 
-    Raises: NotFound, Forbidden.
+    Raises: NotFound, Forbidden; Conflict: `allow_removals`, and a run without it is queued or under way.
     """
     await parts.knowledge.want(ctx, spec, source)
-    job = await enqueue_ingest(parts, ctx, spec.collection, source, allow_removals=allow_removals)
+    job = await enqueue_as_asked(parts, ctx, spec, source, allow_removals=allow_removals)
     details: dict[str, str | int | bool] = {"source": source, "why": why}
+    if allow_removals:
+        details["allow_removals"] = True
     await parts.governance.append(
         AuditEvent(ctx.tenant, ctx.principal.id, "source.sync", spec.collection, "ok", details, trace_id=ctx.trace_id)
     )

@@ -85,7 +85,7 @@ class Taking:
         known = None
         if self._run.batch.endpoint == "/v1/responses":
             try:
-                known = (await self._run.parts.kept.stored_response(call.ctx, response_id(trace))).response
+                known = await self._run.parts.kept.stored_response(call.ctx, response_id(trace))
             except NotFound:
                 known = None
         keep = call.keep if known is None else None
@@ -104,7 +104,9 @@ class Taking:
             )
             told = InterlockError("something went wrong here; the server's log has the details")
             return refused(self._run.batch, line, told)
-        return Line(line.number, True, written(self._run.batch, line, 200, dict(known or body)))
+        row = written(self._run.batch, line, 200, body if known is None else dict(known.response))
+        documents = call.documents | flow.documents if known is None else known.documents
+        return Line(line.number, True, row, sorted(documents))
 
     def _charge(self, handed: Handed, events: Sequence[ChatEvent]) -> None:
         """The provider answered and is paid, though nobody is shown the answer."""

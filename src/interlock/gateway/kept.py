@@ -9,7 +9,6 @@ another, can be told from one that does not exist.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import KeyId, PrincipalId, TenantId, TraceId, new_id, ulid
 from interlock.core.ports import Rights
 from interlock.core.sealing import Sealer
+from interlock.gateway.results import Results, named_in, withheld
 from interlock.gateway.store import (
     batch_asks,
     batch_lines,
@@ -56,10 +56,8 @@ __all__ = [
 _OWNED = (responses, conversations, files, batches)
 _PAGE = 100
 """Stored responses that are unsealed at once."""
+_RESULTS = "batch_output"
 _OPEN = ("validating", "in_progress", "finalizing", "cancelling")
-_DOCUMENT = re.compile(r"doc_[0-9a-f]{26}|ext_[^\s.]+\.[\w-]+")
-_UNKNOWN = "doc_"
-"""Of a document that nobody has."""
 
 
 class KeptResponse(NamedTuple):
@@ -132,6 +130,13 @@ class Line(NamedTuple):
     number: int
     ok: bool
     body: dict[str, Any]
+    documents: Sequence[str] = ()
+    """As of `KeptResponse`."""
+
+
+class _Opened(NamedTuple):
+    text: str
+    documents: Sequence[Sequence[str]] | None
 
 
 class Kept:
@@ -255,16 +260,29 @@ class Kept:
 
     # --- files -------------------------------------------------------------------------------------------------------
 
-    async def keep_file(self, ctx: Context, *, name: str, purpose: str, data: bytes) -> KeptFile:
-        """Store a file of text. Raises: StorageFull, InvalidInput: it is not UTF-8."""
+    async def keep_file(
+        self,
+        ctx: Context,
+        *,
+        name: str,
+        purpose: str,
+        data: bytes,
+        documents: Sequence[Sequence[str]] | None = None,
+    ) -> KeptFile:
+        """Store a file of text.
+
+        Args:
+            documents: of results, what each row was made from.
+
+        Raises: StorageFull, InvalidInput: it is not UTF-8.
+        """
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
             raise InvalidInput("the file is not UTF-8 text", param="file") from error
         identity = f"file-{ulid()}"
         seal = f"file:{ctx.tenant}:{identity}"
-        sealed = await anyio.to_thread.run_sync(lambda: self._sealer.seal(text, seal).encode())
-        digest = await self._blobs.put(ctx.tenant, sealed)
+        digest = await self._put_file(ctx.tenant, identity, text, documents)
         at = now()
         kept = KeptFile(identity, name, purpose, len(data), at, at + self._file_life)
         row = {
@@ -287,11 +305,17 @@ class Kept:
         return await self._file(ctx, await self._file_row(ctx, identity, param))
 
     async def file_content(self, ctx: Context, identity: str, *, param: str | None = None) -> bytes:
-        """Its content. Raises: NotFound."""
+        """Its content. Of results those alone that were made from what the owner may still read; for each of the
+        others stands that it is withheld. Raises: NotFound.
+        """
         row = await self._file_row(ctx, identity, param)
-        sealed = await self._blobs.get(ctx.tenant, row["digest"])
-        purpose = f"file:{ctx.tenant}:{identity}"
-        return await anyio.to_thread.run_sync(lambda: self._sealer.open(sealed.decode(), purpose).encode())
+        if row["purpose"] != _RESULTS:
+            return (await self._opened(row)).text.encode()
+        results = await self._results(row)
+        if await self.rights.may_read(ctx, results.made_from):
+            return results.text.encode()
+        hidden = [document for document in results.made_from if not await self.rights.may_read(ctx, [document])]
+        return results.without(hidden).text.encode()
 
     async def files(self, ctx: Context, *, purpose: str | None, after: str | None, limit: int) -> list[KeptFile]:
         """Files of this owner, newest first."""
@@ -309,6 +333,34 @@ class Kept:
         row = await self._file_row(ctx, identity, None)
         await self.sql.write(lambda conn: run(conn, sa.delete(files).where(self.mine(files, ctx, identity))))
         await self._blobs.delete(ctx.tenant, row["digest"])
+
+    async def _put_file(
+        self, tenant: TenantId, identity: str, text: str, documents: Sequence[Sequence[str]] | None
+    ) -> str:
+        seal = f"file:{tenant}:{identity}"
+
+        def sealed() -> bytes:
+            parts = [self._sealer.seal(text, seal)]
+            if documents is not None:
+                parts.append(self._sealer.seal(json.dumps([sorted(each) for each in documents]), f"{seal}:documents"))
+            return "\n".join(parts).encode()
+
+        return await self._blobs.put(tenant, await anyio.to_thread.run_sync(sealed))
+
+    async def _opened(self, row: Mapping[Any, Any]) -> _Opened:
+        sealed = await self._blobs.get(TenantId(row["tenant"]), row["digest"])
+        seal = f"file:{row['tenant']}:{row['id']}"
+
+        def opened() -> _Opened:
+            text, *more = sealed.decode().split("\n")
+            documents = json.loads(self._sealer.open(more[0], f"{seal}:documents")) if more else None
+            return _Opened(self._sealer.open(text, seal), documents)
+
+        return await anyio.to_thread.run_sync(opened)
+
+    async def _results(self, row: Mapping[Any, Any]) -> Results:
+        found = await self._opened(row)
+        return await anyio.to_thread.run_sync(lambda: Results.of(found.text, found.documents))
 
     async def _file_row(self, ctx: Context, identity: str, param: str | None) -> Mapping[Any, Any]:
         query = sa.select(files).where(self.mine(files, ctx, identity))
@@ -427,7 +479,8 @@ class Kept:
 
         Raises: NotFound: the batch was removed meanwhile.
         """
-        sealed = await self.seal(line.body, f"line:{batch.tenant}:{batch.id}:{line.number}")
+        said = {"body": line.body, "documents": sorted(line.documents)}
+        sealed = await self.seal(said, f"line:{batch.tenant}:{batch.id}:{line.number}")
         mine = [
             batch_lines.c.tenant == batch.tenant,
             batch_lines.c.batch == batch.id,
@@ -484,11 +537,14 @@ class Kept:
             .order_by(batch_lines.c.number)
         )
         rows = await self.sql.read(lambda conn: conn.execute(query).mappings().all())
-        purpose = f"line:{batch.tenant}:{batch.id}"
-        return [
-            Line(row["number"], row["ok"], await self.unseal(row["sealed"], f"{purpose}:{row['number']}"))
-            for row in rows
-        ]
+        return [await self._line(row) for row in rows]
+
+    async def _line(self, row: Mapping[Any, Any]) -> Line:
+        said = await self.unseal(row["sealed"], f"line:{row['tenant']}:{row['batch']}:{row['number']}")
+        if "body" not in said:
+            # Releases before this one kept the body alone.
+            return Line(row["number"], row["ok"], said, sorted(named_in(said)))
+        return Line(row["number"], row["ok"], said["body"], said["documents"])
 
     async def drop_lines(self, batch: Batch) -> None:
         """Remove the results once they are in the batch's files."""
@@ -557,6 +613,50 @@ class Kept:
                     items = [str(item.get("id", "")) for item in said["response"].get("output", ())]
                     gone += await self._forget_response(tenant, row.id, items)
 
+    async def forget_results(self, tenant: TenantId, documents: Collection[str], *, count_only: bool = False) -> int:
+        """Take the results of batches that were made from one of these documents out of the tenant's files, and out
+        of batches under way; a word stands in their places. Gives how many there were.
+
+        Reads all results that the tenant keeps: for erasures, which are rare.
+        """
+        mine = sa.and_(files.c.tenant == tenant, files.c.purpose == _RESULTS)
+        gone = 0
+        for row in await self.sql.read(lambda conn: conn.execute(sa.select(files).where(mine)).mappings().all()):
+            try:
+                results = await self._results(row)
+            except NotFound:
+                # It was deleted meanwhile.
+                continue
+            count = results.count_of(documents)
+            gone += count
+            if count and not count_only:
+                await self._replace(row, results.without(documents))
+        mine = batch_lines.c.tenant == tenant
+        for row in await self.sql.read(lambda conn: conn.execute(sa.select(batch_lines).where(mine)).mappings().all()):
+            line = await self._line(row)
+            if set(documents).isdisjoint(line.documents):
+                continue
+            gone += 1
+            if not count_only:
+                await self._withhold(row, line)
+        return gone
+
+    async def _replace(self, row: Mapping[Any, Any], results: Results) -> None:
+        tenant = TenantId(row["tenant"])
+        digest = await self._put_file(tenant, row["id"], results.text, results.documents)
+        which = sa.and_(files.c.tenant == tenant, files.c.id == row["id"], files.c.digest == row["digest"])
+        size = len(results.text.encode())
+        written = await self.sql.write(
+            lambda conn: run(conn, sa.update(files).where(which).values(digest=digest, size_bytes=size))
+        )
+        await self._blobs.delete(tenant, row["digest"] if written else digest)
+
+    async def _withhold(self, row: Mapping[Any, Any], line: Line) -> None:
+        said = {"body": withheld(line.body), "documents": []}
+        sealed = await self.seal(said, f"line:{row['tenant']}:{row['batch']}:{row['number']}")
+        which = sa.and_(*(batch_lines.c[name] == row[name] for name in ("tenant", "batch", "number")))
+        await self.sql.write(lambda conn: run(conn, sa.update(batch_lines).where(which).values(sealed=sealed)))
+
     async def _forget_response(self, tenant: TenantId, identity: str, items: Sequence[str]) -> int:
         def write(conn: sa.Connection) -> int:
             told = (conversation_items.c.tenant == tenant, conversation_items.c.id.in_(items))
@@ -611,20 +711,7 @@ def documents_of(said: Mapping[str, Any]) -> Sequence[str]:
     Releases before this one kept no list: there it is every document that the response names.
     """
     kept = said.get("documents")
-    return tuple(kept) if kept is not None else tuple(sorted(_named_in(said)))
-
-
-def _named_in(said: object) -> set[str]:
-    match said:
-        case dict():
-            # A search of files that told nothing of what it found: what the answer rests on cannot be known.
-            silent = said.get("type") == "file_search_call" and not said.get("results")
-            return {_UNKNOWN} if silent else {name for value in said.values() for name in _named_in(value)}
-        case list():
-            return {name for value in said for name in _named_in(value)}
-        case str() if _DOCUMENT.fullmatch(said):
-            return {said}
-    return set()
+    return tuple(kept) if kept is not None else tuple(sorted(named_in(said)))
 
 
 def _no_response(identity: str, param: str | None) -> NotFound:

@@ -5,6 +5,7 @@ A score is 1 for text as people write it and 0 for none; reasons lower it:
 - ``no_text``: a picture or drawing in which nothing was recognised, or recognition is not installed;
 - ``unclear_scan``: text recognition was unsure;
 - ``broken_lines``: lines of the file are no records and were left out;
+- ``hidden_text``: text that people do not see, by its colour, size or place, or in hidden columns and rows;
 - ``garbled``: characters no font or encoding means (replacement signs, private ones, twice-encoded UTF-8);
 - ``symbols``: hardly any letters or digits;
 - ``loose_letters``: words fall apart into single letters;
@@ -81,8 +82,8 @@ def _judge(page: int | None, prose: str, text: str, notes: list[PageNote]) -> Pa
     for note in notes:
         if note.reason == "no_text":
             found["no_text"] = 0.0
-        elif note.reason == "broken_lines":
-            found["broken_lines"] = 0.5
+        elif note.reason in {"broken_lines", "hidden_text"}:
+            found[note.reason] = 0.5
         elif note.score < _UNSURE:
             found["unclear_scan"] = note.score * 0.7  # recognition is surer of itself than it is right
     if len(text) >= _LITTLE:

@@ -8,8 +8,10 @@ from interlock.core.errors import Unavailable
 from interlock.knowledge.globs import matches
 from interlock.knowledge.sources import Source
 
-__all__ = ["Removals"]
+__all__ = ["TOO_MANY", "Removals"]
 
+TOO_MANY = "too_many_removals"
+"""Code of a source that keeps its documents until somebody confirms that they may go."""
 _MANY = 20
 """Documents from which on losing more than half of them is not believed."""
 
@@ -51,7 +53,7 @@ class Removals:
                 f"the source {self._source.name!r} would lose {len(wanted)} of its {len(self._held)} documents;"
                 " they were kept",
                 param="sources.allow_removals",
-                code="too_many_removals",
+                code=TOO_MANY,
                 retryable=False,
                 hint="look whether the source is all there; when they are really gone: interlock ingest"
                 " --allow-removals, or allow_removals: true on the source",

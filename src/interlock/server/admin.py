@@ -19,7 +19,7 @@ from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import DocumentId, JobId
 from interlock.core.passages import Span
-from interlock.flows.ingest import enqueue_ingest, erase_document, review_document
+from interlock.flows.ingest import enqueue_as_asked, erase_document, review_document
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of, read_json
 from interlock.knowledge.cleaning.types import Verdict
@@ -278,7 +278,8 @@ async def delete_document(request: Request) -> Response:
 
 
 async def start_ingest(request: Request) -> Response:
-    """``POST /api/v1/collections/{name}/ingest``: queues a job; asking again while it runs gives the same job.
+    """``POST /api/v1/collections/{name}/ingest``: queues a job; asking again while it runs gives the same job,
+    or 409 when that was asked for with another body.
 
     The body may be empty, or say where files are read and embedded: ``{"executor": "processes", "workers": 4}``, which
     needs the role operator, and that all or most documents of a source may go: ``{"allow_removals": true}``.
@@ -292,7 +293,7 @@ async def start_ingest(request: Request) -> Response:
     spec = app.source_spec(request.path_params["name"])
     wanted = await _wanted_of(request)
     compute = ComputeChoice(wanted.executor, wanted.workers) if wanted.executor or wanted.workers else None
-    job = await enqueue_ingest(app.parts, ctx, spec.collection, compute=compute, allow_removals=wanted.allow_removals)
+    job = await enqueue_as_asked(app.parts, ctx, spec, compute=compute, allow_removals=wanted.allow_removals)
     return JSONResponse(_job(ctx, job), 202)
 
 

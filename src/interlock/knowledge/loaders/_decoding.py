@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import re
+from contextlib import suppress
 
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._building import clean
@@ -31,11 +33,15 @@ _MAGIC = (
     b"MZ\x90",
     b"\xd0\xcf\x11\xe0",
 )
+_SPECIAL = re.compile(rb"[\x80-\xff]")
 _CONTROL = frozenset(range(32)) - {9, 10, 12, 13, 27}
 
 
-def decode(data: bytes, name: str) -> str:
-    """Text of `data`: by byte-order mark, as UTF-8, else by detection; cleaned.
+def decode(data: bytes, name: str, *, declared: str = "") -> str:
+    """Text of `data`: by byte-order mark, as UTF-8, else as it says of itself, else by detection; cleaned.
+
+    Args:
+        declared: the encoding that the content names; one that is unknown, or wrong, is passed over.
 
     Raises: InvalidInput: empty, or binary; TooLarge.
     """
@@ -52,7 +58,11 @@ def decode(data: bytes, name: str) -> str:
     try:
         return clean(data.decode("utf-8"))
     except UnicodeDecodeError:
-        return clean(_detected(data, name))
+        pass
+    if declared:
+        with suppress(LookupError, UnicodeError):
+            return clean(data.decode(declared))
+    return clean(_detected(data, name))
 
 
 def _refuse_binary(data: bytes, name: str) -> None:
@@ -67,7 +77,10 @@ def _refuse_binary(data: bytes, name: str) -> None:
 def _detected(data: bytes, name: str) -> str:
     from charset_normalizer import from_bytes
 
-    best = from_bytes(data[:_SAMPLE]).best()
+    # Before its first special letter a text says nothing about its encoding.
+    first = next(special.start() for special in _SPECIAL.finditer(data))
+    start = data.rfind(b"\n", max(0, first - _SAMPLE // 4), first) + 1 or max(0, first - _SAMPLE // 4)
+    best = from_bytes(data[start : start + _SAMPLE]).best()
     if best is None:
         raise InvalidInput(
             f"the encoding of {name!r} cannot be told", param=name, code="not_text", hint="save it as UTF-8"

@@ -9,17 +9,25 @@ from email.headerregistry import AddressHeader, DateHeader
 from email.message import EmailMessage
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 from interlock.core.errors import InvalidInput
 from interlock.knowledge.loaders._building import TextBuilder, squeeze
 from interlock.knowledge.loaders._html_reading import read_html
 
-__all__ = ["Mail", "add_mail", "is_mail", "mail_facts", "read_mail"]
+__all__ = ["Body", "Mail", "add_mail", "is_mail", "mail_facts", "read_mail"]
 
 _MAX_PARTS = 2_000
 _MAX_DEPTH = 50
 _MAX_FACT = 1000
 _QUOTED = ">"
+
+
+class Body(NamedTuple):
+    """A text of a message."""
+
+    text: str
+    is_html: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +40,8 @@ class Mail:
     copied: str
     date: str
     """ISO 8601, empty when unknown."""
-    plain: str
-    html: str
+    bodies: tuple[Body, ...]
+    """In order; of alternatives one."""
     attachments: tuple[str, ...]
 
 
@@ -49,15 +57,14 @@ def read_mail(data: bytes, name: str) -> Mail:
         raise InvalidInput(f"the file {name!r} is no mail", param=name, code="damaged_document") from error
     if not is_mail(message):
         raise InvalidInput(f"the file {name!r} is no mail: it has no headers", param=name, code="damaged_document")
-    plain, html, attachments = _parts(message, name)
+    bodies, attachments = _parts(message, name)
     return Mail(
         subject=_header(message, "subject"),
         sender=_header(message, "from"),
         to=_header(message, "to"),
         copied=_header(message, "cc"),
         date=_date(message),
-        plain=plain,
-        html=html,
+        bodies=bodies,
         attachments=attachments,
     )
 
@@ -89,15 +96,21 @@ def _date(message: EmailMessage) -> str:
     return found.isoformat() if found is not None else ""
 
 
-def _parts(message: EmailMessage, name: str) -> tuple[str, str, tuple[str, ...]]:
-    """Plain text, HTML, and names of attachments, over all parts, without recursion."""
-    plain: list[str] = []
-    html: list[str] = []
+class _Open(NamedTuple):
+    depth: int
+    part: EmailMessage
+    choices: tuple[int, ...]
+    """The alternatives that it stands in, outermost first."""
+
+
+def _parts(message: EmailMessage, name: str) -> tuple[tuple[Body, ...], tuple[str, ...]]:
+    """Bodies and names of attachments, over all parts, without recursion."""
+    found: list[tuple[Body, tuple[int, ...]]] = []
     attachments: list[str] = []
-    stack: list[tuple[int, EmailMessage]] = [(0, message)]
+    stack = [_Open(0, message, ())]
     count = 0
     while stack:
-        depth, part = stack.pop()
+        depth, part, choices = stack.pop()
         count += 1
         if count > _MAX_PARTS or depth > _MAX_DEPTH:
             raise InvalidInput(
@@ -109,14 +122,18 @@ def _parts(message: EmailMessage, name: str) -> tuple[str, str, tuple[str, ...]]
         filename = _file_name(part)
         if part.is_multipart() and not (kind == "message/rfc822" and filename):
             children = [child for child in part.iter_parts() if isinstance(child, EmailMessage)]
-            stack.extend((depth + 1, child) for child in reversed(children))
+            within = (*choices, count) if kind == "multipart/alternative" else choices
+            stack.extend(_Open(depth + 1, child, within) for child in reversed(children))
         elif filename or part.get_content_disposition() == "attachment":
             attachments.append(filename or kind)
-        elif kind == "text/plain":
-            plain.append(_content(part))
-        elif kind == "text/html":
-            html.append(_content(part))
-    return "\n\n".join(filter(None, plain)), "\n".join(filter(None, html)), tuple(attachments)
+        elif kind in {"text/plain", "text/html"}:
+            content = _content(part)
+            if content.strip():
+                found.append((Body(content, kind == "text/html"), choices))
+    # A letter in two forms is read in its plain one; a footer beside it is no other form of it.
+    has_plain = {choice for body, choices in found if not body.is_html for choice in choices}
+    bodies = [body for body, choices in found if not (body.is_html and has_plain.intersection(choices))]
+    return tuple(bodies), tuple(attachments)
 
 
 def _file_name(part: EmailMessage) -> str:
@@ -144,10 +161,11 @@ def add_mail(builder: TextBuilder, mail: Mail, *, level: int = 1) -> None:
     builder.heading(mail.subject or "(no subject)", level)
     people = [("From", mail.sender), ("To", mail.to), ("Cc", mail.copied), ("Date", mail.date)]
     builder.add("paragraph", " · ".join(f"{key}: {value}" for key, value in people if value))
-    if mail.plain.strip():
-        _add_plain(builder, mail.plain)
-    elif mail.html.strip():
-        read_html(mail.html, builder, level=level)
+    for body in mail.bodies:
+        if body.is_html:
+            read_html(body.text, builder, level=level)
+        else:
+            _add_plain(builder, body.text)
     if mail.attachments:
         builder.add("paragraph", "Attachments: " + ", ".join(mail.attachments))
 

@@ -22,7 +22,7 @@ csv.field_size_limit(1 << 30)
 class CsvLoader:
     """Delimiter by sniffing, header by its look: filled, distinct names without numbers."""
 
-    version = "csv/2"
+    version = "csv/3"
     suffixes = frozenset({".csv", ".tsv", ".tab"})
     isolated = False
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from interlock.core.errors import InvalidInput
 from interlock.knowledge.loaders._archives import OLE, check_archive
 from interlock.knowledge.loaders._building import TextBuilder, squeeze
-from interlock.knowledge.types import LoadedDocument
+from interlock.knowledge.loaders._docx_shown import as_shown, has_unseen
+from interlock.knowledge.types import LoadedDocument, PageNote
 
 if TYPE_CHECKING:
     from docx.table import Table
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["DocxLoader", "plugin"]
 
 _HEADING = re.compile(r"heading (\d)", re.IGNORECASE)
+_MAX_DEPTH = 20
+"""Of tables in cells of tables."""
 _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 
 
 class DocxLoader:
-    """Text of the body; headers, footers, comments, hidden and deleted text are left out."""
+    """Text of the body with its notes and boxes; headers, footers, comments, hidden and deleted text are left out."""
 
-    version = "docx/2"
+    version = "docx/3"
     suffixes = frozenset({".docx"})
     isolated = True
 
@@ -34,7 +37,12 @@ class DocxLoader:
             raise InvalidInput(f"the file {name!r} is encrypted or an old .doc", param=name, code="encrypted_document")
         check_archive(data, name)
         document = _open(data, name)
-        _drop_hidden(document)
+        try:
+            as_shown(document)
+            notes = [PageNote(0, "hidden_text", 0.0)] if has_unseen(document) else []
+        except Exception as error:
+            # A crafted package trips over lxml in many ways.
+            raise InvalidInput(f"the file {name!r} is damaged", param=name, code="damaged_document") from error
         builder = TextBuilder(name, _WORD)
         for item in document.iter_inner_content():
             if hasattr(item, "rows"):
@@ -44,7 +52,7 @@ class DocxLoader:
         properties = document.core_properties
         facts = {"author": properties.author, "subject": properties.subject, "category": properties.category}
         metadata = {key: squeeze(str(value))[:1000] for key, value in facts.items() if value}
-        return builder.build(metadata=metadata)
+        return builder.build(metadata=metadata, notes=notes)
 
 
 # Any: python-docx ships no types.
@@ -56,18 +64,6 @@ def _open(data: bytes, name: str) -> Any:
     except Exception as error:
         # lxml, KeyError, ValueError: whatever a crafted package trips over first.
         raise InvalidInput(f"the file {name!r} is no Word document", param=name, code="damaged_document") from error
-
-
-# Any: python-docx ships no types.
-def _drop_hidden(document: Any) -> None:
-    """Take out runs that Word does not show: nobody who reads the document knows that they are there."""
-    from docx.oxml.ns import qn
-
-    for run in list(document.element.body.iter(qn("w:r"))):
-        properties = run.find(qn("w:rPr"))
-        hidden = None if properties is None else properties.find(qn("w:vanish"))
-        if hidden is not None and hidden.get(qn("w:val"), "true") not in {"0", "false", "off"}:
-            run.getparent().remove(run)
 
 
 def _add_paragraph(builder: TextBuilder, paragraph: Paragraph) -> None:
@@ -88,8 +84,10 @@ def _is_numbered(paragraph: Paragraph) -> bool:
     return properties is not None and properties.numPr is not None
 
 
-def _add_table(builder: TextBuilder, table: Table) -> None:
+def _add_table(builder: TextBuilder, table: Table, depth: int = 0) -> None:
+    """The rows; tables that stand in cells follow as tables of their own."""
     rows: list[list[str]] = []
+    inner: list[Table] = []
     for row in table.rows:
         cells: list[str] = []
         previous: object = None
@@ -97,11 +95,15 @@ def _add_table(builder: TextBuilder, table: Table) -> None:
             element = cell._tc  # merged cells repeat the same element
             if element is not previous:
                 cells.append(squeeze(cell.text))
+                inner += cell.tables
             previous = element
         if any(cells):
             rows.append(cells)
     widths = {len(row) for row in rows}
     builder.table(rows, has_header=len(rows) > 1 and len(widths) == 1 and len(rows[0]) > 1 and all(rows[0]))
+    if depth < _MAX_DEPTH:
+        for found in inner:
+            _add_table(builder, found, depth + 1)
 
 
 plugin = DocxLoader()

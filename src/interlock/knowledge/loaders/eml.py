@@ -10,9 +10,9 @@ __all__ = ["EmlLoader", "plugin"]
 
 
 class EmlLoader:
-    """The plain text, else the HTML; attachments are listed by name, quoted lines of earlier mails left out."""
+    """Of alternatives the plain text; attachments are listed by name, quoted lines of earlier mails left out."""
 
-    version = "eml/1"
+    version = "eml/2"
     suffixes = frozenset({".eml"})
     isolated = True
 

@@ -20,7 +20,7 @@ _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 class MboxLoader:
     """Messages in the file's order; one that cannot be read is left out as long as another can."""
 
-    version = "mbox/1"
+    version = "mbox/2"
     suffixes = frozenset({".mbox", ".mbx"})
     isolated = True
 

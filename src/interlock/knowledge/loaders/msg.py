@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import struct
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from interlock.core.errors import InvalidInput
 from interlock.knowledge.loaders._archives import OLE
 from interlock.knowledge.loaders._building import TextBuilder, squeeze
-from interlock.knowledge.loaders._mail import Mail, add_mail, mail_facts
+from interlock.knowledge.loaders._mail import Body, Mail, add_mail, mail_facts
 from interlock.knowledge.loaders._rtf import read_rtf
 from interlock.knowledge.types import LoadedDocument
 
@@ -23,7 +25,19 @@ _DELIVERED, _SUBMITTED = 0x0E06, 0x0039
 _UNICODE, _BYTES, _BINARY = "001F", "001E", "0102"
 _MAX_STREAM = 64 * 1024 * 1024
 _MAX_ATTACHMENTS = 1_000
-_TIME = 0x0040
+_TIME, _LONG = 0x0040, 0x0003
+_INTERNET_PAGE, _MESSAGE_PAGE = 0x3FDE, 0x3FFD
+_PAGES = {
+    20127: "ascii",
+    20866: "koi8-r",
+    21866: "koi8-u",
+    28591: "latin-1",
+    51949: "euc-kr",
+    51932: "euc-jp",
+    65001: "utf-8",
+}
+_PAGES |= {28590 + part: f"iso8859-{part}" for part in range(2, 16)} | {50220: "iso2022-jp", 54936: "gb18030"}
+"""Code pages that Python knows by other names than their numbers."""
 _PREBUF = (
     b"{\\rtf1\\ansi\\mac\\deff0\\deftab720{\\fonttbl;}{\\f0\\fnil \\froman \\fswiss \\fmodern \\fscript \\fdecor "
     b"MS Sans SerifSymbolArialTimes New RomanCourier{\\colortbl\\red0\\green0\\blue0\r\n\\par \\pard\\plain\\f0\\fs20"
@@ -34,7 +48,7 @@ _PREBUF = (
 class MsgLoader:
     """The plain body, else the HTML, else the compressed RTF; attachments are listed by name."""
 
-    version = "msg/1"
+    version = "msg/2"
     suffixes = frozenset({".msg"})
     isolated = True
 
@@ -53,11 +67,11 @@ class MsgLoader:
         except Exception as error:
             # A damaged container trips over the library in many ways.
             raise InvalidInput(f"the file {name!r} is damaged", param=name, code="damaged_document") from error
-        if not (mail.subject or mail.sender or mail.plain or mail.html or rtf):
+        if not (mail.subject or mail.sender or mail.bodies or rtf):
             raise InvalidInput(f"the file {name!r} is no Outlook message", param=name, code="damaged_document")
         builder = TextBuilder(name, "application/vnd.ms-outlook")
         add_mail(builder, mail)
-        if rtf and not mail.plain.strip() and not mail.html.strip():
+        if rtf and not mail.bodies:
             read_rtf(rtf, name, builder)
         return builder.build(metadata=mail_facts(mail))
 
@@ -65,24 +79,35 @@ class MsgLoader:
 # Any: olefile ships no types.
 def _read(container: Any) -> tuple[Mail, bytes]:
     streams = {"/".join(path) for path in container.listdir(streams=True, storages=False)}
-    sender, address = _text(container, streams, "", _SENDER), _text(container, streams, "", _SENDER_MAIL)
+    properties = _stream(container, streams, "__properties_version1.0")
+    narrow = _encoding(properties, _MESSAGE_PAGE) or _encoding(properties, _INTERNET_PAGE) or "cp1252"
+
+    def text(tag: str, folder: str = "") -> str:
+        wide = _stream(container, streams, f"{folder}__substg1.0_{tag}{_UNICODE}")
+        if wide:
+            return wide.decode("utf-16-le", "replace").rstrip("\x00")
+        return (
+            _stream(container, streams, f"{folder}__substg1.0_{tag}{_BYTES}").decode(narrow, "replace").rstrip("\x00")
+        )
+
+    sender, address = text(_SENDER), text(_SENDER_MAIL)
     folders = sorted({path.split("/")[0] for path in streams if path.startswith("__attach_version1.0_")})
     attachments = [
-        squeeze(
-            _text(container, streams, f"{folder}/", _FILE_NAME) or _text(container, streams, f"{folder}/", _SHORT_NAME)
-        )
+        squeeze(text(_FILE_NAME, f"{folder}/") or text(_SHORT_NAME, f"{folder}/"))
         for folder in folders[:_MAX_ATTACHMENTS]
     ]
     html = _stream(container, streams, f"__substg1.0_{_HTML}{_BINARY}")
     compressed = _stream(container, streams, f"__substg1.0_{_RTF}{_BINARY}")
+    plain = text(_BODY)
+    page = _page(html, _encoding(properties, _INTERNET_PAGE)) if html else text(_HTML)
+    bodies = [Body(plain, is_html=False), Body(page, is_html=True)]
     mail = Mail(
-        subject=squeeze(_text(container, streams, "", _SUBJECT)),
+        subject=squeeze(text(_SUBJECT)),
         sender=squeeze(f"{sender} <{address}>" if sender and "@" in address else sender or address),
-        to=squeeze(_text(container, streams, "", _TO)),
-        copied=squeeze(_text(container, streams, "", _CC)),
-        date=_date(_stream(container, streams, "__properties_version1.0")),
-        plain=_text(container, streams, "", _BODY),
-        html=html.decode("utf-8", "replace") if html else _text(container, streams, "", _HTML),
+        to=squeeze(text(_TO)),
+        copied=squeeze(text(_CC)),
+        date=_date(properties),
+        bodies=tuple([body for body in bodies if body.text.strip()][:1]),
         attachments=tuple(filter(None, attachments)),
     )
     return mail, _decompressed(compressed) if compressed else b""
@@ -96,12 +121,23 @@ def _stream(container: Any, streams: set[str], path: str) -> bytes:
     return content
 
 
-def _text(container: Any, streams: set[str], folder: str, tag: str) -> str:
-    wide = _stream(container, streams, f"{folder}__substg1.0_{tag}{_UNICODE}")
-    if wide:
-        return wide.decode("utf-16-le", "replace").rstrip("\x00")
-    narrow = _stream(container, streams, f"{folder}__substg1.0_{tag}{_BYTES}")
-    return narrow.decode("cp1252", "replace").rstrip("\x00")
+def _encoding(properties: bytes, wanted: int) -> str:
+    """Of a property that holds a code page; empty when it is not there, or no such page is known."""
+    for at in range(32, len(properties) - 15, 16):
+        kind, tag, _, value = struct.unpack_from("<HHII", properties, at)
+        if (kind, tag) == (_LONG, wanted):
+            for name in (_PAGES.get(value, ""), f"cp{value}"):
+                with suppress(LookupError):
+                    return codecs.lookup(name).name
+    return ""
+
+
+def _page(html: bytes, encoding: str) -> str:
+    """By the code page of the message, else as UTF-8, else as Windows writes it."""
+    for tried in filter(None, (encoding, "utf-8")):
+        with suppress(UnicodeDecodeError):
+            return html.decode(tried)
+    return html.decode(encoding or "cp1252", "replace")
 
 
 def _date(properties: bytes) -> str:

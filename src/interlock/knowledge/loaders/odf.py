@@ -10,9 +10,10 @@ from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._archives import check_archive, member
 from interlock.knowledge.loaders._building import TextBuilder, looks_like_header, squeeze
 from interlock.knowledge.loaders._xml import attribute, child_text, local, parse_xml, walk
-from interlock.knowledge.types import LoadedDocument
+from interlock.knowledge.types import LoadedDocument, PageNote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from xml.etree.ElementTree import Element
 
 __all__ = ["OdfLoader", "plugin"]
@@ -22,16 +23,19 @@ _TYPES = {
     "spreadsheet": "application/vnd.oasis.opendocument.spreadsheet",
     "presentation": "application/vnd.oasis.opendocument.presentation",
 }
-_LEFT_OUT = frozenset({"tracked-changes", "annotation", "note", "table-of-content", "forms", "sequence-decls"})
+_LEFT_OUT = frozenset({"tracked-changes", "annotation", "note-citation", "table-of-content", "forms", "sequence-decls"})
 _MAX_ROWS = 200_000
 _MAX_COLUMNS = 500
 _MAX_SPACES = 200
 
 
 class OdfLoader:
-    """Headings by their outline level; sheets and slides are headings and pages. Comments and changes are left out."""
+    """Headings by their outline level; sheets and slides are headings and pages. Notes follow their paragraph.
 
-    version = "odf/1"
+    Comments, changes, and hidden sheets, columns and rows are left out; what a filter folds away is read.
+    """
+
+    version = "odf/2"
     suffixes = frozenset({".odt", ".ods", ".odp", ".ott", ".ots", ".otp"})
     isolated = True
 
@@ -55,14 +59,27 @@ class OdfLoader:
                 f"the file {name!r} is no OpenDocument text, sheet or slides", param=name, code="damaged_document"
             )
         reader = _Reader(TextBuilder(name, _TYPES[kind]), kind, name)
+        reader.unseen_tables = frozenset(_unseen_tables(content))
         reader.read(next(body for body in content if local(body) == "body"))
         title = squeeze(child_text(meta, "title")) if meta is not None else ""
         author = squeeze(child_text(meta, "creator"))[:1000] if meta is not None else ""
         if kind == "spreadsheet" and not title:
             title = name.rpartition("/")[2].rpartition(".")[0]
         return reader.builder.build(
-            title=title, metadata={"author": author} if author else {}, pages=reader.page or None
+            title=title,
+            metadata={"author": author} if author else {},
+            pages=reader.page or None,
+            notes=[PageNote(page, "hidden_text", 0.0) for page in sorted(reader.folded)],
         )
+
+
+def _unseen_tables(content: Element) -> Iterator[str]:
+    """Names of styles whose sheets are not shown."""
+    for style in content.iter():
+        if local(style) == "style" and any(
+            local(part) == "table-properties" and attribute(part, "display") == "false" for part in style
+        ):
+            yield attribute(style, "name")
 
 
 class _Reader:
@@ -83,10 +100,26 @@ class _Reader:
         self._titled = True
         self._in_title = False
         self._count = 0
+        self._notes: list[list[str]] = []
+        """Of the open notes, their paragraphs."""
+        self._waiting: list[str] = []
+        """Notes of the open paragraph: they follow it."""
+        self._columns: list[bool] = []
+        """Of the open table: which columns are hidden."""
+        self.unseen_tables: frozenset[str] = frozenset()
+        self.folded: set[int] = set()
+        """Pages with hidden columns or rows."""
 
     def read(self, body: Element) -> None:
+        unseen: Element | None = None
         for entering, element in walk(body, skip=_LEFT_OUT):
             tag = local(element)
+            if unseen is None and tag == "table" and attribute(element, "style-name") in self.unseen_tables:
+                unseen = element
+            if unseen is not None:
+                if element is unseen and not entering:
+                    unseen = None
+                continue
             if tag not in _LEFT_OUT:
                 (self._enter if entering else self._leave)(tag, element)
             if not entering and element.tail:
@@ -95,6 +128,11 @@ class _Reader:
     def _enter(self, tag: str, element: Element) -> None:
         if tag in {"h", "p"}:
             self._texts.append([])
+        elif tag == "note":
+            self._notes.append([])
+        elif tag == "table-column" and self._tables == 1:
+            times = _repeats(element, "number-columns-repeated", _MAX_COLUMNS)
+            self._columns += [attribute(element, "visibility") == "collapse"] * times
         elif tag == "list":
             self._lists += 1
         elif tag == "page":
@@ -106,6 +144,7 @@ class _Reader:
             self._tables += 1
             if self._tables == 1:
                 self._rows = []
+                self._columns = []
                 if self._kind == "spreadsheet":
                     self.page += 1
         elif tag == "table-row" and self._tables == 1:
@@ -124,6 +163,8 @@ class _Reader:
             self._lists -= 1
         elif tag == "frame":
             self._in_title = False
+        elif tag == "note":
+            self._waiting += self._notes.pop()
         elif tag in {"h", "p"}:
             self._paragraph(tag, element)
         elif tag in {"table-cell", "covered-table-cell"} and self._tables == 1:
@@ -139,8 +180,16 @@ class _Reader:
 
     def _paragraph(self, tag: str, element: Element) -> None:
         text = squeeze("".join(self._texts.pop()))
-        if not text:
+        if self._notes:
+            self._notes[-1].append(text)
             return
+        notes, self._waiting = self._waiting, []
+        if text:
+            self._add(tag, element, text)
+        for note in notes:
+            self._add("p", element, note)
+
+    def _add(self, tag: str, element: Element, text: str) -> None:
         if not self._titled:
             self._titled = True
             if not self._in_title:
@@ -156,9 +205,17 @@ class _Reader:
             self.builder.add("list" if self._lists else "paragraph", text, page=self.page or None)
 
     def _end_row(self, element: Element) -> None:
+        if any(self._columns):
+            hidden = [*self._columns, *[False] * len(self._row)]
+            kept = [cell for cell, off in zip(self._row, hidden, strict=False) if not off]
+            self.folded |= {self.page} if len([*filter(None, kept)]) < len([*filter(None, self._row)]) else set()
+            self._row = kept
         while self._row and not self._row[-1]:
             self._row.pop()
         if not self._row:
+            return
+        if attribute(element, "visibility") == "collapse":
+            self.folded.add(self.page)
             return
         times = _repeats(element, "number-rows-repeated", _MAX_ROWS)
         self._count += times

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._building import Rect, TextBuilder
 from interlock.knowledge.loaders._ocr import Recognised, can_recognise, missing_extra, recognise
+from interlock.knowledge.loaders._pdf_hidden import hidden_objects
 from interlock.knowledge.loaders._pdf_layout import Glyph, Line, Part, add_lines, without_repeats
 from interlock.knowledge.loaders._pdf_tables import TableReader
 from interlock.knowledge.types import LoadedDocument, PageNote, PageSize
@@ -46,6 +47,8 @@ class _Page(NamedTuple):
     """Enough drawn lines for a table."""
     is_scan: bool
     """A picture or drawing without letters."""
+    hides: bool
+    """Text of it was left out, because nobody sees it."""
 
 
 class PdfLoader:
@@ -60,7 +63,7 @@ class PdfLoader:
     @property
     def version(self) -> str:
         """Text recognition, once installed, reads scans anew."""
-        return "pdf/2+ocr" if can_recognise() else "pdf/2"
+        return "pdf/3+ocr" if can_recognise() else "pdf/3"
 
     def load(self, data: bytes, name: str) -> LoadedDocument:
         """See :class:`~interlock.knowledge.ports.Loader`."""
@@ -96,6 +99,8 @@ def _read(
         for number in range(1, len(document) + 1):
             page = _page(document, number, name)
             lines = page.lines
+            if page.hides:
+                notes.append(PageNote(number, "hidden_text", 0.0))
             if page.is_scan:
                 wanted = can_recognise() and recognised < _MAX_SCANS
                 recognised += wanted
@@ -144,7 +149,8 @@ def _page(document: pdfium.PdfDocument, number: int, name: str) -> _Page:
     try:
         text = page.get_textpage()
         try:
-            lines = _read_page(text, number, page.get_height())
+            hidden = hidden_objects(page, text)
+            lines = _read_page(text, number, page.get_height(), hidden)
         finally:
             text.close()
         for line in lines:
@@ -152,16 +158,23 @@ def _page(document: pdfium.PdfDocument, number: int, name: str) -> _Page:
             line.places = [
                 (part.start, end, _shown(page, part, number)) for part, end in zip(line.parts, ends, strict=True)
             ]
+        paper = Rect(number, 0.0, 0.0, page.get_width(), page.get_height())
+        inside = [line for line in lines if any(_meets(place, paper) for _, _, place in line.places)]
         segments, pictures = _drawn(page)
-        letters = sum(character.isalnum() for line in lines for character in line.text)
+        letters = sum(character.isalnum() for line in inside for character in line.text)
         return _Page(
-            lines,
+            inside,
             PageSize(round(page.get_width(), 1), round(page.get_height(), 1)),
             has_rules=_RULES <= segments < _MAX_SEGMENTS,
             is_scan=letters < _FEW_LETTERS and (pictures > 0 or segments >= _DRAWN_TEXT),
+            hides=bool(hidden) or len(inside) < len(lines),
         )
     finally:
         page.close()
+
+
+def _meets(one: Rect, other: Rect) -> bool:
+    return one.left < other.right and one.right > other.left and one.top < other.bottom and one.bottom > other.top
 
 
 def _drawn(page: pdfium.PdfPage) -> tuple[int, int]:
@@ -211,7 +224,8 @@ def _recognised(document: pdfium.PdfDocument, number: int) -> Recognised:
     return recognise(image, number, scale=scale)
 
 
-def _read_page(text: pdfium.PdfTextPage, number: int, height: float) -> list[Line]:
+def _read_page(text: pdfium.PdfTextPage, number: int, height: float, hidden: frozenset[int]) -> list[Line]:
+    """Lines, without the text of objects at the addresses in `hidden`."""
     import ctypes
 
     from pypdfium2 import raw
@@ -225,6 +239,8 @@ def _read_page(text: pdfium.PdfTextPage, number: int, height: float) -> list[Lin
             if line.text.strip():
                 lines.append(line)
             line = Line(number, height)
+            continue
+        if hidden and ctypes.cast(raw.FPDFText_GetTextObject(text, index), ctypes.c_void_p).value in hidden:
             continue
         if code in _PDFIUM_HYPHENS:
             line.add_cut()

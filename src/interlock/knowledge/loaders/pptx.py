@@ -14,6 +14,8 @@ from interlock.knowledge.types import LoadedDocument
 __all__ = ["PptxLoader", "plugin"]
 
 _SLIDES = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+_DIAGRAM = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}relIds"
+_POINT = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}t"
 _MAX_SLIDES = 2_000
 _MAX_DEPTH = 20
 _LINE = 91_440
@@ -21,9 +23,9 @@ _LINE = 91_440
 
 
 class PptxLoader:
-    """Slides in order; hidden slides, masters, comments and pictures are left out."""
+    """Slides in order; hidden slides, masters, comments, charts and pictures are left out."""
 
-    version = "pptx/1"
+    version = "pptx/2"
     suffixes = frozenset({".pptx", ".pptm"})
     isolated = True
 
@@ -74,7 +76,11 @@ def _add_slide(builder: TextBuilder, slide: Any, page: int) -> None:
     heading = squeeze(title.text_frame.text) if title is not None and title.has_text_frame else ""
     shapes = [s for s in _in_order(slide.shapes) if title is None or s.shape_id != title.shape_id]
     notes = slide.notes_slide.notes_text_frame if slide.has_notes_slide else None
-    if not heading and notes is None and not any(s.has_text_frame or getattr(s, "has_table", False) for s in shapes):
+    if (
+        not heading
+        and notes is None
+        and not any(s.has_text_frame or getattr(s, "has_table", False) or _drawn_texts(s) for s in shapes)
+    ):
         return  # a picture
     builder.heading(heading or f"Slide {page}", 1, page=page)
     for shape in shapes:
@@ -84,8 +90,26 @@ def _add_slide(builder: TextBuilder, slide: Any, page: int) -> None:
             builder.table([row for row in rows if any(row)], has_header=header, page=page)
         elif shape.has_text_frame:
             _add_text(builder, shape, page)
+        else:
+            for text in _drawn_texts(shape):
+                builder.add("list", text, page=page)
     for paragraph in notes.text.splitlines() if notes is not None else ():
         builder.add("paragraph", squeeze(paragraph), page=page)
+
+
+def _drawn_texts(shape: Any) -> list[str]:
+    """What stands in a diagram (SmartArt), whose texts are in a part of their own."""
+    from pptx.oxml import parse_xml
+    from pptx.oxml.ns import qn
+
+    texts: list[str] = []
+    for place in shape.element.iter(_DIAGRAM):
+        part = shape.part.related_part(place.get(qn("r:dm")))
+        for point in parse_xml(part.blob).iter(_POINT):
+            texts += [
+                squeeze("".join(run.text or "" for run in line.iter(qn("a:t")))) for line in point.iter(qn("a:p"))
+            ]
+    return [text for text in texts if text]
 
 
 def _in_order(shapes: Any, depth: int = 0) -> Iterator[Any]:

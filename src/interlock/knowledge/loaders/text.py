@@ -21,7 +21,7 @@ _CAPITALS = re.compile(r"[^a-z]*[A-Z]{2}[^a-z]*$")
 class TextLoader:
     """The text is the file's own, so offsets are the file's character offsets."""
 
-    version = "text/1"
+    version = "text/2"
     suffixes = frozenset({".txt", ".text", ".log", ".rst"})
     isolated = False
 

@@ -11,7 +11,8 @@ from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._archives import OLE, check_archive
 from interlock.knowledge.loaders._budget import more_time
 from interlock.knowledge.loaders._building import TextBuilder, captioned, looks_like_header, squeeze
-from interlock.knowledge.types import LoadedDocument
+from interlock.knowledge.loaders._xlsx_hidden import Hidden, hidden_in
+from interlock.knowledge.types import LoadedDocument, PageNote
 
 __all__ = ["XlsxLoader", "plugin"]
 
@@ -27,9 +28,12 @@ _SECONDS_AT_ONCE = 2.0
 
 
 class XlsxLoader:
-    """Values as they were last computed; formulas, charts, comments and hidden sheets are left out."""
+    """Values as they were last computed; formulas, charts, comments, and hidden sheets, columns and rows are left out.
 
-    version = "xlsx/1"
+    What a filter or an outline folds away for the moment is read.
+    """
+
+    version = "xlsx/2"
     suffixes = frozenset({".xlsx", ".xlsm"})
     isolated = True
 
@@ -47,10 +51,14 @@ class XlsxLoader:
         builder = TextBuilder(name, _EXCEL)
         total = 0
         cells = _Cells(name)
+        notes: list[PageNote] = []
         try:
             sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
             for number, sheet in enumerate(sheets, start=1):
-                rows = list(_rows(sheet, _MAX_ROWS - total, cells))
+                folded = hidden_in(book._archive, sheet._worksheet_path)  # the library does not tell when it streams
+                rows = list(_rows(sheet, _MAX_ROWS - total, cells, folded))
+                if folded.rows or folded.columns:
+                    notes.append(PageNote(number, "hidden_text", 0.0))
                 total += len(rows)
                 if rows:
                     builder.heading(str(sheet.title), 1, page=number)
@@ -65,7 +73,7 @@ class XlsxLoader:
             book.close()
         if builder.is_empty:
             raise InvalidInput(f"the file {name!r} has no filled cell", param=name, code="empty_document")
-        return builder.build(title=title or _stem(name), pages=len(sheets))
+        return builder.build(title=title or _stem(name), pages=len(sheets), notes=notes)
 
 
 def _stem(name: str) -> str:
@@ -102,14 +110,16 @@ class _Cells:
             more_time(_SECONDS_AT_ONCE)
 
 
-def _rows(sheet: Any, room: int, counted: _Cells) -> Iterator[list[str]]:
+def _rows(sheet: Any, room: int, counted: _Cells, hidden: Hidden) -> Iterator[list[str]]:
     """Rows with the empty ones as ``[]`` between filled ones, so that tables on one sheet stay apart."""
     # The stated size of a sheet is the writer's claim; without it rows are read as they come.
     sheet.reset_dimensions()
     count = 0
     blank = False
-    for row in sheet.iter_rows():
-        cells = [_shown(cell) for cell in row]
+    for number, row in enumerate(sheet.iter_rows(), start=1):
+        if number in hidden.rows:
+            continue
+        cells = [_shown(cell) for column, cell in enumerate(row, start=1) if column not in hidden.columns]
         # A stray format in the last column fills its row with empty cells: they cost little, but not nothing.
         counted.take(max(len(cells) - cells.count(""), len(cells) // 20))
         while cells and not cells[-1]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from interlock.core.errors import Misconfigured
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -61,10 +63,19 @@ def upgrade(connection: Connection, revision: str = "head") -> list[str]:
     """Apply every migration up to `revision`; give those applied, oldest first.
 
     Runs inside the caller's transaction, so that a migration that fails leaves nothing behind.
+
+    Raises: Misconfigured: the database is a newer version's.
     """
     before = current_revision(connection)
     if revision == "head" and before == newest_revision():
         return []
+    if before is not None and before not in _files():
+        raise Misconfigured(
+            f"the database is at revision {before!r}, which this version of Interlock does not know",
+            param="stores.sql",
+            code="newer_database",
+            hint="run the newer version again, or restore a backup of before its upgrade",
+        )
     from alembic import command
     from alembic.script import ScriptDirectory
 
