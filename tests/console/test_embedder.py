@@ -69,13 +69,17 @@ def test_an_operator_builds_compares_switches_and_goes_back(chromium: Any, chang
     page.reload()
     assert "1 accepted question" in page.inner_text("main")
     page.click("text=Compare both")
-    page.wait_for_selector("th:has-text('1 question')")
+    page.wait_for_selector("h3:has-text('1 question')")
     assert "recall@10" in page.inner_text("main")
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert "find their own document" in page.inner_text("main").casefold()
     page.click("text=Let it answer")
     assert "and will answer from other:32" in page.inner_text("main")
     page.click("main button.primary")
     page.wait_for_selector("tr:has-text('other:32') >> text=answers")
+    assert "compared before the switch" in page.inner_text("main").casefold()
     # The way back is the same step.
     page.click("text=Let it answer")
     page.click("main button.primary")
