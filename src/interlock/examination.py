@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
@@ -22,6 +22,7 @@ from interlock.gateway.checking import patterns_of
 from interlock.gateway.types import RouteSpec, Target
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.release import RetrievalSpec
+from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.stores.compute.base import available_cores
 
 __all__ = ["Finding", "examine"]
@@ -294,6 +295,11 @@ async def _collections(app: App) -> AsyncIterator[Finding]:
     names = list(app.collections())
     documents = await app.parts.knowledge.documents(app.owner())
     for name in names:
+        steps = app.parts.knowledge.steps_of(name)
+        for error in _untaken(app, steps):
+            # No search fails by it, and none says so to whoever searches.
+            fix = error.hint or f"edit knowledge.steps, or knowledge.collections.{name}.steps, in interlock.yaml"
+            yield Finding("warn", f"collection {name}, steps", f"searches go on without a step: {error.message}", fix)
         if app.parts.knowledge.is_external(app.owner(), name):
             yield await _elsewhere(app, name)
             continue
@@ -322,6 +328,21 @@ async def _collections(app: App) -> AsyncIterator[Finding]:
             )
         else:
             yield Finding("ok", f"collection {name}: {len(mine)} documents")
+
+
+def _untaken(app: App, steps: RetrievalSteps) -> Iterator[InterlockError]:
+    """Why steps that are switched on cannot be taken."""
+    try:
+        app.parts.knowledge.reranker_identity(steps)
+        if steps.rerank is not None and steps.rerank.reranker == "provider" and steps.rerank.model:
+            app.parts.gateway.route(steps.rerank.model)
+    except InterlockError as error:
+        yield error
+    if steps.model.name and steps.reads_with_models:
+        try:
+            app.parts.gateway.route(steps.model.name)
+        except InterlockError as error:
+            yield error
 
 
 async def _elsewhere(app: App, name: str) -> Finding:

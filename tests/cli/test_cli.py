@@ -280,6 +280,49 @@ def test_doctor_leaves_with_1_when_something_is_broken_and_names_the_mend(run, t
     )
 
 
+@pytest.mark.parametrize("model", ["", "../elsewhere", "nothere"])
+def test_an_app_whose_reranker_is_not_there_breaks_alone(run, tmp_path, model):
+    rerank = {"reranker": "onnx", "model": model}
+    quoting = {"route": {"targets": ["extractive"]}}
+    place = write_workspace(
+        tmp_path / "w",
+        apps={"good": quoting, "bad": {**quoting, "knowledge": {"collection": "docs", "steps": {"rerank": rerank}}}},
+        documents={"a.md": "# A\n\nText.\n"},
+    )
+    listed = {row["name"]: row for row in run("apps", "--json", at=place).json}
+    assert listed["good"]["channels"]["dev"]
+    assert listed["bad"]["description"].startswith("broken: the reranker")
+    found = {row["what"]: row for row in run("doctor", "--json", at=place).json}
+    assert (found["app bad"]["state"], found["app good"]["state"]) == ("fail", "ok")
+    refused = run("release", "build", "--app", "bad", at=place)
+    assert refused.code in {1, 3}
+    assert "rerank" in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_doctor_names_steps_that_cannot_be_taken(run, tmp_path):
+    steps = {
+        "typo": {"rerank": {"reranker": "onyx", "model": "x"}},
+        "gone": {"rerank": {"reranker": "onnx", "model": "nothere"}},
+        "nobody": {"rerank": {"reranker": "provider", "model": "nobody/rerank"}},
+        "routeless": {"expansion": {"queries": 2}, "model": {"name": "route/nope"}},
+        "fine": {"spelling": True, "expansion": {"queries": 2}, "model": {"name": "extractive/x"}},
+    }
+    collections = {name: {"steps": each} for name, each in steps.items()}
+    place = write_workspace(tmp_path / "w", settings={"knowledge": {"collections": collections}})
+    (place / "knowledge").mkdir()
+    (place / "documents").mkdir()
+    (place / "documents" / "a.md").write_text("# A\n\nText.\n")
+    for name in steps:
+        (place / "knowledge" / f"{name}.yaml").write_text(f"collection: {name}\nsources: [{{path: ../documents}}]\n")
+    rows = run("doctor", "--json", at=place).json
+    found = {row["what"]: row for row in rows if ", steps" in row["what"]}
+    assert set(found) == {f"collection {name}, steps" for name in ("typo", "gone", "nobody", "routeless")}
+    assert "onyx" in found["collection typo, steps"]["cause"]
+    assert "nothere" in found["collection gone, steps"]["cause"]
+    assert all(row["state"] == "warn" and row["fix"] for row in found.values())
+
+
 def test_doctor_says_when_ray_does_not_answer_or_is_not_installed(run, tmp_path, monkeypatch):
     compute = {"executor": "ray", "address": "127.0.0.1:9", "workers": 2}
     place = write_workspace(tmp_path / "w", settings={"compute": compute})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -43,6 +44,19 @@ def test_questions_are_made_decided_on_and_measured(run, tmp_path):
     assert "61,000" not in (folder / "corpus.jsonl").read_text()
     assert run("knowledge", "eval", folder, "--json").json["figures"]["ndcg@10"]["value"] == 1.0
     assert run("knowledge", "eval", "--collection", "docs", "--json").json["figures"]["ndcg@10"]["value"] == 1.0
+
+
+def test_making_them_shows_how_far_it_is_to_a_person_and_nothing_to_a_log(run, monkeypatch):
+    assert run("ingest").code == 0
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    shown = run("knowledge", "questions", "make", "docs", "--count", "1")
+    assert re.search(r"\r\d+ of 1 made", shown.err)
+    assert shown.err.endswith("\n")
+    assert shown.out.startswith("1 proposed: 1 ")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    assert "made" not in run("knowledge", "questions", "make", "docs", "--count", "5").err
+    # Everything that can be asked has been.
+    assert run("knowledge", "questions", "make", "docs").out.startswith("0 proposed\n")
 
 
 def test_questions_of_closed_documents_are_for_their_readers(run):

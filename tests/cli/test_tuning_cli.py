@@ -65,6 +65,25 @@ def test_tuning_cuts_the_collection_otherwise_beside_it_and_proposes_a_diff(run,
     assert after["current"] == told["score"]["value"]
 
 
+def test_where_nothing_is_gained_nothing_is_proposed_and_that_is_said_once(run, workspace):
+    assert run("ingest").code == 0
+    file = workspace / "interlock.yaml"
+    before = file.read_text()
+    # All ways find the one document.
+    rows = [json.loads(line) for line in (workspace / "questions.jsonl").read_text().splitlines()]
+    plain = workspace / "plain.jsonl"
+    plain.write_text("".join(json.dumps({k: v for k, v in row.items() if k != "quotes"}) + "\n" for row in rows))
+    arguments = ("knowledge", "tune", plain, "--stage", "candidates", "--apply")
+    told = run(*arguments)
+    assert told.code == 0
+    assert "scores the same on these questions: there is no gain in any" in told.out
+    assert "chance" not in told.out
+    assert "Written" not in told.out
+    found = run(*arguments, "--json").json
+    assert (found["better"], found["diff"], found["settings"], found["applied"]) == (False, None, None, False)
+    assert file.read_text() == before
+
+
 def test_a_budget_ends_the_trials_and_the_next_run_goes_on(run, workspace):
     assert run("ingest").code == 0
     arguments = ("knowledge", "tune", workspace / "questions.jsonl", "--trials", "1", "--json")

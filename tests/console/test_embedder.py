@@ -7,6 +7,7 @@ import re
 import textwrap
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -61,13 +62,24 @@ def test_an_operator_builds_compares_switches_and_goes_back(chromium: Any, chang
     assert "The settings name other:32" in page.inner_text("main")
     page.click("text=Build it beside")
     page.wait_for_selector("text=Let it answer")
+    assert "no accepted question" in page.inner_text("main")
     page.click("text=Compare both")
     page.wait_for_selector("text=of the first ten passages are the same")
+    changing.run("knowledge", "questions", "add", "docs", str(_questions(changing)))
+    page.reload()
+    assert "1 accepted question" in page.inner_text("main")
+    page.click("text=Compare both")
+    page.wait_for_selector("h3:has-text('1 question')")
+    assert "recall@10" in page.inner_text("main")
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert "find their own document" in page.inner_text("main").casefold()
     page.click("text=Let it answer")
     assert "and will answer from other:32" in page.inner_text("main")
     page.click("main button.primary")
     page.wait_for_selector("tr:has-text('other:32') >> text=answers")
+    assert "compared before the switch" in page.inner_text("main").casefold()
     # The way back is the same step.
     page.click("text=Let it answer")
     page.click("main button.primary")
@@ -84,6 +96,12 @@ def test_an_operator_builds_compares_switches_and_goes_back(chromium: Any, chang
     assert "embedder.drop" in said
     page.context.close()
     assert tabs.complaints == []
+
+
+def _questions(site: Site) -> Path:
+    questions = site.root / "questions.jsonl"
+    questions.write_text('{"id": "q", "query": "how long may hardware come back?", "relevant": ["returns.md"]}\n')
+    return questions
 
 
 def test_steps_are_for_operators_and_are_confirmed(changing: Site) -> None:
@@ -126,6 +144,11 @@ def test_the_same_by_rest(changing: Site) -> None:
         found = done("compare")["beside"]["comparison"]
         assert found["titles"] > 0
         assert set(found["overlap@10"]) == {"hybrid", "dense"}
+        assert (found["questions"], found["figures"]) == (0, {})
+        changing.run("knowledge", "questions", "add", "docs", str(_questions(changing)))
+        labelled = done("compare")["beside"]["comparison"]
+        assert (labelled["questions"], labelled["titles"]) == (1, found["titles"])
+        assert labelled["figures"]["recall@10"] == {"answers": 1.0, "beside": 1.0, "gain": 0.0, "interval": [0.0, 0.0]}
         assert done("switch")["answers"]["space"] == "other:32"
         told = client.post("/api/v1/collections/docs/explain", json={"query": "hardware"}).json()
         assert told["space"] == "other:32"
@@ -140,12 +163,16 @@ def test_the_command_line_tells_and_fails_in_words_and_codes(changing: Site) -> 
     assert "lacks" not in changing.run("knowledge", "embedder", "status")
     built = json.loads(changing.run("knowledge", "embedder", "build", "docs", "--json"))
     assert (built["complete"], built["space"]) == (True, "other:32")
-    questions = changing.root / "questions.jsonl"
-    questions.write_text('{"id": "q", "query": "how long may hardware come back?", "relevant": ["returns.md"]}\n')
+    questions = _questions(changing)
     found = json.loads(
         changing.run("knowledge", "embedder", "compare", "docs", "--set", str(questions), "--titles", "5", "--json")
     )
     assert (found["questions"], found["figures"]["recall@10"]["beside"]) == (1, 1.0)
-    assert "overlap@10" in changing.run("knowledge", "embedder", "compare", "docs")
+    unlabelled = changing.run("knowledge", "embedder", "compare", "docs")
+    assert "overlap@10" in unlabelled
+    assert "knowledge questions" in unlabelled
+    changing.run("knowledge", "questions", "add", "docs", str(questions))
+    stored = json.loads(changing.run("knowledge", "embedder", "compare", "docs", "--titles", "5", "--json"))
+    assert (stored["questions"], stored["figures"]) == (1, found["figures"])
     assert "answers from other:32" in changing.run("knowledge", "embedder", "switch", "docs", "--yes")
     assert "hash:64 is gone" in changing.run("knowledge", "embedder", "drop", "docs", "--yes")

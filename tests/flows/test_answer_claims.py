@@ -301,6 +301,25 @@ def dated(**facts):
         ({"authority": "official"}, {"date": "2026-03-01", "authority": "draft"}, "authority", "old.md"),
         ({"version": "1.9"}, {"version": "1.10"}, "version", "new.md"),
         ({}, {"date": "2026-03-01"}, "", "old.md"),
+        (
+            {"version_group": "g", "version_rank": "2 of 2", "newer_version": "doc_x"},
+            {"version_group": "g", "version_rank": "1 of 2"},
+            "version",
+            "new.md",
+        ),
+        # Linked, and which of them is newer nobody knows.
+        (
+            {"version_group": "g", "version_rank": "2 of 2"},
+            {"version_group": "g", "version_rank": "1 of 2"},
+            "",
+            "old.md",
+        ),
+        (
+            {"version_group": "g", "version_rank": "2 of 2", "newer_version": "doc_x"},
+            {"version_group": "h", "version_rank": "1 of 2"},
+            "",
+            "old.md",
+        ),
     ],
 )  # fmt: skip
 async def test_a_contradiction_is_told_in_words_with_both_places_the_believed_one_first(facts, other, decided, first):
@@ -312,7 +331,8 @@ async def test_a_contradiction_is_told_in_words_with_both_places_the_believed_on
     assert (contradiction.kind, contradiction.decided_by) == ("number", decided)
     assert contradiction.citations[0].source == first
     assert found.sentences[0].citations[0].source == first
-    assert "says otherwise" in found.sentences[-1].text
+    said = "says otherwise than [1]" + ("" if decided else ", and nothing in them says which one holds") + ": “"
+    assert said in found.sentences[-1].text
     assert "14 days" in found.text
     assert "30 days" in found.text
     assert {citation.source for citation in found.citations} == {"old.md", "new.md"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -49,6 +50,25 @@ def years(passages):
 async def test_a_filter_narrows_both_legs(house, mode, given, found):
     await three_notes(house)
     assert years(await house.search("the lamp", mode=mode, filter=read_filter(given))) == found
+
+
+@pytest.mark.parametrize("pattern", ["*a" * 400, "**/" * 300 + "a", "**a*" * 200, "*" * 900 + "a", "[a-z]*" * 160])
+async def test_no_pattern_keeps_a_search_busy(house, pattern):
+    house.write("a" * 60 + "/" + "a" * 100 + ".md", "# Lamp\n\nThe lamp is red.\n")
+    await house.ingest()
+    narrowed = read_filter({"document.source": {"matches": pattern}})
+    started = time.process_time()
+    await house.search("lamp", filter=narrowed)
+    assert time.process_time() - started < 2.0
+
+
+def test_long_lists_of_values_cost_no_more_than_short_ones():
+    info = document("team 1")
+    narrowed = read_filter({"f": [f"team {n}" for n in range(2, 202)]})
+    narrowed.holds(info)
+    started = time.process_time()
+    assert not any(narrowed.holds(info) for _ in range(20_000))
+    assert time.process_time() - started < 1.0
 
 
 async def test_the_best_of_what_is_left_comes_even_when_others_are_better(house):
@@ -118,8 +138,7 @@ def test_the_command_line_writes_conditions_with_signs():
 values = st.one_of(st.text(max_size=8), st.integers(), st.floats(allow_nan=False), st.booleans())
 
 
-@given(st.text(max_size=8), values, st.sampled_from([o for o in OPERATORS if o not in {"exists", "in"}]))
-def test_any_condition_is_answered(held, value, operator):
+def document(held):
     from datetime import UTC, datetime
 
     from interlock.knowledge.records import Recorder
@@ -127,9 +146,25 @@ def test_any_condition_is_answered(held, value, operator):
 
     spec = parse_spec({"collection": "c", "sources": [{"path": "."}]}, base=__import__("pathlib").Path(), name="c")
     blank = Recorder(caller(), spec, datetime.now(UTC))._blank("a.md")
-    info = replace(blank, metadata={"f": held})
+    return replace(blank, metadata={"f": held})
+
+
+@given(st.text(max_size=8), values, st.sampled_from([o for o in OPERATORS if o not in {"exists", "in"}]))
+def test_any_condition_is_answered(held, value, operator):
+    info = document(held)
     condition = read_filter({"f": {operator: value}})
     assert condition.holds(info) in {True, False}
     if operator in {"eq", "ne"}:
         other = read_filter({"f": {"ne" if operator == "eq" else "eq": value}})
         assert condition.holds(info) is not other.holds(info)
+
+
+texts = st.sampled_from(
+    ["1", "1.0", " 1 ", "true", "TRUE", "nan", "2026-01-02", "2026-01-02T00:00:00Z", "20260102", "a", "A ", ""]
+)
+
+
+@given(texts, st.lists(st.one_of(texts, st.booleans(), st.sampled_from([0, 1, 1.0, 20260102])), min_size=1, max_size=4))
+def test_one_of_several_is_any_of_them(held, several):
+    info = document(held)
+    assert read_filter({"f": several}).holds(info) is any(read_filter({"f": each}).holds(info) for each in several)

@@ -192,6 +192,29 @@ async def test_model_steps_of_a_collection_work_behind_every_door(tmp_path):
         assert len(s.upstream.requests) == 2
 
 
+async def test_a_search_of_everything_does_not_fall_with_one_collection(tmp_path):
+    async with site(tmp_path) as s:
+        vector = {"field": "embedding", "embedder": "of-another-house"}
+        spec = {"kind": "elasticsearch", "url": s.index.url, "index": "handbook", "fields": FIELDS, "vector": vector}
+        elder = {"collection": "elder", "index": spec}
+        (tmp_path / "w" / "knowledge" / "elder.yaml").write_text(yaml.safe_dump(elder))
+        await asyncio.sleep(1.1)
+        headers = {"authorization": f"Bearer {s.key}"}
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=60) as http,
+            streamable_http_client(f"{s.server.url}/mcp", http_client=http) as streams,
+            ClientSession(*streams[:2]) as opened,
+        ):
+            await opened.initialize()
+            told = await opened.call_tool("search", {"query": "return hardware"})
+            assert not told.is_error, told
+            assert [one["text"] for one in told.structured_content["results"]] == [RETURNS]
+            assert list(told.structured_content["left_out"]) == ["elder"]
+            alone = await opened.call_tool("search", {"query": "return hardware", "collection": "elder"})
+            assert alone.is_error
+            assert "of-another-house" in alone.content[0].text
+
+
 async def test_a_response_in_the_background_searches_as_its_caller(tmp_path):
     async with site(tmp_path) as s:
         s.upstream.will(searches("return hardware", "salary"), says("Within 30 days 【1】."))
@@ -240,6 +263,9 @@ async def test_the_model_searches_and_cites(tmp_path):
         assert [(one.filename, one.text, one.attributes) for one in search.results] == [
             (WIKI, RETURNS, {"team": "shop"})
         ]
+        # One figure at every door: a threshold chosen by what is seen here holds.
+        page = await s.client.vector_stores.search("handbook", query=["return hardware", "salary band"])
+        assert search.results[0].score == page.data[0].score
         [part] = message.content
         assert part.text == "Within 30 days. Not more."
         [note] = part.annotations

@@ -45,6 +45,7 @@ else:
 RETRIEVES = """
 import asyncio, sys
 from interlock.client.llama_index import InterlockRetriever
+from llama_index.core.schema import MetadataMode
 
 url, key, token = sys.argv[1:]
 def retriever(**more):
@@ -55,6 +56,11 @@ asked = "how many days to return hardware"
 assert "30 days" in best.node.get_content(), best
 assert best.node.metadata["source"] == "returns.md", best
 assert best.node.end_char_idx - best.node.start_char_idx == len(best.node.text)
+assert best.node.ref_doc_id == best.node.metadata["document"], best
+# A model reads where a text is from, and no digests or offsets.
+shown = best.node.get_content(MetadataMode.LLM)
+assert "returns.md" in shown and "sha256" not in shown and "doc_" not in shown, shown
+assert best.node.get_content(MetadataMode.EMBED).count("sha256") == 0
 assert [n.node.node_id for n in asyncio.run(retriever().aretrieve(asked))][0] == best.node.node_id
 pay = "what is the salary band of a senior engineer"
 assert all(n.node.metadata["source"] != "pay/bands.md" for n in retriever().retrieve(pay))

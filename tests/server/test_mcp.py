@@ -95,6 +95,13 @@ async def test_what_is_wrong_is_said_where_the_model_reads_it(site, tool, argume
     assert said in told.content[0].text
 
 
+async def test_a_filter_on_a_field_that_nothing_has_is_told_wherever_it_is_asked(site):
+    async with session(site, "plain") as opened:
+        for where in ({}, {"collection": "docs"}):
+            told = await opened.call_tool("search", {"query": "x", "filter": {"yeer": 2026}, **where})
+            assert "'yeer'" in told.structured_content["hint"]
+
+
 async def test_nobody_is_refused_before_the_protocol_begins(site):
     body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
     with site.client("expired") as expired:

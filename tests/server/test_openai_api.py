@@ -212,3 +212,23 @@ def test_curl_streams_lines_of_data(site):
     events = [line.removeprefix("data: ") for line in payload.split("\n") if line]
     assert events[-1] == "[DONE]"
     assert all(json.loads(event)["object"] == "chat.completion.chunk" for event in events[:-1])
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        "Dear support, I bought a lamp last year and it stands in the hall of our house. " * 40,
+        "word " * 1500,
+        "退货政策" * 900,
+        "x" * 9000 + " ",
+        "Which plan has it, and what does that plan cost, and who may use it? " * 60,
+    ],
+)
+def test_a_question_longer_than_the_embedder_reads_is_answered(site, story):
+    with site.client("plain") as client:
+        body = {
+            "model": "app/helper",
+            "messages": [{"role": "user", "content": f"{story}Within how many days may hardware be returned?"}],
+        }
+        answer = client.post("/v1/chat/completions", json=body)
+    assert answer.status_code == 200, answer.text

@@ -15,6 +15,7 @@ from interlock.app import open_app
 from interlock.testing.servers import run_server
 from interlock.testing.upstream import Reply, fake_upstream
 from interlock.testing.wires import OpenAIWire, ToolUse
+from interlock.testing.workspaces import write_workspace
 
 from .conftest import workspace_of
 
@@ -250,3 +251,21 @@ async def test_tool_calls_and_schemas_go_through_to_the_provider_and_back(tmp_pa
         assert first["response_format"]["json_schema"]["schema"] == {"type": "object"}
         assert [turn["role"] for turn in last["messages"]] == ["user", "assistant", "tool"]
         assert last["messages"][2] == {"role": "tool", "tool_call_id": "call_1", "content": "rain"}
+
+
+def test_a_server_warns_of_apps_that_have_nothing_to_search(tmp_path):
+    quoting = {"route": {"targets": ["extractive"]}}
+    workspace = write_workspace(
+        tmp_path / "w",
+        apps={
+            "lost": {**quoting, "knowledge": {"collection": "elsewhere"}},
+            "early": {**quoting, "knowledge": {"collection": "docs"}},
+            "plain": quoting,
+        },
+        documents={"a.md": "# A\n\nText.\n"},
+    )
+    with run_server(workspace) as server:
+        said = [line for line in server.log.read_text().splitlines() if "warning: app" in line]
+    assert len(said) == 2, said
+    assert any("app lost" in line and "'elsewhere', which does not exist" in line for line in said)
+    assert any("app early" in line and "fix: interlock ingest docs" in line for line in said)

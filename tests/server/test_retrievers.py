@@ -52,6 +52,13 @@ async def test_langchain_retrieves_documents_with_their_places(site):
     assert site.keys["plain"] not in repr(retriever)
 
 
+def test_a_misspelt_argument_of_langchains_retriever_is_refused(site):
+    # `on_behalf` would otherwise search as the key, and `filters` everything.
+    for misspelt in ({"on_behalf": "token"}, {"filters": {"year": 2026}}):
+        with pytest.raises(ValueError, match=next(iter(misspelt))):
+            InterlockRetriever(base_url=site.url, collection="docs", **misspelt)
+
+
 @pytest.fixture
 def anyio_backend():
     return "asyncio"

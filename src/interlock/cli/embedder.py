@@ -143,18 +143,22 @@ def compare(
 ) -> None:
     """Search both spaces of COLLECTION with the same questions.
 
-    With a set: its figures in both, and the paired gain. Without: how far the rankings agree on titles and headings of
-    sampled passages, and how often these find their own document.
+    With a set, else with the accepted questions of the collection (`interlock knowledge questions`): their figures in
+    both, and the paired gain. And how far the rankings agree on titles and headings of sampled passages, and how often
+    these find their own document.
     """
     from interlock.evals.judged import read_beir, read_judged
-    from interlock.flows.embedder_change import compare_spaces
+    from interlock.flows.embedder_change import accepted_questions, compare_spaces
     from interlock.flows.embedder_views import comparison_view
 
     async def work() -> None:
         async with session.open() as app:
             app.source_spec(collection)
             access = app.parts.access
-            questions = [] if place is None else list(read_beir(place) if place.is_dir() else read_judged(place))
+            if place is None:
+                questions = await accepted_questions(app.parts, app.owner(), collection)
+            else:
+                questions = list(read_beir(place) if place.is_dir() else read_judged(place))
             with _bar(quiet=as_json) as show:
 
                 async def note(progress: Progress) -> None:
@@ -200,6 +204,11 @@ def _print(found: SpaceComparison) -> None:
     click.echo(f"answers  {found.answers}\nbeside   {found.beside}")
     if found.figures:
         _figures(f"{found.questions} questions", found.figures)
+    else:
+        click.echo(
+            f"no question with known answers: --set, or interlock knowledge questions make {found.collection}; titles "
+            "say little of real ones"
+        )
     if found.own:
         _figures(f"{found.titles} titles", found.own)
     for mode, (value, interval) in found.overlap.items():

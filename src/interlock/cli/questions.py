@@ -77,9 +77,8 @@ def make(
             if shown:
                 click.echo("", err=True)
             kinds = Counter(one.origin for one in made.questions)
-            click.echo(
-                f"{len(made.questions)} proposed: " + ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
-            )
+            told = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+            click.echo(f"{len(made.questions)} proposed" + (f": {told}" if told else ""))
             for reason, number in made.thrown.most_common():
                 click.echo(f"  {number} drafts thrown away: {reason.replace('_', ' ')}")
             if made.calls:

@@ -16,6 +16,7 @@ __all__ = ["apps", "release"]
 @pass_session
 def apps(session: Session, as_json: bool) -> None:
     """List apps and where their channels point."""
+    from interlock.core.errors import InterlockError
 
     async def work() -> None:
         async with session.open() as app:
@@ -23,14 +24,19 @@ def apps(session: Session, as_json: bool) -> None:
             rows: list[dict[str, Any]] = []
             for source in releases.apps(app.owner()):
                 channels = {c.name: c.release for c in await releases.channels(app.owner(), source.name)}
-                live = releases.live(source.name)
+                broken = ""
+                try:
+                    channels = {"dev": releases.live(source.name).id, **channels}
+                except InterlockError as error:
+                    # The others are listed all the same, and so are its frozen releases.
+                    broken = f"broken: {error.message}"
                 rows.append(
                     {
                         "name": source.name,
                         "model": f"app/{source.name}",
-                        "description": source.description,
+                        "description": broken or source.description,
                         "default_channel": source.default_channel,
-                        "channels": {"dev": live.id, **channels},
+                        "channels": channels,
                     }
                 )
             if as_json:

@@ -101,7 +101,6 @@ async def _tune(session: Session, asked: Mapping[str, Any]) -> None:
         return
     _print(told, warnings)
     if not own:
-        click.echo("The gain may be chance: leave the settings as they are, or bring more questions.")
         return
     click.echo(f"\n{diff}", nl=False)
     cut = " Then ingest: its documents are cut anew." if "chunking" in own else ""
@@ -200,7 +199,7 @@ def _print(told: Proposal, warnings: Sequence[str]) -> None:
     if len({round(one.score, 6) for one in told.tried}) == 1 and len(told.tried) > 1:
         click.echo(f"every one of {len(told.tried)} ways scores the same on these questions: there is no gain in any")
     elif not told.is_better:
-        click.echo("no gain beyond chance: the settings stay as they are")
+        click.echo("no gain beyond chance: leave the settings as they are, or bring more questions")
     if told.stopped:
         click.echo(f"ended by its budget of {told.stopped}: run it again, and it goes on")
     for warning in warnings:

@@ -12,7 +12,7 @@ from typing import Any
 from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
-from pydantic import Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr
 
 from interlock.client.http import AsyncClient, Client
 from interlock.client.types import Passage
@@ -22,6 +22,9 @@ __all__ = ["InterlockRetriever"]
 
 class InterlockRetriever(BaseRetriever):
     """Finds passages by the rights of its key, or of the person it asks for."""
+
+    # A misspelt `on_behalf_of` or `filter` would search more than was meant.
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     base_url: str = "http://127.0.0.1:8321"
     api_key: SecretStr | None = None

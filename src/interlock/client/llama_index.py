@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.retrievers import BaseRetriever
-from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import NodeRelationship, NodeWithScore, QueryBundle, RelatedNodeInfo, TextNode
 
 from interlock.client.http import AsyncClient, Client
 from interlock.client.types import Passage
 
 __all__ = ["InterlockRetriever"]
+
+_READ = frozenset({"source", "title", "heading", "page"})
 
 
 class InterlockRetriever(BaseRetriever):
@@ -65,10 +67,16 @@ class InterlockRetriever(BaseRetriever):
 
 
 def _node(passage: Passage) -> NodeWithScore:
+    # By default every fact is written before the text that a model reads; of these it needs where the text is from.
+    facts = passage.facts()
+    unread = [name for name in facts if name not in _READ]
     node = TextNode(
         id_=passage.id,
         text=passage.text,
-        metadata=passage.facts(),
+        metadata=facts,
+        excluded_llm_metadata_keys=unread,
+        excluded_embed_metadata_keys=unread,
+        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=passage.document)},
         start_char_idx=passage.start,
         end_char_idx=passage.end,
     )

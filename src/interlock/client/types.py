@@ -108,7 +108,7 @@ class Passage(msgspec.Struct, frozen=True):
     end: int
     text: str
     score: float
-    """In [0, 1], best first."""
+    """In [0, 1], and holds by itself: passages come in an order that scores need not follow."""
     metadata: dict[str, str]
     """Facts of the document."""
 

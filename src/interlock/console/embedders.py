@@ -48,6 +48,8 @@ async def show(request: Request, caller: Caller) -> Response:
         "embedder.html",
         collection=spec.collection,
         told=status_view(status),
+        # As the worker will find them.
+        questions=len(await embedder_change.accepted_questions(app.parts, app.owner(), spec.collection)),
         job=next((job for job in jobs if job.payload.get("collection") == spec.collection), None),
     )
 

@@ -121,10 +121,10 @@ def _placed(claim: Claim, text: str) -> Claim:
 
 
 _WORDS = {
-    "authority": "A less authoritative document says otherwise",
-    "date": "An older document says otherwise",
-    "version": "An older version says otherwise",
-    "": "Another document says otherwise, and nothing in them says which one holds",
+    "authority": "A less authoritative document says otherwise than [{marker}]",
+    "date": "An older document says otherwise than [{marker}]",
+    "version": "An older version says otherwise than [{marker}]",
+    "": "Another document says otherwise than [{marker}], and nothing in them says which one holds",
 }
 
 
@@ -132,7 +132,7 @@ def contradicted(conflict: Conflict, citations: Citations) -> tuple[AnswerSenten
     """The sentence that tells of a contradiction, behind the quote that is believed; both are cited."""
     believed = citations.add(conflict.believed, QUOTED)
     other = citations.add(conflict.other, QUOTED)
-    lead = f"{_WORDS[conflict.decided_by]} than [{believed.marker}]: “"
+    lead = _WORDS[conflict.decided_by].format(marker=believed.marker) + ": “"
     quote = conflict.other.readable
     text = f"{lead}{quote}” [{other.marker}]."
     claim = Claim(Span(len(lead), len(lead) + len(quote)), quote, "supported", 1.0, "ok", "rules", other)

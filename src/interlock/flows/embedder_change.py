@@ -13,13 +13,14 @@ from statistics import median
 
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.trace import Span
 from interlock.evals.judged import JudgedQuestion
 from interlock.flows.cache import purge_cache
 from interlock.flows.embedder_views import comparison_view, status_view
 from interlock.flows.ingest import enqueue_alone, run_as_job, succeeded
 from interlock.flows.parts import Parts
+from interlock.flows.questions import judged_of
 from interlock.flows.retrieval_eval import ScoredQuestion, scored
 from interlock.gateway.cache.types import Purge
 from interlock.knowledge.ports import ReportProgress
@@ -35,6 +36,7 @@ from interlock.stores.jobs.base import Job
 __all__ = [
     "SpaceComparison",
     "SpaceFigure",
+    "accepted_questions",
     "compare_spaces",
     "enqueue_build",
     "enqueue_compare",
@@ -48,6 +50,7 @@ __all__ = [
 
 _CUT = 10
 _SAMPLE = 100
+_MOST_QUESTIONS = 500
 _SEARCH_S = 60.0
 _SEED = 7
 _LONGEST = 500
@@ -98,7 +101,10 @@ async def enqueue_build(parts: Parts, ctx: Context, collection: str) -> Job:
 
 
 async def enqueue_compare(parts: Parts, ctx: Context, collection: str) -> Job:
-    """Ask for both spaces to be compared by titles. Raises: Forbidden, NotFound: there is one only; Conflict."""
+    """Ask for both spaces to be compared by accepted questions and by titles.
+
+    Raises: Forbidden, NotFound: there is one only; Conflict.
+    """
     await parts.knowledge.spaces.other(ctx, collection)
     return await enqueue_alone(parts, ctx, collection, {"collection": collection, "embedder": "compare"})
 
@@ -204,11 +210,24 @@ async def _run_compare(parts: Parts, ctx: Context, job: Job) -> None:
     collection = str(job.payload["collection"])
 
     async def work(inner: Context, note: ReportProgress, span: Span) -> SpaceComparison:
-        return await compare_spaces(parts.knowledge, inner, collection, progress=note)
+        questions = await accepted_questions(parts, inner, collection)
+        return await compare_spaces(parts.knowledge, inner, collection, questions=questions, progress=note)
 
     found = await run_as_job(parts, ctx, job, work, name="embedder compare", on_progress=None)
-    counts: dict[str, str | int | bool] = {"titles": found.titles}
+    counts: dict[str, str | int | bool] = {"questions": found.questions, "titles": found.titles}
     await succeeded(parts, ctx, job, action="embedder.compare", result=comparison_view(found), counts=counts)
+
+
+async def accepted_questions(parts: Parts, ctx: Context, collection: str) -> list[JudgedQuestion]:
+    """What a comparison without a set of its own asks: accepted questions of documents that `ctx` may read; none when
+    there are none.
+    """
+    try:
+        found = await judged_of(parts, ctx, collection)
+    except NotFound:
+        return []
+    # It is whoever compares who searches: spaces are compared, and not rights.
+    return [replace(one, user=None) for one in found[:_MOST_QUESTIONS]]
 
 
 async def compare_spaces(

@@ -211,7 +211,9 @@ class _Run:
                 failure = f"the search failed: {error.code}"
         told = failure or self._told(found)
         answers.append(ToolResultPart(call.id, (TextPart(told),), is_error=bool(failure)))
-        yield FileSearched(identity, "failed" if failure else "completed", queries, tuple(found))
+        # The score by which the threshold chose: one that holds by itself.
+        shown = tuple(replace(passage, score=score_of(passage)) for passage in found)
+        yield FileSearched(identity, "failed" if failure else "completed", queries, shown)
 
     async def _passages(self, ctx: Context, queries: Sequence[str]) -> list[Passage]:
         wanted = self._wanted

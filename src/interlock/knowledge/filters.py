@@ -5,12 +5,14 @@ A filter narrows what rights allow; it never widens it. Both legs apply it befor
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import TypeAlias
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 from interlock.core.errors import InvalidInput
 from interlock.knowledge.sources import matches
@@ -46,6 +48,11 @@ class Condition:
     field: str
     operator: str
     value: Value | tuple[Value, ...]
+    _several: _Several = dataclasses.field(init=False, compare=False, repr=False)
+    """The value of ``in``."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_several", _several(self.value if isinstance(self.value, tuple) else ()))
 
     def holds(self, info: DocumentInfo) -> bool:
         """Whether a document meets it."""
@@ -60,8 +67,7 @@ class Condition:
         value = self.value
         match self.operator:
             case "in":
-                assert isinstance(value, tuple)
-                return any(_same(found, each) for each in value)
+                return _is_among(found, self._several)
             case "contains":
                 return str(value).casefold() in found.casefold()
             case "matches":
@@ -220,6 +226,43 @@ def _values(info: DocumentInfo, field: str) -> Sequence[str]:
     return () if value is None else (value,)
 
 
+class _Read(NamedTuple):
+    """A text as it is compared."""
+
+    number: float | None
+    moment: datetime | None
+    folded: str
+
+
+class _Several(NamedTuple):
+    """The values of a list, as they are looked up: a list of 200 takes as long as one of two."""
+
+    numbers: frozenset[float]
+    moments: frozenset[datetime]
+    folded: frozenset[str]
+
+
+@lru_cache(maxsize=20_000)
+def _read(text: str) -> _Read:
+    # Documents of a collection say the same few things over and over.
+    return _Read(_number(text), _moment(text), text.strip().casefold())
+
+
+def _several(values: tuple[Value, ...]) -> _Several:
+    read = [_read(str(each)) for each in values if isinstance(each, str | bool)]
+    numbers = {_number(each) for each in values}
+    return _Several(
+        frozenset(number for number in numbers if number is not None),
+        frozenset(one.moment for one in read if one.moment is not None),
+        frozenset(one.folded for one in read),
+    )
+
+
+def _is_among(found: str, several: _Several) -> bool:
+    read = _read(found)
+    return read.number in several.numbers or read.moment in several.moments or read.folded in several.folded
+
+
 def _same(found: str, value: Value | tuple[Value, ...]) -> bool:
     if isinstance(value, tuple):
         return False
@@ -233,16 +276,15 @@ def _compare(found: str, value: Value | tuple[Value, ...]) -> int | None:
     """-1, 0 or 1; None when the two cannot be compared."""
     if isinstance(value, tuple):
         return None
-    left, right = _number(found), _number(value)
-    if left is not None and right is not None:
-        return (left > right) - (left < right)
+    left = _read(found)
+    right = _read(value) if isinstance(value, str) else _Read(_number(value), None, "")
+    if left.number is not None and right.number is not None:
+        return (left.number > right.number) - (left.number < right.number)
     if isinstance(value, int | float):
         return None
-    before, after = _moment(found), _moment(value)
-    if before is not None and after is not None:
-        return (before > after) - (before < after)
-    a, b = found.strip().casefold(), value.strip().casefold()
-    return (a > b) - (a < b)
+    if left.moment is not None and right.moment is not None:
+        return (left.moment > right.moment) - (left.moment < right.moment)
+    return (left.folded > right.folded) - (left.folded < right.folded)
 
 
 def _number(value: Value) -> float | None:

@@ -28,7 +28,7 @@ from interlock.knowledge.languages import asked_in
 from interlock.knowledge.legs import LEGS, LegHealth, LegName, LegOff, legs_off
 from interlock.knowledge.payload import PassagePayload
 from interlock.knowledge.retrieval.types import StepTold
-from interlock.knowledge.sentences import sentences
+from interlock.knowledge.sentences import first_sentences
 from interlock.knowledge.settings import BOTH_LEGS, FusionSettings, LegSettings
 from interlock.knowledge.spaces.service import Spaces
 from interlock.knowledge.spaces.types import OpenSpace
@@ -374,11 +374,11 @@ class Searcher:
             found.documents |= await self._documents.by_id(ctx.tenant, ids)
 
     async def _vector(self, ctx: Context, embedder: Embedder, plan: SearchPlan, found: Findings) -> NDArray[np.float32]:
-        found.embedded = _first_sentences(plan.query, embedder)
+        found.embedded = first_sentences(plan.query, embedder)
         with ctx.span("knowledge.embed_query"), _timed(found, "embed"):
             vector: NDArray[np.float32] = (await embedder.embed([found.embedded], "query"))[0]
             if plan.hypothesis:
-                vector = await _half_way(vector, _first_sentences(plan.hypothesis, embedder), embedder)
+                vector = await _half_way(vector, first_sentences(plan.hypothesis, embedder), embedder)
             return vector
 
 
@@ -477,24 +477,3 @@ def as_passage(
         relevance=relevance,
         metadata=tuple(sorted(info.metadata.items())),
     )
-
-
-def _first_sentences(query: str, embedder: Embedder) -> str:
-    """As much of a long question as the embedder reads whole, cut between sentences where it can be."""
-    if embedder.count_tokens(query) <= embedder.max_tokens:
-        return query
-    kept = ""
-    for span in sentences(query):
-        longer = query[: span.end]
-        if embedder.count_tokens(longer) > embedder.max_tokens:
-            break
-        kept = longer
-    if kept:
-        return kept
-    words = query.split()
-    while embedder.count_tokens(" ".join(words)) > embedder.max_tokens and len(words) > 1:
-        words = words[: len(words) * 3 // 4]
-    text = " ".join(words)
-    while embedder.count_tokens(text) > embedder.max_tokens:
-        text = text[: len(text) // 2]
-    return text

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterator
 
 from interlock.core.passages import Span
+from interlock.core.ports import Embedder
 
-__all__ = ["sentences"]
+__all__ = ["first_sentences", "sentences"]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -138,3 +139,24 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
         end -= 1
     if start < end:
         yield Span(start, end)
+
+
+def first_sentences(text: str, embedder: Embedder) -> str:
+    """As much of a long text as the embedder reads whole, cut between sentences where it can be."""
+    if embedder.count_tokens(text) <= embedder.max_tokens:
+        return text
+    kept = ""
+    for span in sentences(text):
+        longer = text[: span.end]
+        if embedder.count_tokens(longer) > embedder.max_tokens:
+            break
+        kept = longer
+    if kept:
+        return kept
+    words = text.split()
+    while embedder.count_tokens(" ".join(words)) > embedder.max_tokens and len(words) > 1:
+        words = words[: len(words) * 3 // 4]
+    kept = " ".join(words)
+    while embedder.count_tokens(kept) > embedder.max_tokens:
+        kept = kept[: len(kept) // 2]
+    return kept

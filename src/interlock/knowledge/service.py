@@ -61,7 +61,7 @@ from interlock.knowledge.retrieval.pipeline import Retrieval
 from interlock.knowledge.retrieval.ports import Assistant
 from interlock.knowledge.retrieval.rerankers import rerankers
 from interlock.knowledge.retrieval.settings import PackingSettings, RetrievalSteps
-from interlock.knowledge.retrieval.types import Turn
+from interlock.knowledge.retrieval.types import StepFailed, Turn
 from interlock.knowledge.scratch import forget_scratch
 from interlock.knowledge.searching import Findings, Searcher, SearchPlan, as_passage
 from interlock.knowledge.settings import BOTH_LEGS, ChunkingSettings, FusionSettings, KnowledgeSettings, LegSettings
@@ -840,7 +840,19 @@ class KnowledgeService:
         chosen = steps.rerank
         if chosen is None:
             return ""
-        return rerankers.get(chosen.reranker).identity(self._settings.models, chosen.model)
+        plugin = rerankers.get(chosen.reranker)
+        try:
+            return plugin.identity(self._settings.models, chosen.model)
+        except InterlockError:
+            raise
+        except Exception as error:
+            # Somebody else's code, and one app's: the others are served all the same.
+            told = error.told if isinstance(error, StepFailed) else f"it broke ({type(error).__name__})"
+            raise InvalidInput(
+                f"the reranker {chosen.reranker!r} cannot be used: {told}",
+                param="rerank.model",
+                hint="`onnx` wants a folder below the folder of models (interlock models list): rerank.model names it",
+            ) from error
 
     def retriever(self, collection: str) -> Retriever:
         """One collection of this service as a :class:`~interlock.core.ports.Retriever`."""

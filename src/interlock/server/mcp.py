@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,14 @@ from starlette.types import Receive, Scope, Send
 from interlock import __version__
 from interlock.app import App
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError, InvalidInput, MissingExtra, NotFound
+from interlock.core.errors import DeadlineExceeded, InterlockError, InvalidInput, MissingExtra, NotFound
 from interlock.core.ids import DocumentId
 from interlock.core.passages import Passage
 from interlock.flows.retrieval_assistant import RetrievalAssistant
 from interlock.flows.several_searches import merged, score_of
 from interlock.gateway.fields import field_error
 from interlock.http.callers import app_of, context_of
-from interlock.knowledge.filters import EVERYTHING, read_filter
+from interlock.knowledge.filters import EVERYTHING, Filter, read_filter
 from interlock.knowledge.types import DocumentInfo
 
 if TYPE_CHECKING:
@@ -110,24 +110,40 @@ class _Tools:
         narrowed = read_filter(asked.filter) if asked.filter else EVERYTHING
         rankings: list[list[Passage]] = []
         collections: dict[str, str] = {}
+        left_out: dict[str, InterlockError] = {}
         for name in names:
-            passages = await self._knowledge.search(
-                ctx,
-                asked.query,
-                collection=name,
-                limit=asked.limit,
-                filter=narrowed,
-                assistant=RetrievalAssistant(self._app.parts),
-            )
+            try:
+                passages = await self._knowledge.search(
+                    ctx,
+                    asked.query,
+                    collection=name,
+                    limit=asked.limit,
+                    filter=narrowed,
+                    assistant=RetrievalAssistant(self._app.parts),
+                )
+            except (InvalidInput, DeadlineExceeded):
+                raise
+            except InterlockError as error:
+                # One that is away does not take the others along; what was left out is said.
+                left_out[name] = error
+                continue
             rankings.append(passages)
             collections |= {passage.id: name for passage in passages}
+        if left_out and len(left_out) == len(names):
+            raise next(iter(left_out.values()))
         found = merged(rankings)[: asked.limit]
+        told: dict[str, Any] = {"results": [_result(collections[passage.id], passage) for passage in found]}
+        if left_out:
+            told["left_out"] = {name: error.code for name, error in left_out.items()}
         if not found and asked.collection:
             await self._knowledge.check_collection(ctx, asked.collection)
-            hint = await self._knowledge.filter_hint(ctx, asked.collection, narrowed)
-            if hint:
-                return {"results": [], "hint": hint}
-        return {"results": [_result(collections[passage.id], passage) for passage in found]}
+        hint = "" if found else await self._hint(ctx, names, narrowed)
+        return {**told, "hint": hint} if hint else told
+
+    async def _hint(self, ctx: Context, names: Sequence[str], narrowed: Filter) -> str:
+        """Why a filter found nothing, when no collection has its field."""
+        hints = [await self._knowledge.filter_hint(ctx, name, narrowed) for name in names]
+        return next((hint for hint in hints if hint), "") if all(hints) else ""
 
     async def fetch(self, ctx: Context, asked: _Fetch) -> dict[str, Any]:
         whole = await self._knowledge.document_text(ctx, DocumentId(asked.id))

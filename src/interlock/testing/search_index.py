@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -197,6 +196,8 @@ class SearchIndex:
             "lt": lambda a, b: a < b,
             "lte": lambda a, b: a <= b,
         }
+        if kind == "date" and not all(re.fullmatch(_DATE, str(bound)) for bound in bounds.values()):
+            raise _Refused("parse_exception")
         read = float if kind == "long" else str
         return self._where(
             name, lambda held: any(all(compare[o](read(v), read(b)) for o, b in bounds.items()) for v in held)
@@ -207,8 +208,15 @@ class SearchIndex:
         _only(asked, {"value", "case_insensitive"})
         if self.mapping.get(name) != "keyword":
             raise _Refused("query_shard_exception")
-        pattern = re.sub(r"\\(.)", lambda m: f"[{m[1]}]" if m[1] in "*?" else m[1], asked["value"]).casefold()
-        return self._where(name, lambda held: any(fnmatchcase(str(one).casefold(), pattern) for one in held))
+        if re.search(r"\*{2}", asked["value"].replace("\\*", "_")):
+            raise _Refused("illegal_argument_exception")  # a long run of stars is too complex to determinize
+        signs = re.findall(r"\\.|.", asked["value"], re.DOTALL)
+        known = {"*": ".*", "?": "."}
+        pattern = re.compile(
+            "".join(known.get(sign) or re.escape(sign.removeprefix("\\") if len(sign) > 1 else sign) for sign in signs),
+            re.DOTALL | re.IGNORECASE,
+        )
+        return self._where(name, lambda held: any(pattern.fullmatch(str(one)) for one in held))
 
     def _knn(self, given: Mapping[str, Any]) -> dict[str, float]:
         [(name, asked)] = given.items()
@@ -265,6 +273,10 @@ class SearchIndex:
             return _error(400, refused.kind, body.decode())
         except (KeyError, TypeError, ValueError, AttributeError):
             return _error(400, "parsing_exception", body.decode())
+
+
+_DATE = r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d:?\d\d)?)?)?)?"
+"""``strict_date_optional_time``, which dates are read by unless their field says otherwise."""
 
 
 def _error(status: int, kind: str, reason: str) -> Forced:

@@ -262,6 +262,14 @@ async def test_a_model_that_fails_never_fails_a_search(house, how):
     assert "provider is away" not in str(found.steps)
 
 
+async def test_who_looks_after_a_collection_is_told_why_a_step_failed(house):
+    await shelf(house)
+    asked = ("rerank.reranker=onyx",)
+    assert told(await explain(house, "return", *asked), "rerank").told == "it failed: invalid_request"
+    overseer = await explain(house, "return", *asked, ctx=OPERATOR)
+    assert "did you mean 'onnx'" in told(overseer, "rerank").told
+
+
 async def test_a_reranker_that_breaks_never_fails_a_search(house, monkeypatch):
     await shelf(house)
 

@@ -12,7 +12,7 @@ from interlock.core.errors import InvalidInput
 from interlock.core.ids import DocumentId
 from interlock.knowledge.filters import EVERYTHING
 from interlock.knowledge.retrieval.acronyms import Pair, expanded, explained_in
-from interlock.knowledge.retrieval.conversation import standalone
+from interlock.knowledge.retrieval.conversation import is_follow_up, standalone
 from interlock.knowledge.retrieval.expansion import cleaned, lines_of
 from interlock.knowledge.retrieval.self_query import recognised
 from interlock.knowledge.retrieval.settings import RetrievalSteps, SelfQuerySettings, parse_steps
@@ -85,6 +85,9 @@ def test_a_correction_only_gives_words_of_the_vocabulary(words, question):
         ("heat shock protein (HSP)", [("HSP", "heat shock protein")]),
         ("See the annex (ABC) for more.", []),
         ("It rose (by 5 %) and fell (WTO)", []),
+        ("единый социальный налог (ЕСН) платят", [("ЕСН", "единый социальный налог")]),
+        ("Das Bürgerliche Gesetzbuch (BGB) gilt.", [("BGB", "Bürgerliche Gesetzbuch")]),
+        ("Die öffentliche Auftragsvergabe (ÖA) ruht.", [("ÖA", "öffentliche Auftragsvergabe")]),
         ("two\nlines of personal data\nbreach (PDB) here", [("PDB", "personal data breach")]),
     ],
 )
@@ -181,6 +184,44 @@ def test_follow_ups_are_searched_with_what_they_follow():
     )
     whole = "How many days of leave does a new colleague get?"
     assert standalone(whole, ["How long is the notice period?"]) == whole
+
+
+@pytest.mark.parametrize(
+    ("question", "follows"),
+    [
+        ("年假需要提前多久向经理提出申请", False),
+        ("那德国呢？", True),
+        ("那么在德国工作的员工应该怎么办理呢", True),
+        ("返品は何日以内にできますか教えてください", False),
+        ("それはドイツでも同じように適用されますか", True),
+        ("พนักงานใหม่มีวันหยุดพักผ่อนประจำปีกี่วัน", False),
+        ("Und wie lange gilt das für Kunden in Deutschland?", True),
+        ("Wie lange gilt die Frist für Kunden in Deutschland?", False),
+        ("¿Y cuánto tiempo tienen los clientes en España?", True),
+        ("Et combien de temps ont les clients en France ?", True),
+        ("А сколько времени есть у клиентов в России?", True),
+        ("Сколько времени есть у клиентов для возврата?", False),
+        ("وماذا عن العملاء الذين يعيشون في ألمانيا؟", True),
+    ],
+)
+def test_follow_ups_are_known_in_other_languages(question, follows):
+    assert is_follow_up(question, ["How long is the notice period?"]) is follows
+
+
+@pytest.mark.parametrize(
+    ("question", "left"),
+    [
+        ("2023年的退货政策是什么", "a"),
+        ("２０２４年の返品", "b"),
+        ("销售部的规定", "a"),
+        ("営業部について", "b"),
+        ("什么时候", "abc"),
+    ],
+)
+def test_values_of_metadata_are_recognised_in_scripts_without_spaces(question, left):
+    shelf = [info("a", year="2023", team="销售部"), info("b", year="2024", team="営業部"), info("c", year="2025")]
+    kept = recognised(question, shelf, SelfQuerySettings()).filter(EVERYTHING)
+    assert "".join(one.id for one in shelf if kept.holds(one)) == left
 
 
 def test_what_a_model_writes_becomes_clean_lines():

@@ -8,6 +8,7 @@ Sources: the search API references of Elasticsearch (`knn` beside `query`) and O
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ _MOST_WORDS = 256
 _MOST_CHARACTERS = 1000
 """Of a question: every word, and in some scripts every character, becomes a clause, of which an index takes 1,024."""
 _NUM_CANDIDATES = 10_000
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d(T\d\d(:\d\d(:\d\d([.,]\d{1,9})?)?)?(Z|[+-]\d\d:?\d\d)?)?)?)?")
+_GLOB = re.compile(r"(\*\*/|\*+|\?|\[[^\]]+\])")
+_STARS = re.compile(r"\*{2,}")
 _NOTHING: Clause = {"match_none": {}}
 
 
@@ -134,17 +138,13 @@ def _positive(field: MetadataField, condition: Condition) -> Clause:
         case "contains" | "matches":
             if field.type != "keyword":
                 raise _unordered(condition, f"a {field.type} field has no {condition.operator!r}")
-            pattern = _escaped(str(value))
-            if condition.operator == "contains":
-                pattern = f"*{pattern}*"
-            else:
-                # The index knows one star: what it finds too much is left out when it is here.
-                pattern = pattern.replace("\\*", "*").replace("\\?", "?")
+            # The index knows one star and no classes: what it finds too much is left out when it is here.
+            pattern = f"*{_escaped(str(value))}*" if condition.operator == "contains" else _wider(str(value))
             return {"wildcard": {name: {"value": pattern, "case_insensitive": True}}}
         case _:
             if field.type not in {"number", "date"}:
                 raise _unordered(condition, f"a {field.type} field has no order: give it type: number or date")
-            bound = _number(value) if field.type == "number" else str(value)
+            bound = _number(value) if field.type == "number" else _date(value)
             return dict(_NOTHING) if bound is None else {"range": {name: {condition.operator: bound}}}
 
 
@@ -158,7 +158,8 @@ def _equal(field: MetadataField, value: Value) -> Clause:
             said = str(value).strip().casefold()
             return {"term": {name: {"value": said == "true"}}} if said in {"true", "false"} else dict(_NOTHING)
         case "date":
-            return {"range": {name: {"gte": str(value), "lte": str(value)}}}
+            day = _date(value)
+            return dict(_NOTHING) if day is None else {"range": {name: {"gte": day, "lte": day}}}
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return {"term": {name: {"value": text, "case_insensitive": True}}}
 
@@ -171,6 +172,28 @@ def _number(value: object) -> float | None:
     except ValueError:
         return None
     return number if abs(number) < 1e300 else None
+
+
+def _date(value: object) -> str | None:
+    """What every index reads as a date. Anything else would be refused as if its settings were wrong."""
+    text = str(value).strip().replace(" ", "T", 1)
+    return text if _DATE.fullmatch(text) else None
+
+
+def _wider(glob: str) -> str:
+    """A pattern of the index that finds at least what a glob does."""
+    pieces = []
+    for token in _GLOB.split(glob):
+        if token.startswith("*"):
+            pieces.append("*")
+        elif token == "?":
+            pieces.append("?")
+        elif _GLOB.fullmatch(token):
+            # A class; one that is none, as a range the wrong way round, is read as it is written.
+            pieces.append("*")
+        else:
+            pieces.append(_escaped(token))
+    return _STARS.sub("*", "".join(pieces))
 
 
 def _escaped(text: str) -> str:

@@ -124,7 +124,24 @@ def _ordered(a: Evidence, b: Evidence, kind: Literal["number", "negation"]) -> C
         if left is not None and right is not None and left != right:
             first, second = (a, b) if left > right else (b, a)  # type: ignore[operator]  # both of one kind
             return Conflict(first, second, kind, name)
+    ranks = _linked(a.passage, b.passage)
+    if ranks is not None:
+        first, second = (a, b) if ranks[0] < ranks[1] else (b, a)
+        return Conflict(first, second, kind, "version")
     return Conflict(a, b, kind, "")
+
+
+def _linked(a: Passage, b: Passage) -> tuple[int, int] | None:
+    """Places of two versions that an ingest linked, 1 for the newest; None where no order is known."""
+    mine, theirs = dict(a.metadata), dict(b.metadata)
+    if not mine.get("version_group") or mine["version_group"] != theirs.get("version_group"):
+        return None
+    ranks = [re.match(r"\d{1,6}", facts.get("version_rank", "")) for facts in (mine, theirs)]
+    # All but the newest name the newest, where that is known.
+    if not any("newer_version" in facts for facts in (mine, theirs)) or ranks[0] is None or ranks[1] is None:
+        return None
+    first, second = int(ranks[0].group()), int(ranks[1].group())
+    return None if first == second else (first, second)
 
 
 def standing_of(passage: Passage) -> tuple[int | None, date | None, tuple[int, ...] | None]:

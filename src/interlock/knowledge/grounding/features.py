@@ -16,6 +16,7 @@ from interlock.knowledge.grounding.asks import asked_kind, holds
 from interlock.knowledge.grounding.questions import asking_clauses, names_of, plain_terms
 from interlock.knowledge.grounding.types import AskedTerm, Evidence
 from interlock.knowledge.grounding.wordmatch import WordMatcher, surfaces
+from interlock.knowledge.sentences import first_sentences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +73,9 @@ async def table(queries: Sequence[str], found: Sequence[Evidence], embedder: Emb
     """Compute all features. CPU heavy: embeds queries, candidates and new words."""
     import numpy as np
 
-    vectors = await embedder.embed([*queries, *(_context(e, embedder) for e in found)], "passage")
+    # As a search takes it: a question may be a whole letter.
+    asking = [first_sentences(query, embedder) for query in queries]
+    vectors = await embedder.embed([*asking, *(_context(e, embedder) for e in found)], "passage")
     similar = vectors[: len(queries)] @ vectors[len(queries) :].T
     own = [[*analyse(e.readable), *plain_terms(e.readable)] for e in found]
     terms = tuple(frozenset(analyse(searchable(e))) | plain_terms(e.readable) for e in found)

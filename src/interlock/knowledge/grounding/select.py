@@ -22,6 +22,7 @@ from interlock.knowledge.grounding.types import AnswerSpec, Evidence, Selection
 from interlock.knowledge.grounding.units import units
 from interlock.knowledge.grounding.wordmatch import WordMatcher
 from interlock.knowledge.ports import Reader
+from interlock.knowledge.sentences import first_sentences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +133,8 @@ class Selector:
         import numpy as np
 
         others = [chosen[0] if p else chosen[1] for p in range(len(parts))]
-        asked = [f"{part} {found[other].readable}" for part, other in zip(parts, others, strict=True)]
+        told = [f"{part} {found[other].readable}" for part, other in zip(parts, others, strict=True)]
+        asked = [first_sentences(one, self._embedder) for one in told]
         near = await self._embedder.embed(asked, "passage") @ vectors.T
         again = list(chosen)
         for p, blended in enumerate(_blended(scores) + _BESIDE * near):

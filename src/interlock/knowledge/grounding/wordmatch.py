@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from interlock.core.ports import Embedder
 from interlock.knowledge.analysers import analyse
+from interlock.knowledge.sentences import first_sentences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +50,8 @@ class WordMatcher:
         new = sorted({word for word in words if word not in self._vectors})
         if not new:
             return
-        vectors = await self._embedder.embed(new, "query")
+        # What nothing parts is one word, however long.
+        vectors = await self._embedder.embed([first_sentences(word, self._embedder) for word in new], "query")
         with self._lock:
             if len(self._vectors) + len(new) > _KEPT:
                 self._vectors.clear()

@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from interlock.knowledge.analysers import UNSPACED
+
 __all__ = ["Pair", "expanded", "explained_in"]
 
-_SHORT = r"[A-Z][A-Za-z0-9&/-]{1,9}"
+# Of any script with capitals; that the first is one, `_is_short` sees to. What cannot be one is left out for speed.
+_SHORT = rf"[^\W\d_a-zß-öø-ÿа-яё{UNSPACED}](?:[^\W_]|[&/-]){{1,9}}"
 _LONG_FIRST = re.compile(rf"\(({_SHORT})s?\)")
 _SHORT_FIRST = re.compile(rf"(?<![\w-])({_SHORT})s?\s\(([^()\n]{{5,80}})\)")
 _WORDS = re.compile(r"\S+")
@@ -55,7 +58,7 @@ def _stands_in(form: str, asked: str) -> bool:
 
 
 def _is_short(short: str) -> bool:
-    return sum(c.isupper() for c in short) >= 2 and len(short) >= 2
+    return short[0].isupper() and sum(c.isupper() for c in short) >= 2
 
 
 def _long_form(short: str, before: str) -> str | None:

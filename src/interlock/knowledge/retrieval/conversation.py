@@ -9,11 +9,26 @@ from interlock.knowledge.retrieval.types import Turn
 
 __all__ = ["SYSTEM", "asked_of_model", "is_follow_up", "standalone"]
 
+# What leans on the question before it. Of other languages than English only words that begin a sentence with no other
+# meaning: a German "das" is an article more often than not.
 _FOLLOW_UP = re.compile(
-    r"^(and|but|so|then|also|what about|how about|why|it|its|they|their|that|this|those|these|he|she)\b", re.IGNORECASE
+    r"""[\s¿¡«"'(]*(?:(?:
+    and|but|so|then|also|what\ about|how\ about|why|it|its|they|their|that|this|those|these|he|she
+    |und|aber|dann|was\ ist\ mit|wie\ ist\ es|wie\ steht\ es
+    |et|mais|alors|donc|qu['’]en\ est-il
+    |y|pero|entonces|qué\ pasa\ con|e|ma|allora|mas|então
+    |en|maar|dan|och|men|og|hoe\ zit\ het
+    |а|и|но|тогда|ale
+    |وماذا|ولكن|وهل|وكم|وكيف
+    )\b|那|它|他们|她|这|還有|还有|但|それ|その|では|じゃあ|でも|และ|แล้ว|แต่)""",
+    re.IGNORECASE | re.VERBOSE,
 )
 _SHORT = 4
 """Words up to which a question is read together with the one before it."""
+_SYLLABIC = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+_ALPHABETIC = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]")
+_SIGNS = re.compile(f"{_SYLLABIC.pattern}|{_ALPHABETIC.pattern}")
+"""Scripts written without spaces: two characters a word in Han and Kana, four in Thai and its neighbours."""
 _TURNS = 6
 _CHARACTERS = 1500
 """Of each of the last turns that a model reads."""
@@ -26,7 +41,13 @@ SYSTEM = (
 
 def is_follow_up(question: str, earlier: Sequence[str]) -> bool:
     """Whether a question leans on the one before it ("and in Germany?")."""
-    return bool(earlier) and bool(_FOLLOW_UP.match(question) or len(question.split()) <= _SHORT)
+    return bool(earlier) and bool(_FOLLOW_UP.match(question) or _words(question) <= _SHORT)
+
+
+def _words(question: str) -> float:
+    spaced = len(_SIGNS.sub(" ", question).split())
+    unspaced = len(_SYLLABIC.findall(question)) / 2 + len(_ALPHABETIC.findall(question)) / 4
+    return unspaced or spaced
 
 
 def standalone(question: str, earlier: Sequence[str]) -> str:

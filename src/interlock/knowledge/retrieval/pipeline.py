@@ -18,7 +18,7 @@ import anyio
 from anyio import to_thread
 
 from interlock.core.clock import now
-from interlock.core.context import Context
+from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, NotFound
 from interlock.core.passages import Passage
 from interlock.knowledge.graph import modelled
@@ -450,6 +450,12 @@ class _Run:
 
         return await self._allowance.ask(ctx, call, read=len(system) + len(user), max_tokens=max_tokens)
 
+    def _why(self, error: InterlockError) -> str:
+        """The code of an error; who looks after the collection is told what to change, too."""
+        if not self._ctx.principal.has(Role.DEVELOPER, Role.OPERATOR):
+            return error.code
+        return f"{error.code}: {error}"
+
     @contextmanager
     def _step(self, name: StepName, before: int) -> Iterator[_Open]:
         """Time, trace and tell one step; what it raises is told, and goes no further."""
@@ -461,6 +467,6 @@ class _Run:
             except StepFailed as error:
                 step.outcome, step.after, step.told = ("skipped" if error.skipped else "failed"), 0, error.told
             except InterlockError as error:
-                step.outcome, step.after, step.told = "failed", 0, f"it failed: {error.code}"
+                step.outcome, step.after, step.told = "failed", 0, f"it failed: {self._why(error)}"
             span.set(before=before, after=step.after, outcome=step.outcome)
         self._told.append(StepTold(name, step.outcome, time.perf_counter() - at, before, step.after, step.told))

@@ -12,16 +12,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from interlock.knowledge.analysers import UNSPACED
 from interlock.knowledge.filters import Condition, Filter
 from interlock.knowledge.retrieval.settings import SelfQuerySettings
 from interlock.knowledge.types import DocumentInfo
 
 __all__ = ["Recognised", "recognised"]
 
-_WORD = re.compile(r"[^\W_]+")
-_YEAR = re.compile(r"(?<![\w.,-])(19\d\d|20\d\d)(?![\w-]|[.,]\d)")
+# Where words are not parted, each character counts as one, and a year has no letter of another script beside it.
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+")
+_YEAR = re.compile(rf"(?<!(?![{UNSPACED}])\w)(?<![.,-])(19\d\d|20\d\d)(?!(?![{UNSPACED}])\w|-|[.,]\d)")
+_CHARACTER = re.compile(rf"[{UNSPACED}]")
 _DATE = re.compile(r"(\d{4})-\d\d-\d\d(?:[T ].*)?$")
-_LONGEST = 8
+_LONGEST = 12
 """Words of a value that can be recognised."""
 _MOST_VALUES = 5_000
 """Of one field; a field with more names its documents one by one."""
@@ -54,14 +57,14 @@ def recognised(question: str, readable: Collection[DocumentInfo], settings: Self
     """
     asked = _words(question)
     runs = _runs(asked)
-    years = set(_YEAR.findall(question))
+    years = set(_YEAR.findall(unicodedata.normalize("NFKC", question)))
     claimed: set[str] = set()
     named: list[tuple[int, str, tuple[Condition, ...], str]] = []
     fields = {
         field: values for field, values in _values(readable, settings.fields).items() if len(values) <= _MOST_VALUES
     }
     for field, values in fields.items():
-        texts = {value for value in values if (words := _words(value)) and words in runs and not _is_number(value)}
+        texts = {value for value in values if _names(_words(value)) and _words(value) in runs and not _is_number(value)}
         told = [value for value in texts if not _within_another(value, texts)]
         told += [value for value in values if _is_year(value) and value in years]
         told += [v for v in values if _is_number(v) and not _is_year(v) and (*_words(field), *_words(v)) in runs]
@@ -97,6 +100,11 @@ def _values(readable: Collection[DocumentInfo], fields: Sequence[str]) -> Mappin
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+
+
+def _names(words: tuple[str, ...]) -> bool:
+    """Whether a value is long enough to be recognised: one character alone stands within too many words."""
+    return bool(words) and not (len(words) == 1 and _CHARACTER.fullmatch(words[0]))
 
 
 def _runs(words: tuple[str, ...]) -> frozenset[tuple[str, ...]]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL, make_url
 
-from interlock.core.errors import MissingExtra, StorageFull, Unavailable
+from interlock.core.errors import InvalidInput, MissingExtra, StorageFull, Unavailable
 from interlock.stores._threads import Threads
 from interlock.stores.sql import schema
 
@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 _COLLISIONS = {"40001", "40P01"}  # serialization_failure, deadlock_detected
 _GONE = ("08", "57P01", "57P02", "57P03", "53300")  # connection errors, shutdowns, too many connections
+_UNFIT = {"22021", "22P05"}  # character_not_in_repertoire, untranslatable_character
 _MIGRATION_LOCK = 0x1E7_10C4
 
 
@@ -135,7 +136,7 @@ class PostgresSql:
 
     @contextmanager
     def _converted(self) -> Iterator[None]:
-        """Turn a full disk and a lost server into our errors; everything else passes."""
+        """Turn a full disk, a lost server and a character no text may hold into our errors; everything else passes."""
         try:
             yield
         except sa.exc.TimeoutError as error:
@@ -148,6 +149,10 @@ class PostgresSql:
                 raise StorageFull(
                     f"the disk of the database {self._where!r} is full", hint="free disk space"
                 ) from error
+            if state in _UNFIT or (state is None and isinstance(error.orig, _data_error())):
+                raise InvalidInput(
+                    "a text holds a character that the database cannot keep (NUL)", hint="send it without"
+                ) from error
             if error.connection_invalidated or (state or "08000").startswith(_GONE):
                 # The driver's text may repeat the address: only our own words go out.
                 raise Unavailable(
@@ -156,6 +161,13 @@ class PostgresSql:
                     param="stores.sql",
                 ) from error
             raise
+
+
+def _data_error() -> type[Exception]:
+    """What the driver raises of a value before it asks the server."""
+    from psycopg import DataError
+
+    return DataError
 
 
 def _state(error: sa.exc.DBAPIError) -> str | None:

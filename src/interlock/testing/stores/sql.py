@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from interlock.core.errors import Conflict
+from interlock.core.errors import Conflict, InvalidInput
 from interlock.stores.sql import Sql
 from interlock.stores.sql.schema import newest_revision
 
@@ -72,6 +72,21 @@ class SqlSuite:
         for i in range(20):
             await sql.write(lambda connection, i=i: _put(connection, f"k{i}", i))  # type: ignore[misc]  # as above
             assert await sql.read(lambda connection, i=i: _value(connection, f"k{i}")) == i  # type: ignore[misc]  # as above
+
+    async def test_a_character_that_no_database_holds_is_a_mistake_of_whoever_sent_it(
+        self, sql: Sql, table: None
+    ) -> None:
+        writing = sql.write(lambda connection: _put(connection, "a\x00b", 1))
+        [written] = await asyncio.gather(writing, return_exceptions=True)
+        reading = sql.read(lambda connection: _value(connection, "a\x00b"))
+        [read] = await asyncio.gather(reading, return_exceptions=True)
+        if written is None:  # this one keeps it
+            assert read == 1
+        else:
+            assert isinstance(written, InvalidInput)
+            assert isinstance(read, InvalidInput)
+            assert "a\x00b" not in f"{written}{read}"
+        assert await sql.read(lambda connection: _value(connection, "c")) == 0
 
     async def test_a_read_cannot_write(self, sql: Sql, table: None) -> None:
         with pytest.raises(sa.exc.DBAPIError):
