@@ -170,7 +170,9 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
             from interlock.flows.evaluation_targets import open_workspace_target
 
             app = await stack.enter_async_context(session.open())
-            instruments = workspace_instruments(app.parts, judge=asked.judge, folder=suite.folder)
+            instruments = workspace_instruments(
+                app.parts, judge=asked.judge, folder=suite.folder, licences=[app.workspace.root / "judges"]
+            )
             home = home or app.workspace.data / "evaluations" / "runs"
             if not alone:
                 target = await open_workspace_target(app.parts, asked.target)

@@ -30,6 +30,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "documents": ("knowledge:documents", "List documents."),
     "knowledge": ("knowledge:knowledge", "Search collections, look after their sources."),
     "eval": ("evals:evaluation", "Run suites against anything, gate on what they show."),
+    "judge": ("judges:judge", "Calibrate judges against people."),
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases and point channels at them."),
     "rollout": ("rollout:rollout", "Move a channel to a release step by step."),

@@ -100,8 +100,10 @@ class JudgeReply:
     cost_nano: int = 0
 
 
-AskJudge = Callable[[str, Mapping[str, Any]], Awaitable[JudgeReply]]
-"""Ask the judge's model: instructions and material in one text, and the JSON schema its reply has to keep to."""
+AskJudge = Callable[[str, Mapping[str, Any], str], Awaitable[JudgeReply]]
+"""Ask a judge: instructions and material in one text, the JSON schema its reply has to keep to, and which model; empty
+for the one of the run.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,12 @@ class Instruments:
     embedder: Embedder | None = None
     check_claim: CheckClaim | None = None
     ask_judge: AskJudge | None = None
+    judge: str = ""
+    """The model of the run, as it was named: part of a judge's identity."""
     workspace: Path | None = None
-    """Files that options name are looked for here."""
+    """Folder of the suite: files that options name are looked for here."""
+    licences: Sequence[Path] = ()
+    """Folders of judges' licences, besides ``judges`` beside the suite."""
 
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)

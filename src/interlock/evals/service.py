@@ -17,14 +17,15 @@ from interlock.core.errors import InvalidInput
 from interlock.evals.floors import FloorResult, floor_results
 from interlock.evals.gate.deciding import Decision, decide
 from interlock.evals.gate.evidence import Measured
-from interlock.evals.ports import Instruments, Target
+from interlock.evals.judges.named import may_not_gate
+from interlock.evals.ports import Derived, Instruments, Metric, Target
 from interlock.evals.report import Report, flaky_cases, slice_summaries, summaries
 from interlock.evals.running.journal import Journal, Plan, find_run, read_rows, runs_in
 from interlock.evals.running.kept_outputs import KeptOutputs
 from interlock.evals.running.runner import Ended, LocalExecutor, Progress, Runner, measured_of
 from interlock.evals.running.scoring import check_case_options, check_instruments
 from interlock.evals.running.sealed import SealedUses
-from interlock.evals.suite import Suite, case_digest
+from interlock.evals.suite import MeasuredBy, Suite, case_digest
 from interlock.evals.tally import CaseInfo
 from interlock.evals.types import Output
 
@@ -102,7 +103,7 @@ class Evaluations:
                 hint="--baseline RUN; interlock eval list shows runs",
             )
         digests = await to_thread.run_sync(lambda: [case_digest(case) for case in suite.cases])
-        plan = _plan(suite, target, options)
+        plan = _plan(suite, target, options, instruments.judge)
         folder, plan = await to_thread.run_sync(self._folder, plan, options.fresh)
         uses = SealedUses(self.home / "sealed-uses.jsonl")
         with Journal(folder) as journal, closing(KeptOutputs(self.home / "outputs.db")) as kept:
@@ -145,7 +146,8 @@ class Evaluations:
         if suite.spec.floors:
             outputs = await to_thread.run_sync(self._outputs, plan.id)
             floors = await floor_results(suite, outputs, instruments)
-        gate = None if suite.spec.gate is None else _decide(suite, measured, seen, baseline, ended)
+        barred = await to_thread.run_sync(_barred, suite, instruments)
+        gate = None if suite.spec.gate is None else _decide(done, measured, seen, barred)
         hidden = suite.sealed_ids
         weak = sorted({case for floor in floors for case in floor.passed} - hidden)
         metrics, slices, flaky = await to_thread.run_sync(
@@ -219,13 +221,28 @@ def _unfinished(plan: Plan) -> InvalidInput:
     )
 
 
+def _barred(suite: Suite, instruments: Instruments) -> dict[str, str]:
+    """Metrics whose judge has no licence, and those made of them."""
+    at = now()
+    found = {
+        each.label: why
+        for each in suite.measured_by
+        if isinstance(each.metric, Metric)
+        and "judge" in each.metric.needs
+        and (why := may_not_gate(each.options, instruments, at=at))
+    }
+    made = {
+        each.label: found[other]
+        for each in suite.measured_by
+        if isinstance(each.metric, Derived) and (other := str(getattr(each.options, "of", ""))) in found
+    }
+    return {**found, **made}
+
+
 def _decide(
-    suite: Suite,
-    measured: Mapping[str, Measured],
-    seen: Sequence[CaseInfo],
-    baseline: Baseline | None,
-    ended: Ended,
+    done: _Ended, measured: Mapping[str, Measured], seen: Sequence[CaseInfo], barred: Mapping[str, str]
 ) -> Decision:
+    suite, baseline = done.suite, done.baseline
     assert suite.spec.gate is not None
     decision = decide(
         suite.spec.gate,
@@ -233,14 +250,15 @@ def _decide(
         seen,
         None if baseline is None else baseline.measured,
         paired=() if baseline is None else baseline.unchanged(seen),
-        looks_often=ended == "stopped_early",
+        looks_often=done.ended == "stopped_early",
+        barred=barred,
     )
-    return (
-        decision.unfinished("the budget ended the run before every case was asked") if ended == "budget" else decision
-    )
+    if done.ended == "budget":
+        return decision.unfinished("the budget ended the run before every case was asked")
+    return decision
 
 
-def _plan(suite: Suite, target: Target, options: Options) -> Plan:
+def _plan(suite: Suite, target: Target, options: Options, judge: str) -> Plan:
     began = now()
     return Plan(
         id=f"ev_{began:%Y%m%d%H%M%S}_{secrets.token_hex(4)}",
@@ -250,10 +268,16 @@ def _plan(suite: Suite, target: Target, options: Options) -> Plan:
         target=target.name,
         target_identity=dict(target.identity),
         release=target.release_id,
-        metrics={each.label: each.identity for each in suite.measured_by},
+        metrics={
+            each.label: f"{each.identity} {judge}" if _asks_judge(each) else each.identity for each in suite.measured_by
+        },
         cases=len(suite.cases),
         repeats=suite.spec.repeats,
         began_at=began,
         note=options.note,
         tags=dict(options.tags),
     )
+
+
+def _asks_judge(by: MeasuredBy) -> bool:
+    return isinstance(by.metric, Metric) and "judge" in by.metric.needs

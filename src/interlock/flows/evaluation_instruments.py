@@ -7,6 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+from interlock.core.errors import InvalidInput
 from interlock.core.messages import ChatRequest, Finish, TextDelta, text_message
 from interlock.evals.ports import ClaimVerdict, Instruments, JudgeReply
 from interlock.flows.attempts import Operation, line
@@ -23,29 +24,39 @@ _JUDGE = Operation("judge", "eval.judge")
 _LONGEST_REPLY = 20_000
 
 
-def workspace_instruments(parts: Parts, *, judge: str | None = None, folder: Path | None = None) -> Instruments:
+def workspace_instruments(
+    parts: Parts, *, judge: str | None = None, folder: Path | None = None, licences: Sequence[Path] = ()
+) -> Instruments:
     """Instruments of a workspace. Nothing is loaded before it is used.
 
     Args:
         judge: route or ``provider/model`` that judges; its cost is on the ledger, tagged ``purpose: evaluation``.
         folder: of the suite, where files that options name are looked for.
+        licences: folders of judges' licences besides.
 
     Raises: NotFound: no such route.
     """
-    route = None if judge is None else parts.gateway.route(judge).model_copy(update={"shadow": None, "post": []})
+    if judge is not None:
+        # A judge that does not exist is told before the first case.
+        parts.gateway.route(judge)
 
     async def check(claim: str, passages: Sequence[str]) -> ClaimVerdict:
         return await _check(parts, claim, passages)
 
-    async def ask(prompt: str, schema: Mapping[str, Any]) -> JudgeReply:  # Any: a JSON schema
-        assert judge is not None and route is not None, "it is only given with a judge"
-        return await _ask(parts, judge, route, prompt, schema)
+    async def ask(prompt: str, schema: Mapping[str, Any], model: str) -> JudgeReply:  # Any: a JSON schema
+        named = model or judge
+        if named is None:
+            raise InvalidInput("no model is named that judges", param="judge", hint="--judge MODEL")
+        route = parts.gateway.route(named).model_copy(update={"shadow": None, "post": []})
+        return await _ask(parts, named, route, prompt, schema)
 
     return Instruments(
         embedder=parts.knowledge.embedder,
         check_claim=check,
-        ask_judge=None if judge is None else ask,
+        ask_judge=ask,
+        judge=judge or "",
         workspace=folder,
+        licences=licences,
     )
 
 

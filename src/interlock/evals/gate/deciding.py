@@ -105,6 +105,7 @@ def decide(
     *,
     paired: Sequence[CaseInfo] = (),
     looks_often: bool = False,
+    barred: Mapping[str, str] | None = None,
 ) -> Decision:
     """Decide.
 
@@ -113,6 +114,7 @@ def decide(
         cases: of the run.
         baseline: metrics of the run to compare with.
         paired: cases that both runs asked, word for word: those that rules against the baseline look at.
+        barred: metrics that may not decide, and why: a judge without a licence. What they show is told, no more.
         looks_often: the run stops as soon as this is clear: only tests that may be looked at after every case are used.
     """
     look = _Look(new, baseline, spec.alpha, looks_often)
@@ -122,6 +124,8 @@ def decide(
         results.append(_result(rule, "", asked, look))
         for key in spec.slices:
             results += [_result(rule, f"{key}={value}", members, look) for value, members in _slices(asked, key)]
+    if barred:
+        results = [_barred(each, barred[each.metric]) if each.metric in barred else each for each in results]
     adjusted = holm([min(1.0, each.p_violated) for each in results])
     done = tuple(_judged(replace(each, p_violated=p), spec.alpha) for each, p in zip(results, adjusted, strict=True))
     failed = [each for each in done if each.verdict == "fail"]
@@ -129,6 +133,10 @@ def decide(
     unsure = [each for each in binding if each.verdict == "not_enough_evidence"]
     verdict: Verdict = "fail" if failed else "not_enough_evidence" if unsure else "pass"
     return Decision(verdict, spec.alpha, done, tuple(_reason(each) for each in [*failed, *unsure]))
+
+
+def _barred(result: RuleResult, why: str) -> RuleResult:
+    return replace(result, p_holds=1.0, p_violated=1.0, more=None, note=f"its judge may not gate: {why}")
 
 
 def _slices(cases: Sequence[CaseInfo], key: str) -> list[tuple[str, list[CaseInfo]]]:

@@ -11,6 +11,7 @@ import anyio
 from pydantic import BaseModel, ValidationError
 
 from interlock.core.errors import InterlockError, InvalidInput, MissingExtra
+from interlock.evals.judges.named import JudgedBy, spec_of
 from interlock.evals.ports import Derived, Instruments, Metric
 from interlock.evals.suite import MeasuredBy
 from interlock.evals.types import Case, Output, Score
@@ -22,7 +23,7 @@ _TIMEOUT_S = 300.0
 
 
 def check_instruments(measured_by: Sequence[MeasuredBy], instruments: Instruments) -> None:
-    """Say before the first case what a metric lacks. Raises: InvalidInput naming the metric."""
+    """Say before the first case what a metric lacks. Raises: InvalidInput naming the metric, NotFound (a judge)."""
     have = {
         "embedder": instruments.embedder is not None,
         "checker": instruments.check_claim is not None,
@@ -36,13 +37,26 @@ def check_instruments(measured_by: Sequence[MeasuredBy], instruments: Instrument
                     param=f"metrics.{each.label}",
                     hint=_MENDING[need],
                 )
+        if isinstance(each.options, JudgedBy):
+            _check_judge(each, each.options, instruments)
+
+
+def _check_judge(by: MeasuredBy, options: JudgedBy, instruments: Instruments) -> None:
+    spec = spec_of(options, instruments.workspace)
+    if (spec.kind == "pairwise") != (by.use.metric == "preferred"):
+        fitting = "preferred" if spec.kind == "pairwise" else "judge"
+        raise InvalidInput(f"a {spec.kind} judge belongs to the metric {fitting!r}", param=f"metrics.{by.label}")
+    if not spec.models and not instruments.judge:
+        raise InvalidInput(
+            f"the metric {by.label!r} needs {_LACKING['judge']}", param=f"metrics.{by.label}", hint=_MENDING["judge"]
+        )
 
 
 _LACKING = {"embedder": "an embedder", "checker": "a checker of claims", "judge": "a model that judges"}
 _MENDING = {
     "embedder": "pip install 'interlock[knowledge]' && interlock models fetch",
     "checker": "pip install 'interlock[knowledge]' && interlock models fetch",
-    "judge": "give one with --judge MODEL, or set evals.judge in interlock.yaml",
+    "judge": "--judge MODEL, or `models` in the judge's file",
 }
 
 

@@ -1,0 +1,1 @@
+"""Models as judges: what they are asked, how far they agree with people, and which of them may gate."""
