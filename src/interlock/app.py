@@ -46,6 +46,7 @@ from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.flows.passage_vectors import PassageVectors
 from interlock.flows.scanning import DocumentScanner
+from interlock.flows.shadowing import Shadowing
 from interlock.gateway.background import Background
 from interlock.gateway.cache.calibration import SEMANTIC_CALIBRATION, read_calibration
 from interlock.gateway.cache.semantic import Semantic
@@ -391,18 +392,20 @@ async def open_app(
             response_days=gateway_settings.response_max_age_days,
             file_days=gateway_settings.file_max_age_days,
         )
+        releases = Releases(sql, blobs, governance, sources, policies=settings.releases.by_channel)
+
+        def copied(ctx: Context, request: ChatRequest, release: Release) -> AsyncGenerator[Any, None]:
+            # The parts are there by the time somebody asks.
+            return (ask if has_knowledge(release) else chat)(parts, ctx, request, release)
+
+        shadowing = Shadowing(releases, copied)
+        stack.push_async_callback(shadowing.close)
         parts = Parts(
             access=access,
             gateway=gateway,
             knowledge=knowledge,
             grounding=grounding,
-            releases=Releases(
-                sql,
-                blobs,
-                governance,
-                sources,
-                policies=lambda: {str(name): asked for name, asked in settings.releases.channels.items()},
-            ),
+            releases=releases,
             guardrails=Guardrails(),
             observe=observe,
             cost=costs,
@@ -413,6 +416,7 @@ async def open_app(
             kept=kept,
             conversations=Conversations(kept),
             background=Background(kept),
+            shadowing=shadowing,
         )
         configuration = Configuration(
             workspace, flags or {}, parts, complete=lambda given: _with_detected(given, detected)

@@ -205,3 +205,48 @@ async def test_two_workers_that_look_at_once_move_it_once(tmp_path: Path) -> Non
         await look_at(app.parts, app.owner(), rollout)
         with pytest.raises(Conflict, match="was changed meanwhile"):
             await look_at(app.parts, app.owner(), rollout)
+
+
+async def test_in_the_shadow_nobody_is_served_by_the_candidate_and_its_copies_are_judged(tmp_path: Path) -> None:
+    async with workspace(tmp_path) as app:
+        good = await frozen(app, tmp_path, "Be kind.")
+        bad = await frozen(app, tmp_path, "Be terse.")
+        await app.parts.releases.point(app.owner(), "helper", "prod", good)
+        rollout = await start(app, bad, shadow={"min_units": 40, "concurrency": 64})
+        assert (rollout.state, rollout.percent) == ("shadow", 0)
+        for n in range(120):
+            assert (await ask(app, f"person-{n}", f"question {n}")).id == good
+            await app.parts.shadowing.drain()
+        judged = await look_at(app.parts, app.owner(), rollout)
+        assert judged.state == "rolled_back"
+        assert "error rose from 0.0%" in judged.reason
+        lines = await app.parts.governance.lines(app.owner(), action="chat.shadow", limit=500)
+        assert len(lines) == 120
+        assert {line.actor for line in lines} == {rollout.id}
+
+
+async def test_a_candidate_that_holds_in_the_shadow_goes_on_to_the_canary(tmp_path: Path) -> None:
+    async with workspace(tmp_path) as app:
+        good = await frozen(app, tmp_path, "Be kind.")
+        same = await frozen(app, tmp_path, "Be very kind.")
+        await app.parts.releases.point(app.owner(), "helper", "prod", good)
+        rollout = await start(app, same, shadow={"min_units": 20, "concurrency": 64})
+        for n in range(30):
+            await ask(app, f"person-{n}", f"question {n}")
+            await app.parts.shadowing.drain()
+        moved = await look_at(app.parts, app.owner(), rollout)
+        assert (moved.state, moved.step, moved.percent) == ("canary", 0, 50)
+        seen = await look_at(app.parts, app.owner(), moved)
+        assert seen.reason.startswith("0 of 40 units"), "copies are no evidence of what people were served"
+
+
+async def test_copies_keep_to_their_bounds(tmp_path: Path) -> None:
+    async with workspace(tmp_path) as app:
+        good = await frozen(app, tmp_path, "Be kind.")
+        other = await frozen(app, tmp_path, "Be very kind.")
+        await app.parts.releases.point(app.owner(), "helper", "prod", good)
+        await start(app, other, shadow={"max_per_hour": 5, "concurrency": 64})
+        for n in range(20):
+            await ask(app, f"person-{n}", "question 1")
+        await app.parts.shadowing.drain()
+        assert len(await app.parts.governance.lines(app.owner(), action="chat.shadow")) == 5

@@ -8,18 +8,33 @@ from typing import Literal, NamedTuple
 
 from interlock.core.ids import AppName, ReleaseId
 
-__all__ = ["Assignment", "ChannelMode", "Release"]
+__all__ = ["Assignment", "ChannelMode", "Copied", "Release"]
 
 ChannelMode = Literal["live", "frozen"]
+
+
+class Copied(NamedTuple):
+    """Which requests are answered by a second release too, unseen."""
+
+    release: ReleaseId
+    share: float
+    """Of the requests, in (0, 1]."""
+    concurrency: int
+    """Copies at once, in each worker."""
+    max_per_hour: int
+    """In each worker."""
 
 
 class Assignment(NamedTuple):
     """Why a caller is served by one of two releases."""
 
     rollout: str
-    arm: Literal["control", "candidate"]
+    arm: Literal["control", "candidate", "shadow"]
+    """`shadow` of a copy, whose answer nobody gets."""
     unit: str
     """Keyed hash of what was assigned (a person, a conversation, a key): the same in every request of it."""
+    shadow: Copied | None = None
+    """Who answers unseen besides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from interlock.core.answers import Answer, AnswerEvent, AnswerSentence, Claim, Quote
 from interlock.core.clock import Deadline
@@ -96,15 +96,22 @@ async def _open(
 ) -> AsyncIterator[_Line]:
     """Span, audit line and bill around one request. The bill is settled first, so the other two can state the cost."""
     with parts.observe.span(ctx, "chat", release) as (span, inner):
-        async with parts.governance.record(inner, release, action=action) as record:
+        async with parts.governance.record(
+            inner, release, action="chat.shadow" if _is_copy(release) else action
+        ) as record:
             bill: Bill | None = None
             try:
                 handed = answered.handed if answered is not None else None
-                async with parts.cost.reserve(inner, release, tags=tags, handed=handed) as bill:
+                outcome: Literal["shadow", "ok"] = "shadow" if _is_copy(release) else "ok"
+                async with parts.cost.reserve(inner, release, tags=tags, outcome=outcome, handed=handed) as bill:
                     yield _Line(inner, span, record, bill)
             finally:
                 if bill is not None:
                     _stamp(bill, span, record)
+
+
+def _is_copy(release: Release | None) -> bool:
+    return release is not None and release.assignment is not None and release.assignment.arm == "shadow"
 
 
 def _stamp(bill: Bill, span: Span, record: Record) -> None:
@@ -234,6 +241,7 @@ async def ask(
                     _describe(line, checked)
                 yield checked
         receipt = _receipt(line, parts, release, served)
+    parts.shadowing.maybe(ctx, request, release)
     yield receipt
 
 
@@ -351,13 +359,14 @@ async def chat(
     else:
         route = RouteSpec.model_validate(release.components["route"], extra="ignore")
     served = served or Served()
+    asked = request
     async with _open(parts, ctx, release, "chat.model", request.tags, answered=answered) as line:
         if release is None:
             line.span.set({"gen_ai.request.model": request.model})
             line.record.subject = request.model
         else:
             await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
-            request = for_app(line.ctx, request, release)
+            request = for_app(line.ctx, asked, release)
         replay = answered.replay if answered is not None else None
         events: AsyncGenerator[ReplyEvent, None]
         if searching is not None:
@@ -376,6 +385,7 @@ async def chat(
             async for event in events:
                 yield event
         receipt = _receipt(line, parts, release, served)
+    parts.shadowing.maybe(ctx, asked, release)
     yield receipt
 
 

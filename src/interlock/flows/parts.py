@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from interlock.access.service import Access
 from interlock.cost.rules import Rules
 from interlock.cost.service import Costs
+from interlock.flows.shadowing import Shadowing
 from interlock.gateway.background import Background
 from interlock.gateway.conversations import Conversations
 from interlock.gateway.kept import Kept
@@ -45,3 +46,4 @@ class Parts:
     kept: Kept
     conversations: Conversations
     background: Background
+    shadowing: Shadowing

@@ -18,10 +18,12 @@ _log = logging.getLogger("interlock.rollout")
 async def look_at(parts: Parts, ctx: Context, rollout: Rollout) -> Rollout:
     """One look at one rollout. Raises: Conflict: somebody else moved it meanwhile."""
     rows = await parts.observe.units(ctx, rollout.id, since=rollout.started_at)
+    # What was copied in the shadow is no evidence of what people were served later.
+    tried = "shadow" if rollout.in_shadow else "candidate"
     outcomes = [
         UnitOutcome(
             unit=row.unit,
-            arm="candidate" if row.arm == "candidate" else "control",
+            arm="candidate" if row.arm == tried else "control",
             first_ns=row.first_ns,
             requests=row.requests,
             error=row.error,
@@ -35,6 +37,7 @@ async def look_at(parts: Parts, ctx: Context, rollout: Rollout) -> Rollout:
             cost_nano=row.cost_nano,
         )
         for row in rows
+        if row.arm in {tried, "control"}
     ]
     return await parts.releases.rollouts.look(ctx, rollout, outcomes)
 

@@ -36,7 +36,15 @@ class Finding:
     """Of candidate and control."""
 
 
-def analyse(spec: RolloutSpec, outcomes: Sequence[UnitOutcome], *, percent: float, step_ns: int, last: bool) -> Finding:
+def analyse(
+    spec: RolloutSpec,
+    outcomes: Sequence[UnitOutcome],
+    *,
+    percent: float,
+    step_ns: int,
+    last: bool,
+    shadow: bool = False,
+) -> Finding:
     """Look at all outcomes since the rollout began.
 
     Args:
@@ -44,12 +52,15 @@ def analyse(spec: RolloutSpec, outcomes: Sequence[UnitOutcome], *, percent: floa
         percent: the candidate's share now.
         step_ns: when this step began, Unix nanoseconds.
         last: this is the last step: going on from it takes proof that nothing is worse.
+        shadow: the candidate answered copies: its units are the control's own, which makes the bounds wider than they
+            need be, and no unit was assigned.
     """
-    moved = {each.unit for each in outcomes if each.arm == "candidate"}
+    moved = set() if shadow else {each.unit for each in outcomes if each.arm == "candidate"}
     candidate = [each for each in outcomes if each.arm == "candidate"]
     control = [each for each in outcomes if each.arm == "control" and each.unit not in moved]
     units = (len(candidate), len(control))
-    if reason := _mismatch(outcomes, percent, step_ns):
+    enough = spec.shadow.min_units if shadow and spec.shadow is not None else spec.min_units
+    if not shadow and (reason := _mismatch(outcomes, percent, step_ns)):
         return Finding("pause", reason, (), units)
     if reason := _stopped(spec, candidate):
         return Finding("roll_back", reason, (), units)
@@ -62,8 +73,8 @@ def analyse(spec: RolloutSpec, outcomes: Sequence[UnitOutcome], *, percent: floa
     harmful = [check for check in checks if check.verdict == "harmful"]
     if harmful:
         return Finding("roll_back", "; ".join(map(_harm, harmful)), checks, units)
-    if min(units) < spec.min_units:
-        return Finding("go_on", f"{min(units)} of {spec.min_units} units an arm", checks, units)
+    if min(units) < enough:
+        return Finding("go_on", f"{min(units)} of {enough} units an arm", checks, units)
     if not last:
         return Finding("advance", "no harm is seen", checks, units)
     unsure = [check.measure for check in checks if check.verdict != "safe"]

@@ -15,7 +15,7 @@ from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import Conflict, InvalidInput, NotFound
 from interlock.core.ids import AppName, ReleaseId, TenantId, new_id
-from interlock.core.release import Assignment
+from interlock.core.release import Assignment, Copied
 from interlock.releases import rollout_store as store
 from interlock.releases import store as release_store
 from interlock.releases.rollouts.analysing import analyse
@@ -67,12 +67,12 @@ class Rollouts:
             id=new_id("roll"),
             app=app,
             channel=channel,
-            state="canary",
+            state="canary" if spec.shadow is None else "shadow",
             control=control,
             candidate=candidate,
             spec=spec,
             seed=secrets.token_hex(8),
-            step=0,
+            step=0 if spec.shadow is None else -1,
             started_at=at,
             step_at=at,
             checked_at=None,
@@ -114,7 +114,11 @@ class Rollouts:
         if found is None:
             return None
         arm: Arm = "candidate" if bucket(found.seed, ctx.assignment_unit) * 100 < found.percent else "control"
-        assignment = Assignment(found.id, arm, unit_hash(found.seed, ctx.assignment_unit))
+        copied = None
+        if found.state == "shadow" and found.spec.shadow is not None:
+            wanted = found.spec.shadow
+            copied = Copied(found.candidate, wanted.share, wanted.concurrency, wanted.max_per_hour)
+        assignment = Assignment(found.id, arm, unit_hash(found.seed, ctx.assignment_unit), copied)
         return Chosen(found.candidate if arm == "candidate" else found.control, assignment)
 
     async def pause(self, ctx: Context, rollout: str, reason: str) -> Rollout:
@@ -126,7 +130,8 @@ class Rollouts:
         found = await self.one(ctx, rollout)
         if found.state not in {"paused", "held"}:
             raise Conflict(f"the rollout {found.id!r} is {found.state.replace('_', ' ')}, not paused", param="rollout")
-        return await self._by_hand(ctx, rollout, "resume", reason, "canary", restart_step=True)
+        state: State = "shadow" if found.in_shadow else "canary"
+        return await self._by_hand(ctx, rollout, "resume", reason, state, restart_step=True)
 
     async def roll_back(self, ctx: Context, rollout: str, reason: str) -> Rollout:
         """All units go back to the control, at once. Raises: Conflict: it is over."""
@@ -166,7 +171,7 @@ class Rollouts:
                 return rollout
             ended = replace(rollout, state="promoted", reason="the holdout is over", checked_at=at)
             return await self._move(ctx.tenant, ended, "end_holdout", _SYSTEM)
-        if rollout.state != "canary":
+        if rollout.state not in {"shadow", "canary"}:
             return rollout
         spec = rollout.spec
         last = rollout.step == len(spec.steps) - 1
@@ -176,6 +181,7 @@ class Rollouts:
             percent=rollout.percent,
             step_ns=int(rollout.step_at.timestamp() * 1e9),
             last=last,
+            shadow=rollout.state == "shadow",
         )
         seen = replace(rollout, checks=finding.checks, checked_at=at)
         match finding.action:
@@ -194,7 +200,7 @@ class Rollouts:
 
     async def _advance(self, tenant: TenantId, seen: Rollout, reason: str, *, last: bool, at: datetime) -> Rollout:
         if not last:
-            onward = replace(seen, step=seen.step + 1, step_at=at, reason=reason, by=_SYSTEM)
+            onward = replace(seen, state="canary", step=seen.step + 1, step_at=at, reason=reason, by=_SYSTEM)
             return await self._move(tenant, onward, "advance", _SYSTEM)
         state: State = "holdout" if seen.spec.holdout_percent else "promoted"
         done = replace(seen, state=state, step_at=at, reason=reason, by=_SYSTEM)

@@ -23,11 +23,12 @@ __all__ = [
     "UnitOutcome",
 ]
 
-State = Literal["canary", "paused", "held", "holdout", "promoted", "rolled_back"]
-"""`paused` by a person or a broken experiment, `held` because it cannot tell; both keep the split as it is. In
-`holdout` the candidate serves all but a share that stays on the control to compare with.
+State = Literal["shadow", "canary", "paused", "held", "holdout", "promoted", "rolled_back"]
+"""In `shadow` the control serves everybody and the candidate answers copies. `paused` by a person or a broken
+experiment, `held` because it cannot tell; both keep the split as it is. In `holdout` the candidate serves all but a
+share that stays on the control to compare with.
 """
-ACTIVE: frozenset[State] = frozenset({"canary", "paused", "held", "holdout"})
+ACTIVE: frozenset[State] = frozenset({"shadow", "canary", "paused", "held", "holdout"})
 """States in which a channel serves two releases."""
 Arm = Literal["control", "candidate"]
 Measure = Literal["error", "declined", "blocked", "unsupported", "latency", "cost", "complaint"]
@@ -70,9 +71,19 @@ class Stop(_Spec):
     after: int = Field(default=20, ge=1, description="units of the candidate before it is looked at")
 
 
+class ShadowSpec(_Spec):
+    """Copies of requests to the candidate, before anybody is served by it."""
+
+    share: float = Field(default=1.0, gt=0, le=1, description="of the requests")
+    min_units: int = Field(default=50, ge=10, description="units that were copied before the canary begins")
+    concurrency: int = Field(default=2, ge=1, le=64, description="copies at once, in each worker")
+    max_per_hour: int = Field(default=1000, ge=1, description="in each worker")
+
+
 class RolloutSpec(_Spec):
     """How a rollout goes. Every default works."""
 
+    shadow: ShadowSpec | None = Field(default=None, description="begin with copies that nobody sees")
     steps: list[float] = Field(default=[1, 5, 10, 25, 50], min_length=1, max_length=20, description="per cent, rising")
     guardrails: list[Guardrail] = Field(
         default=[
@@ -156,7 +167,7 @@ class Rollout:
     spec: RolloutSpec
     seed: str
     step: int
-    """Position in `spec.steps`."""
+    """Position in `spec.steps`; -1 in the shadow, before the first."""
     started_at: datetime
     step_at: datetime
     checked_at: datetime | None
@@ -168,10 +179,17 @@ class Rollout:
     version: int = 0
 
     @property
+    def in_shadow(self) -> bool:
+        """Whether the canary has not begun: the candidate answers copies alone, or did before it was paused."""
+        return self.step < 0
+
+    @property
     def percent(self) -> float:
         """Share of the units that the candidate serves."""
         if self.state == "holdout":
             return 100.0 - self.spec.holdout_percent
         if self.state == "promoted":
             return 100.0
+        if self.in_shadow:
+            return 0.0
         return self.spec.steps[self.step] if self.state in ACTIVE else 0.0
