@@ -481,7 +481,8 @@ def as_passage(
 
 def _first_sentences(query: str, embedder: Embedder) -> str:
     """As much of a long question as the embedder reads whole, cut between sentences where it can be."""
-    if embedder.count_tokens(query) <= embedder.max_tokens:
+    # No tokenizer makes more tokens of ASCII than it has letters, but for one that it may put before them.
+    if (query.isascii() and len(query) < embedder.max_tokens) or embedder.count_tokens(query) <= embedder.max_tokens:
         return query
     kept = ""
     for span in sentences(query):

@@ -16,6 +16,7 @@ from interlock.core.ids import DocumentId, SnapshotId, TenantId
 from interlock.knowledge.cleaning.store import facts_from, facts_to, forget_cleaned, forget_shape
 from interlock.knowledge.history.tables import forget_entries, note_back, note_retired
 from interlock.knowledge.history.types import Hold
+from interlock.knowledge.infos import InfoReader
 from interlock.knowledge.questions.tables import forget_questions
 from interlock.knowledge.spaces.tables import forget_known, is_kept_for_a_space, kept_for_spaces
 from interlock.knowledge.types import DocumentInfo, PageReview, Snapshot
@@ -117,6 +118,22 @@ knowledge_snapshots = sa.Table(
 
 _DOCS, _VERSIONS = knowledge_documents, knowledge_versions
 _COLLECTIONS, _SNAPSHOTS = knowledge_collections, knowledge_snapshots
+# Made once: every search asks them.
+_INFOS = sa.select(*InfoReader.columns(_DOCS)).where(
+    _DOCS.c.tenant == sa.bindparam("tenant"), _DOCS.c.id.in_(sa.bindparam("ids", expanding=True))
+)
+_REVISION = sa.select(_COLLECTIONS.c.revision).where(
+    _COLLECTIONS.c.tenant == sa.bindparam("tenant"), _COLLECTIONS.c.collection == sa.bindparam("collection")
+)
+_SPOKEN = (
+    sa.select(sa.cast(_DOCS.c.languages, sa.Text), sa.cast(_DOCS.c.readers, sa.Text))
+    .where(
+        _DOCS.c.tenant == sa.bindparam("tenant"),
+        _DOCS.c.collection == sa.bindparam("collection"),
+        _DOCS.c.text_digest != "",
+    )
+    .distinct()
+)
 _REMEMBERED = 10_000
 """Collections whose languages are kept in memory."""
 _FACTS_OF = 16
@@ -204,18 +221,17 @@ class DocumentStore:
         known = self._languages.get(key)
 
         def read(connection: Connection) -> _Languages | None:
-            state = _collection(connection, tenant, collection)
-            if state is None:
+            asked = {"tenant": tenant, "collection": collection}
+            revision = connection.execute(_REVISION, asked).scalar()
+            if revision is None:
                 return None
-            if known is not None and known.revision == state.revision:
+            if known is not None and known.revision == revision:
                 return known
-            of_collection = (_DOCS.c.tenant == tenant, _DOCS.c.collection == collection, _DOCS.c.text_digest != "")
-            columns = (sa.cast(_DOCS.c.languages, sa.Text), sa.cast(_DOCS.c.readers, sa.Text))
             spoken: dict[str, set[str]] = {}
-            for languages, allowed in connection.execute(sa.select(*columns).where(*of_collection).distinct()):
+            for languages, allowed in connection.execute(_SPOKEN, asked):
                 for code in json.loads(languages):
                     spoken.setdefault(code, set()).update(json.loads(allowed))
-            return _Languages(state.revision, {code: frozenset(who) for code, who in spoken.items()})
+            return _Languages(revision, {code: frozenset(who) for code, who in spoken.items()})
 
         found = await self._sql.read(read)
         if found is None:
@@ -269,11 +285,11 @@ class DocumentStore:
 
         def read(connection: Connection) -> dict[DocumentId, DocumentInfo]:
             found: dict[DocumentId, DocumentInfo] = {}
+            reader = InfoReader()
             for start in range(0, len(wanted), _IN_LIST):
-                part = wanted[start : start + _IN_LIST]
-                query = sa.select(_DOCS).where(_DOCS.c.tenant == tenant, _DOCS.c.id.in_(part))
-                for row in connection.execute(query).mappings():
-                    info = _stored(row).info
+                part = {"tenant": tenant, "ids": wanted[start : start + _IN_LIST]}
+                for row in connection.execute(_INFOS, part):
+                    info = reader.read(row)
                     found[info.id] = info
             return found
 

@@ -11,6 +11,7 @@ from anyio import to_thread
 
 from interlock.core.errors import Misconfigured, ModelMissing, TooLarge
 from interlock.core.ports import Embedder
+from interlock.knowledge.embedders._alone import alone
 from interlock.knowledge.embedders._batches import batches
 from interlock.knowledge.extras import needs_extra
 
@@ -62,8 +63,7 @@ class MiniLM:
         if not texts:
             return vectors
         if len(texts) == 1:
-            # A question: one way to a thread and back instead of two.
-            return await to_thread.run_sync(lambda: self._run(self._encode(list(texts))))
+            return await alone(lambda: self._encode(list(texts)), self._run, now=self._tokenizer is not None)
         encodings = await to_thread.run_sync(self._encode, list(texts))
         for rows in batches([len(encoding.ids) for encoding in encodings]):
             vectors[rows] = await to_thread.run_sync(self._run, [encodings[row] for row in rows])
