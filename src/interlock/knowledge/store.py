@@ -134,6 +134,12 @@ _SPOKEN = (
     )
     .distinct()
 )
+# And these for every document of an ingest.
+_CHANGE = sa.update(_DOCS).where(_DOCS.c.tenant == sa.bindparam("of_tenant"), _DOCS.c.id == sa.bindparam("of_id"))
+_ADD, _ADD_VERSION = sa.insert(_DOCS), sa.insert(_VERSIONS)
+_VERSION = sa.select(_VERSIONS).where(
+    *(_VERSIONS.c[name] == sa.bindparam(name) for name in ("tenant", "document_id", "text_digest", "raw_digest"))
+)
 _REMEMBERED = 10_000
 """Collections whose languages are kept in memory."""
 _FACTS_OF = 16
@@ -632,9 +638,8 @@ def _save(connection: Connection, tenant: TenantId, document: StoredDocument) ->
         "review": [[page, score, list(reasons)] for page, score, reasons in info.review],
         "cleaning": facts_to(info.cleaning),
     }
-    where = (_DOCS.c.tenant == tenant, _DOCS.c.id == info.id)
-    if connection.execute(sa.update(_DOCS).where(*where).values(**values)).rowcount == 0:
-        connection.execute(sa.insert(_DOCS).values(tenant=tenant, id=info.id, **values))
+    if connection.execute(_CHANGE, {**values, "of_tenant": tenant, "of_id": info.id}).rowcount == 0:
+        connection.execute(_ADD, {**values, "tenant": tenant, "id": info.id})
     return _save_version(connection, tenant, document) if info.text_digest else []
 
 
@@ -648,10 +653,10 @@ def _save_version(connection: Connection, tenant: TenantId, document: StoredDocu
         "raw_digest": info.raw_digest,
     }
     beside = {"boxes_digest": document.boxes_digest, "kept_digest": document.kept_digest}
-    known = connection.execute(sa.select(_VERSIONS).filter_by(**version)).mappings().first()
+    known = connection.execute(_VERSION, version).mappings().first()
     if known is None:
         given = {name: digest or "" for name, digest in beside.items()}
-        connection.execute(sa.insert(_VERSIONS).values(**version, ingested_at=info.ingested_at or now(), **given))
+        connection.execute(_ADD_VERSION, {**version, "ingested_at": info.ingested_at or now(), **given})
         return []
     new = {name: digest for name, digest in beside.items() if digest is not None and digest != known[name]}
     if not new:
