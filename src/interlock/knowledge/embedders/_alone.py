@@ -27,8 +27,8 @@ def _threads() -> ThreadPoolExecutor:
 async def alone(encode: Callable[[], E], run: Callable[[E], NDArray[np.float32]], *, now: bool) -> NDArray[np.float32]:
     """Encode one text and run the model.
 
-    A model needs the interpreter for a moment and then works without it for milliseconds. So it is on its way before
-    this first waits: whatever else the caller starts goes on beside it, where it would otherwise come before it.
+    A model needs the interpreter for a moment and then works without it for milliseconds: it is on its way before this
+    first waits, and whatever else the caller does goes on beside it.
 
     Args:
         encode: tokens of the text, bounded by what the model reads.
