@@ -52,7 +52,8 @@ async def test_a_backup_of_a_restored_workspace_holds_the_same_rows(workspace: P
     async with open_app(workspace) as app:
         restored = await restore(site(app), SAMPLE, quiet, replace=False)
         written = await back_up(site(app), tmp_path / "again.tar.gz", quiet)
-    assert written.rows == restored.rows
+    # Where its one channel pointed became the first of the moves that are kept since.
+    assert written.rows == restored.rows + 1
     assert written.objects == restored.objects
     assert (tmp_path / "again.tar.gz").stat().st_mode & 0o077 == 0, "an archive holds keys: nobody else may read it"
 

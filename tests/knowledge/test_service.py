@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC
 
 import anyio
 import pytest
 
 from interlock.core.context import Role
 from interlock.core.errors import Forbidden, InvalidInput, NotFound, StorageFull
+from interlock.core.ids import TenantId
 from interlock.knowledge import KnowledgeService, KnowledgeSettings
+from interlock.knowledge.store import DocumentStore
 from interlock.knowledge.types import Progress
 from interlock.testing.embedders import HashEmbedder
 
@@ -232,6 +235,21 @@ async def test_metadata_rules_win_over_front_matter_and_reach_passages(house):
     await house.ingest(metadata=[{"match": "v2.md", "set": {"status": "withdrawn"}}])
     found = (await house.search("returns"))[0]
     assert dict(found.metadata) == {"status": "withdrawn", "owner": "Ops"}
+
+
+async def test_what_a_search_looks_up_of_documents_is_what_a_listing_says_of_them(house):
+    house.write("refunds.md", f"---\nowner: Ada\n---\n{REFUNDS}")
+    house.write("deutsch.md", "# Rechnungen\n\nDie Rechnungen des letzten Monats werden am Freitag bezahlt.\n")
+    house.write("broken.pdf", b"no document")
+    house.write("empty.md", "")
+    await house.ingest(permissions=[{"match": "*.md", "readers": ["group:staff", "public"]}])
+    store = DocumentStore(house.sql)
+    listed = {info.id: info for info in await store.facts(OPERATOR.tenant, "docs")}
+    assert {info.state for info in listed.values()} == {"ok", "failed"}
+    looked_up = await store.by_id(OPERATOR.tenant, listed)
+    assert looked_up == listed
+    assert {info.checked_at.tzinfo for info in looked_up.values()} == {UTC}
+    assert await store.by_id(TenantId("another"), listed) == {}
 
 
 async def test_deleting_erases_every_version(house):

@@ -192,6 +192,38 @@ async def test_the_graph_finds_most_near_rows_of_few_readable_ones(postgres_sql:
     assert len(found & best) >= 18
 
 
+@pytest.mark.postgres
+async def test_tables_of_an_older_release_get_the_indexes_that_words_are_counted_by(postgres_sql: Sql) -> None:
+    rows = [make_row(f"p{n}", f"d{n}", "alpha" if n < 2 else "beta gamma") for n in range(6)]
+    await PostgresIndex(postgres_sql).apply(SCOPE, upsert=rows, delete=[])
+    await postgres_sql.write(lambda connection: connection.exec_driver_sql(_OLDER_POSTGRES))
+    for _ in range(2):
+        index = PostgresIndex(postgres_sql)
+        found = await index.lexical(SCOPE, ["alpha"], readers=PUBLIC, k=9)
+        assert [hit.passage_id for hit in found] == ["p0", "p1"]
+        narrowed = await index.lexical(SCOPE, ["alpha"], readers=PUBLIC, k=9, documents=[DocumentId("d1")])
+        assert narrowed == found[1:]
+        told = await postgres_sql.read(
+            lambda connection: connection.exec_driver_sql(
+                "SELECT indexrelid::regclass::text, indnatts FROM pg_index"
+                " WHERE indrelid IN ('interlock_index.passage'::regclass, 'interlock_index.posting'::regclass)"
+            ).all()
+        )
+        columns = {name: count for name, count in told}  # noqa: C416 - rows are no pairs to the type checker
+        assert columns["interlock_index.posting_pkey"] == 4
+        assert columns["interlock_index.passage_scored"] == 5
+        assert "interlock_index.passage_readable" not in columns
+    await index.apply(SCOPE, upsert=[make_row("p0", "d0", "beta")], delete=[])
+    assert len(await index.lexical(SCOPE, ["alpha"], readers=PUBLIC, k=9)) == 1
+
+
+_OLDER_POSTGRES = """
+DROP INDEX interlock_index.passage_scored;
+CREATE INDEX passage_readable ON interlock_index.passage (collection_id, aclset) INCLUDE (tenant, n_words);
+ALTER TABLE interlock_index.posting DROP CONSTRAINT posting_pkey, ADD PRIMARY KEY (collection_id, term, passage);
+"""
+
+
 async def test_the_postgres_index_refuses_another_dialect(sqlite_sql: Sql) -> None:
     with pytest.raises(Misconfigured):
         PostgresIndex(sqlite_sql)

@@ -13,7 +13,7 @@ import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import anyio
 from anyio import to_thread
@@ -31,6 +31,10 @@ from interlock.knowledge.store import DocumentStore
 from interlock.knowledge.types import DocumentInfo
 from interlock.stats.intervals import Interval, wilson
 from interlock.stores.index.base import Hit, Index
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["LEGS", "LEG_WORDS", "LegHealth", "LegJudge", "LegName", "LegOff", "Tried", "legs_off"]
 
@@ -57,7 +61,7 @@ _WITHIN_S = 20.0
 _LONGEST = 300
 _SHORTEST = 8
 _ROWS = 50
-_AT_ONCE = 10
+_AT_ONCE = 20
 _SEED = 7
 
 
@@ -242,16 +246,25 @@ class LegJudge:
         # Every reader: it is the collection that is judged, and counts are all that is kept.
         readers = frozenset(reader for info in infos for reader in info.readers)
         chosen = _chosen(infos)
+
+        async def look(probe: _Probe, vector: NDArray[np.float32]) -> None:
+            dense = await self._index.dense(space.scope, vector, readers=readers, k=_ROWS)
+            lexical = await self._index.lexical(space.scope, probe.terms, readers=readers, k=_ROWS)
+            hits[probe.language].append((_is_found(probe, dense, cut), _is_found(probe, lexical, cut)))
+
         for start in range(0, len(chosen), _AT_ONCE):
             some = [await self._probe(space, info, readers) for info in chosen[start : start + _AT_ONCE]]
             probes = [probe for probe in some if probe is not None]
             if not probes:
                 continue
             vectors = await space.embedder.embed([probe.sentence for probe in probes], "query")
-            for probe, vector in zip(probes, vectors, strict=True):
-                dense = await self._index.dense(space.scope, vector, readers=readers, k=_ROWS)
-                lexical = await self._index.lexical(space.scope, probe.terms, readers=readers, k=_ROWS)
-                hits[probe.language].append((_is_found(probe, dense, cut), _is_found(probe, lexical, cut)))
+            try:
+                async with anyio.create_task_group() as group:
+                    for probe, vector in zip(probes, vectors, strict=True):
+                        group.start_soon(look, probe, vector)
+            except BaseExceptionGroup as failures:
+                # One search's error is the judgement's; the group is only how it travelled.
+                raise failures.exceptions[0] from failures
 
     async def _probe(self, space: OpenSpace, info: DocumentInfo, readers: frozenset[str]) -> _Probe | None:
         """The longest sentence of one of its passages. None where there is none to speak of."""

@@ -245,10 +245,7 @@ class Searcher:
             with _timed(found, "fuse"):
                 found.fuse(plan.fusion)
             return found
-        if plan.space:
-            space = await self._spaces.find(ctx, plan.collection, plan.space)
-        else:
-            space = await self._spaces.answering(ctx, plan.collection)
+        space = await self._begun(ctx, plan, found)
         found.space = space.id
         if only is not None:
             found.within = frozenset(only)
@@ -264,6 +261,23 @@ class Searcher:
         with _timed(found, "fuse"):
             found.fuse(plan.fusion)
         return found
+
+    async def _begun(self, ctx: Context, plan: SearchPlan, found: Findings) -> OpenSpace:
+        """The space to search, and beside it the languages to read the question in."""
+        opened: list[OpenSpace] = []
+
+        async def open_space() -> None:
+            if plan.space:
+                opened.append(await self._spaces.find(ctx, plan.collection, plan.space))
+            else:
+                opened.append(await self._spaces.answering(ctx, plan.collection))
+
+        async def hear() -> None:
+            with _timed(found, "languages"):
+                found.languages = await self._asked_in(ctx, plan)
+
+        await _together(open_space, hear if plan.mode != "dense" else None)
+        return opened[0]
 
     async def known(self, ctx: Context, document: DocumentId) -> DocumentInfo | None:
         """What is known of a document now. One that is elsewhere is known to those who may read it alone."""
@@ -328,6 +342,9 @@ class Searcher:
     async def _legs(
         self, ctx: Context, space: OpenSpace, plan: SearchPlan, found: Findings, readers: frozenset[str]
     ) -> None:
+        # Both legs want it, and two threads that import it first at one moment each see half of it.
+        import numpy  # noqa: F401
+
         scope = space.scope
 
         async def by_meaning() -> None:
@@ -340,7 +357,6 @@ class Searcher:
 
         async def by_words() -> None:
             with _timed(found, "analyse"):
-                found.languages = found.languages or await self._asked_in(ctx, plan)
                 found.terms = tuple(dict.fromkeys(analyse(plan.query, found.languages)))[:_MAX_TERMS]
             if found.terms:
                 with _timed(found, "lexical"):
@@ -350,16 +366,15 @@ class Searcher:
                 await self._look_up(ctx, found, found.lexical)
 
         if plan.mode == "hybrid":
-            await self._choose(ctx, space, plan, found)
+            self._choose(space, plan, found)
         found.asked = _asked(plan.mode, found.off)
-        await _together(by_meaning if "dense" in found.asked else None, by_words if "lexical" in found.asked else None)
+        # The short one goes first: behind a model that has just begun it can wait for the processor for milliseconds.
+        await _together(by_words if "lexical" in found.asked else None, by_meaning if "dense" in found.asked else None)
 
-    async def _choose(self, ctx: Context, space: OpenSpace, plan: SearchPlan, found: Findings) -> None:
+    def _choose(self, space: OpenSpace, plan: SearchPlan, found: Findings) -> None:
         """Which legs to leave out."""
         health = LegHealth.of(space.legs, space.id) if plan.legs.check else None
-        languages: tuple[str, ...] = ()
-        if health is not None and health.languages:
-            languages = found.languages = await self._asked_in(ctx, plan)
+        languages = found.languages if health is not None and health.languages else ()
         found.off = legs_off(plan.legs, health, languages)
         found.is_judged = health is not None and bool(languages) and all(code in health.languages for code in languages)
 

@@ -143,7 +143,8 @@ def _trimmed(text: str, start: int, end: int) -> Iterator[Span]:
 
 def first_sentences(text: str, embedder: Embedder) -> str:
     """As much of a long text as the embedder reads whole, cut between sentences where it can be."""
-    if embedder.count_tokens(text) <= embedder.max_tokens:
+    # No tokenizer makes more tokens of ASCII than it has letters, but for one that it may put before them.
+    if (text.isascii() and len(text) < embedder.max_tokens) or embedder.count_tokens(text) <= embedder.max_tokens:
         return text
     kept = ""
     for span in sentences(text):

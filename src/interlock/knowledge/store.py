@@ -16,6 +16,7 @@ from interlock.core.ids import DocumentId, SnapshotId, TenantId
 from interlock.knowledge.cleaning.store import facts_from, facts_to, forget_cleaned, forget_shape
 from interlock.knowledge.history.tables import forget_entries, note_back, note_retired
 from interlock.knowledge.history.types import Hold
+from interlock.knowledge.infos import InfoReader
 from interlock.knowledge.questions.tables import forget_questions
 from interlock.knowledge.spaces.tables import forget_known, is_kept_for_a_space, kept_for_spaces
 from interlock.knowledge.types import DocumentInfo, PageReview, Snapshot
@@ -117,6 +118,28 @@ knowledge_snapshots = sa.Table(
 
 _DOCS, _VERSIONS = knowledge_documents, knowledge_versions
 _COLLECTIONS, _SNAPSHOTS = knowledge_collections, knowledge_snapshots
+# Made once: every search asks them.
+_INFOS = sa.select(*InfoReader.columns(_DOCS)).where(
+    _DOCS.c.tenant == sa.bindparam("tenant"), _DOCS.c.id.in_(sa.bindparam("ids", expanding=True))
+)
+_REVISION = sa.select(_COLLECTIONS.c.revision).where(
+    _COLLECTIONS.c.tenant == sa.bindparam("tenant"), _COLLECTIONS.c.collection == sa.bindparam("collection")
+)
+_SPOKEN = (
+    sa.select(sa.cast(_DOCS.c.languages, sa.Text), sa.cast(_DOCS.c.readers, sa.Text))
+    .where(
+        _DOCS.c.tenant == sa.bindparam("tenant"),
+        _DOCS.c.collection == sa.bindparam("collection"),
+        _DOCS.c.text_digest != "",
+    )
+    .distinct()
+)
+# And these for every document of an ingest.
+_CHANGE = sa.update(_DOCS).where(_DOCS.c.tenant == sa.bindparam("of_tenant"), _DOCS.c.id == sa.bindparam("of_id"))
+_ADD, _ADD_VERSION = sa.insert(_DOCS), sa.insert(_VERSIONS)
+_VERSION = sa.select(_VERSIONS).where(
+    *(_VERSIONS.c[name] == sa.bindparam(name) for name in ("tenant", "document_id", "text_digest", "raw_digest"))
+)
 _REMEMBERED = 10_000
 """Collections whose languages are kept in memory."""
 _FACTS_OF = 16
@@ -204,18 +227,17 @@ class DocumentStore:
         known = self._languages.get(key)
 
         def read(connection: Connection) -> _Languages | None:
-            state = _collection(connection, tenant, collection)
-            if state is None:
+            asked = {"tenant": tenant, "collection": collection}
+            revision = connection.execute(_REVISION, asked).scalar()
+            if revision is None:
                 return None
-            if known is not None and known.revision == state.revision:
+            if known is not None and known.revision == revision:
                 return known
-            of_collection = (_DOCS.c.tenant == tenant, _DOCS.c.collection == collection, _DOCS.c.text_digest != "")
-            columns = (sa.cast(_DOCS.c.languages, sa.Text), sa.cast(_DOCS.c.readers, sa.Text))
             spoken: dict[str, set[str]] = {}
-            for languages, allowed in connection.execute(sa.select(*columns).where(*of_collection).distinct()):
+            for languages, allowed in connection.execute(_SPOKEN, asked):
                 for code in json.loads(languages):
                     spoken.setdefault(code, set()).update(json.loads(allowed))
-            return _Languages(state.revision, {code: frozenset(who) for code, who in spoken.items()})
+            return _Languages(revision, {code: frozenset(who) for code, who in spoken.items()})
 
         found = await self._sql.read(read)
         if found is None:
@@ -269,11 +291,11 @@ class DocumentStore:
 
         def read(connection: Connection) -> dict[DocumentId, DocumentInfo]:
             found: dict[DocumentId, DocumentInfo] = {}
+            reader = InfoReader()
             for start in range(0, len(wanted), _IN_LIST):
-                part = wanted[start : start + _IN_LIST]
-                query = sa.select(_DOCS).where(_DOCS.c.tenant == tenant, _DOCS.c.id.in_(part))
-                for row in connection.execute(query).mappings():
-                    info = _stored(row).info
+                part = {"tenant": tenant, "ids": wanted[start : start + _IN_LIST]}
+                for row in connection.execute(_INFOS, part):
+                    info = reader.read(row)
                     found[info.id] = info
             return found
 
@@ -616,9 +638,8 @@ def _save(connection: Connection, tenant: TenantId, document: StoredDocument) ->
         "review": [[page, score, list(reasons)] for page, score, reasons in info.review],
         "cleaning": facts_to(info.cleaning),
     }
-    where = (_DOCS.c.tenant == tenant, _DOCS.c.id == info.id)
-    if connection.execute(sa.update(_DOCS).where(*where).values(**values)).rowcount == 0:
-        connection.execute(sa.insert(_DOCS).values(tenant=tenant, id=info.id, **values))
+    if connection.execute(_CHANGE, {**values, "of_tenant": tenant, "of_id": info.id}).rowcount == 0:
+        connection.execute(_ADD, {**values, "tenant": tenant, "id": info.id})
     return _save_version(connection, tenant, document) if info.text_digest else []
 
 
@@ -632,10 +653,10 @@ def _save_version(connection: Connection, tenant: TenantId, document: StoredDocu
         "raw_digest": info.raw_digest,
     }
     beside = {"boxes_digest": document.boxes_digest, "kept_digest": document.kept_digest}
-    known = connection.execute(sa.select(_VERSIONS).filter_by(**version)).mappings().first()
+    known = connection.execute(_VERSION, version).mappings().first()
     if known is None:
         given = {name: digest or "" for name, digest in beside.items()}
-        connection.execute(sa.insert(_VERSIONS).values(**version, ingested_at=info.ingested_at or now(), **given))
+        connection.execute(_ADD_VERSION, {**version, "ingested_at": info.ingested_at or now(), **given})
         return []
     new = {name: digest for name, digest in beside.items() if digest is not None and digest != known[name]}
     if not new:

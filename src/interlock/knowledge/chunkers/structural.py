@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -145,8 +146,11 @@ class StructuralChunker:
 
 
 def _counting(count_tokens: CountTokens) -> CountTokens:
-    """A word-piece model reads a word of any length as one unknown token, but no reader can use it as one passage."""
-    return lambda text: max(count_tokens(text), len(text) // _CHARACTERS_A_TOKEN)
+    """A word-piece model reads a word of any length as one unknown token, but no reader can use it as one passage.
+
+    Each text is counted once a document: every sentence and heading is asked for twice.
+    """
+    return cache(lambda text: max(count_tokens(text), len(text) // _CHARACTERS_A_TOKEN))
 
 
 def _slides(blocks: Sequence[Block]) -> Iterator[list[Block]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["batches"]
+import anyio
+from anyio import to_thread
+
+__all__ = ["batches", "run_batches"]
 
 _TEXTS = 32
-_TOKENS = 4096
+_TOKENS = 1024
+"""What a batch computes with stays in a core's cache: batches four times as large take an eighth longer."""
 
 
 def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -22,3 +26,23 @@ def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         batch.append(row)
     if batch:
         yield batch
+
+
+async def run_batches(lengths: Sequence[int], run: Callable[[list[int]], None], *, workers: int) -> None:
+    """Give batches of rows to `run`, in threads, so many at a time; cancelling takes effect between two of them.
+
+    Raises: what `run` raised first.
+    """
+    left = batches(lengths)
+
+    async def work() -> None:
+        for rows in left:
+            await to_thread.run_sync(run, rows)
+
+    try:
+        async with anyio.create_task_group() as group:
+            for _ in range(workers):
+                group.start_soon(work)
+    except BaseExceptionGroup as failures:
+        # One batch's error is the caller's error; the group is only how it travelled.
+        raise failures.exceptions[0] from failures

@@ -11,7 +11,8 @@ from anyio import to_thread
 
 from interlock.core.errors import Misconfigured, ModelMissing, TooLarge
 from interlock.core.ports import Embedder
-from interlock.knowledge.embedders._batches import batches
+from interlock.knowledge.embedders._alone import alone
+from interlock.knowledge.embedders._batches import run_batches
 from interlock.knowledge.extras import needs_extra
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class MiniLM:
         self._folder = folder
         self._threads = threads
         self._tokenizer: Tokenizer | None = None
-        self._session: ort.InferenceSession | None = None
+        self._sessions: dict[int, ort.InferenceSession] = {}
+        """By threads: all of them for one text, one for each of many batches."""
         self._loading = threading.Lock()  # two first callers must not load the weights twice
 
     def count_tokens(self, text: str) -> int:
@@ -51,8 +53,8 @@ class MiniLM:
     async def embed(self, texts: Sequence[str], kind: Literal["query", "passage"]) -> NDArray[np.float32]:
         """``(len(texts), 384)`` float32, L2-normalised, in input order; about 2,500 tokens a CPU-second.
 
-        This model takes no prefix, so queries and passages are read alike. Batches are built by length and each runs
-        in a worker thread: cancelling takes effect between two of them.
+        This model takes no prefix, so queries and passages are read alike. Batches are built by length and run in
+        worker threads: cancelling takes effect between two of them.
         Raises: TooLarge, ModelMissing, Misconfigured (damaged weights).
         """
         with needs_extra(_NAME):
@@ -62,11 +64,16 @@ class MiniLM:
         if not texts:
             return vectors
         if len(texts) == 1:
-            # A question: one way to a thread and back instead of two.
-            return await to_thread.run_sync(lambda: self._run(self._encode(list(texts))))
+            return await alone(lambda: self._encode(list(texts)), self._run_alone, now=self._tokenizer is not None)
         encodings = await to_thread.run_sync(self._encode, list(texts))
-        for rows in batches([len(encoding.ids) for encoding in encodings]):
-            vectors[rows] = await to_thread.run_sync(self._run, [encodings[row] for row in rows])
+        # Threads that share one batch wait for each other at every step of it, and for whatever else has their core:
+        # they take batches of their own.
+        session = await to_thread.run_sync(self._load_session, 1)
+
+        def run(rows: list[int]) -> None:
+            vectors[rows] = self._run([encodings[row] for row in rows], session)
+
+        await run_batches([len(encoding.ids) for encoding in encodings], run, workers=self._threads)
         return vectors
 
     def _encode(self, texts: list[str]) -> list[Encoding]:
@@ -80,7 +87,10 @@ class MiniLM:
                 )
         return encodings
 
-    def _run(self, encodings: list[Encoding]) -> NDArray[np.float32]:
+    def _run_alone(self, encodings: list[Encoding]) -> NDArray[np.float32]:
+        return self._run(encodings, self._load_session(self._threads))
+
+    def _run(self, encodings: list[Encoding], session: ort.InferenceSession) -> NDArray[np.float32]:
         import numpy as np
 
         width = max(len(encoding.ids) for encoding in encodings)
@@ -90,7 +100,7 @@ class MiniLM:
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = 1
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        hidden = np.asarray(self._load_session().run(None, inputs)[0], dtype=np.float32)
+        hidden = np.asarray(session.run(None, inputs)[0], dtype=np.float32)
         weights = mask[:, :, None].astype(np.float32)
         pooled = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
         unit: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
@@ -113,22 +123,24 @@ class MiniLM:
                 self._tokenizer = tokenizer
             return self._tokenizer
 
-    def _load_session(self) -> ort.InferenceSession:
+    def _load_session(self, threads: int) -> ort.InferenceSession:
         with self._loading:
-            if self._session is None:
+            if threads not in self._sessions:
                 with needs_extra(_NAME):
                     import onnxruntime as ort
 
                 path = self._file("model.onnx")
                 options = ort.SessionOptions()
-                options.intra_op_num_threads = self._threads
+                options.intra_op_num_threads = threads
                 options.inter_op_num_threads = 1
                 options.log_severity_level = 3
                 try:
-                    self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+                    self._sessions[threads] = ort.InferenceSession(
+                        str(path), options, providers=["CPUExecutionProvider"]
+                    )
                 except Exception as error:
                     raise _damaged(path) from error
-            return self._session
+            return self._sessions[threads]
 
     def _file(self, name: str) -> Path:
         path = self._folder / name

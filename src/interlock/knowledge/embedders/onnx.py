@@ -20,6 +20,7 @@ from anyio import to_thread
 
 from interlock.core.errors import InvalidInput, Misconfigured, ModelMissing, TooLarge
 from interlock.core.ports import Embedder
+from interlock.knowledge.embedders._alone import alone
 from interlock.knowledge.embedders._batches import batches
 from interlock.knowledge.extras import needs_extra
 
@@ -100,6 +101,9 @@ class OnnxEmbedder:
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         if not texts:
             return vectors
+        if len(texts) == 1:
+            known = "_tokenizer" in self.__dict__ and "_card" in self.__dict__
+            return await alone(lambda: self._encode(list(texts), kind), self._run, now=known)
         encodings = await to_thread.run_sync(self._encode, list(texts), kind)
         for rows in batches([len(encoding.ids) for encoding in encodings]):
             vectors[rows] = await to_thread.run_sync(self._run, [encodings[row] for row in rows])

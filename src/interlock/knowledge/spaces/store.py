@@ -31,6 +31,15 @@ _DOCS, _VERSIONS, _COLLECTIONS, _CLEANED = (
     knowledge_collections,
     knowledge_cleaned,
 )
+# Made once: every search asks them.
+_ANSWERS = sa.select(_COLLECTIONS.c.embedder, _COLLECTIONS.c.legs).where(
+    _COLLECTIONS.c.tenant == sa.bindparam("tenant"), _COLLECTIONS.c.collection == sa.bindparam("collection")
+)
+_NOTED = (
+    sa.select(_SPACES)
+    .where(_SPACES.c.tenant == sa.bindparam("tenant"), _SPACES.c.collection == sa.bindparam("collection"))
+    .order_by(_SPACES.c.created_at, _SPACES.c.id)
+)
 _IN_LIST = 500
 """Ids a statement may list: SQLite bounds its parameters."""
 
@@ -53,8 +62,7 @@ class SpaceStore:
         """Which space answers, and those that are noted."""
 
         def read(connection: Connection) -> Standing:
-            where = (_COLLECTIONS.c.tenant == tenant, _COLLECTIONS.c.collection == collection)
-            row = connection.execute(sa.select(_COLLECTIONS.c.embedder, _COLLECTIONS.c.legs).where(*where)).first()
+            row = connection.execute(_ANSWERS, {"tenant": tenant, "collection": collection}).first()
             spaces = _spaces(connection, tenant, collection)
             return Standing(None, spaces) if row is None else Standing(row.embedder, spaces, row.legs)
 
@@ -392,8 +400,7 @@ def _parts(ids: Collection[DocumentId] | None) -> list[list[DocumentId] | None]:
 
 
 def _spaces(connection: Connection, tenant: TenantId, collection: str) -> tuple[Space, ...]:
-    query = sa.select(_SPACES).where(_SPACES.c.tenant == tenant, _SPACES.c.collection == collection)
-    return tuple(_space(row) for row in connection.execute(query.order_by(_SPACES.c.created_at, _SPACES.c.id)))
+    return tuple(_space(row) for row in connection.execute(_NOTED, {"tenant": tenant, "collection": collection}))
 
 
 # Any: SQLAlchemy's rows carry no column types.

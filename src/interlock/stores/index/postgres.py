@@ -145,9 +145,10 @@ class PostgresIndex:
                 "terms": words,
                 "allowed": allowed,
                 "k": k,
-                "documents": None if documents is None else list(documents),
             }
-            return _hits(connection.execute(_statements.LEXICAL, where))
+            if documents is None:
+                return _hits(connection.execute(_statements.LEXICAL, where))
+            return _hits(connection.execute(_statements.LEXICAL_WITHIN, {**where, "documents": list(documents)}))
 
         return await self._read(scope, readers, search)
 
