@@ -327,8 +327,8 @@ def _unbounded_p(values: Sequence[float], threshold: float, *, above: bool) -> f
     return bca_p(values if above else [-v for v in values], threshold if above else -threshold)
 
 
-_EXACTNESS = {"bounded": 1.7, "normal": 1.1}
-"""How many more cases a test takes than one by the normal approximation, which the number of cases is reckoned by."""
+_EXACTNESS = {"bounded": 2.5, "normal": 1.1}
+"""How many more cases a test takes than the normal approximation by which they are reckoned (docs/design/0010-gates.md)."""
 
 
 def _more(values: Sequence[float], threshold: float, alpha: float, kind: str) -> int | None:
