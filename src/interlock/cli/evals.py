@@ -348,3 +348,52 @@ def list_metrics(as_json: bool) -> None:
             ["metric", "scale", "better", "needs", "about"],
             [(r["metric"], r["scale"], r["better"], ", ".join(r["needs"]), r["about"]) for r in rows],
         )
+
+
+@evaluation.command("check")
+@click.argument("suite", type=_path)
+@click.option(
+    "--against",
+    "against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Files or folders the app was made from: prompts, few-shot examples, tuning data.",
+)
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="Show so many of each.")
+@json_option
+@pass_session
+def check(session: Session, /, suite: Path, against: tuple[Path, ...], limit: int, as_json: bool) -> None:
+    """Look for faults of SUITE itself: near duplicates, cases that the app has seen. Exit code 5 where there are any."""
+    from dataclasses import asdict
+
+    from interlock.evals.hygiene import leaks, near_duplicates, texts_of
+    from interlock.evals.suite import read_suite
+
+    read = read_suite(suite)
+    doubles = near_duplicates(read.cases)
+    seen = leaks(read.cases, texts_of(against))
+    if as_json:
+        emit(
+            {
+                "suite": read.name,
+                "digest": read.digest,
+                "cases": len(read.cases),
+                "near_duplicates": [asdict(each) for each in doubles],
+                "leaks": [asdict(each) for each in seen],
+            }
+        )
+    else:
+        click.secho(f"{read.name}  {len(read.cases):,} cases  {read.digest}", bold=True)
+        if doubles:
+            click.echo(f"{len(doubles):,} near duplicates")
+            rows = [(d.first, d.second, f"{d.alike:.2f}", "" if d.same_answer else "differs") for d in doubles[:limit]]
+            table(["case", "case", "alike", "expected"], rows)
+        if seen:
+            click.echo(f"{len(seen):,} leaks")
+            table(
+                ["case", "part", "stands in", "share"],
+                [(each.case, each.part, each.where, f"{each.contained:.2f}") for each in seen[:limit]],
+            )
+        if not doubles and not seen:
+            click.echo("no faults found")
+    sys.exit(5 if doubles or seen else 0)

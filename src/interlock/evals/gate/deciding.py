@@ -328,7 +328,7 @@ def _unbounded_p(values: Sequence[float], threshold: float, *, above: bool) -> f
 
 
 _EXACTNESS = {"bounded": 2.5, "normal": 1.1}
-"""How many more cases a test takes than the normal approximation by which they are reckoned (docs/design/0010-gates.md)."""
+"""How many more cases a test takes than the normal approximation they are reckoned by: docs/design/0010-gates.md."""
 
 
 def _more(values: Sequence[float], threshold: float, alpha: float, kind: str) -> int | None:
