@@ -363,7 +363,7 @@ def list_metrics(as_json: bool) -> None:
 @json_option
 @pass_session
 def check(session: Session, /, suite: Path, against: tuple[Path, ...], limit: int, as_json: bool) -> None:
-    """Look for faults of SUITE itself: near duplicates, cases that the app has seen. Exit code 5 where there are any."""
+    """Look for faults of SUITE itself: near duplicates, cases the app has seen. Exit code 5 where there are any."""
     from dataclasses import asdict
 
     from interlock.evals.hygiene import leaks, near_duplicates, texts_of
@@ -397,3 +397,45 @@ def check(session: Session, /, suite: Path, against: tuple[Path, ...], limit: in
         if not doubles and not seen:
             click.echo("no faults found")
     sys.exit(5 if doubles or seen else 0)
+
+
+@evaluation.command("compare")
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True)
+@click.option("--frontier", "on", multiple=True, metavar="METRIC", help="Say which runs nobody beats in all of these.")
+@_home
+@json_option
+@pass_session
+def compare(session: Session, /, runs: tuple[str, ...], on: tuple[str, ...], home: Path | None, as_json: bool) -> None:
+    """Runs beside each other, case by case against the first: what differs beyond chance."""
+    from dataclasses import asdict
+
+    from interlock.evals.comparing import Beside, compared, frontier
+    from interlock.evals.service import Evaluations
+
+    evaluations = Evaluations(home or _own_home(session))
+    read = []
+    for name in runs:
+        values, report = evaluations.baseline(name), evaluations.report(name)
+        read.append(Beside(report.id, report.target, values.cases, values.measured))
+    if len({each.id for each in read}) < len(read):
+        raise InvalidInput("a run is named twice", param="runs")
+    cells = compared(read)
+    best = frontier(cells, on) if on else []
+    if as_json:
+        targets = {each.id: each.target for each in read}
+        emit({"runs": targets, "cells": [asdict(cell) for cell in cells], "frontier": best})
+        return
+    rows = []
+    for cell in cells:
+        found = cell.against_first
+        difference = (
+            "" if found is None else f"{found.value:+.3f} ({found.interval.low:+.3f} to {found.interval.high:+.3f})"
+        )
+        p = "" if found is None else f"{found.p:.3g}"
+        rows.append((cell.metric, cell.run, f"{cell.mean:.3f}", difference, p, cell.units))
+    rows.sort(key=lambda row: row[0])
+    columns = ["metric", "run", "mean", "against the first", "p", "units"]
+    table(columns, rows, right=columns[2:])
+    for each in read:
+        mark = "  nobody beats it in all of " + ", ".join(on) if each.id in best else ""
+        click.echo(f"{each.id}  {each.target}{mark}")
