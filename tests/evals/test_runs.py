@@ -260,3 +260,27 @@ async def test_floors_are_measured_and_flag_what_they_pass(tmp_path: Path) -> No
     assert floors["echo"].means["exact"] == pytest.approx(1 / 4)
     assert floors["null"].means["exact"] == 0
     assert report.weak_cases == ("echoed",)
+
+
+async def test_what_is_erased_of_documents_and_persons_is_erased_of_runs(tmp_path: Path) -> None:
+    cases = [{**case, "as": "ada" if case["id"] == "c1" else "bob"} for case in questions(4)]
+
+    def answer(case: Case, repeat: int) -> Output:
+        return Output(f"SECRET of {case.id}", documents=("doc-2" if case.id == "c2" else "doc-x",))
+
+    evaluations = Evaluations(tmp_path / "runs")
+    report = await evaluations.run(suite_of(tmp_path, cases), Answering(answer, {"release": "r"}), Instruments())
+    assert await evaluations.mentions(["doc-2"]) == 1
+    assert await evaluations.forget(["doc-2"], "ada") == 2
+    assert await evaluations.mentions(["doc-2"], "ada") == 0
+    written = b"".join(path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file())
+    assert b"SECRET of c1" not in written and b"SECRET of c2" not in written and b"SECRET of c3" in written
+    assert len(list(read_rows(tmp_path / "runs" / report.id))) == 4, "scores stay"
+    assert _mean(evaluations.report(report.id), "exact") == 0
+
+
+async def test_an_erasure_waits_for_a_run_that_goes_on(tmp_path: Path) -> None:
+    evaluations = Evaluations(tmp_path / "runs")
+    report = await evaluations.run(suite_of(tmp_path, questions(2)), Answering(right), Instruments())
+    with Journal(tmp_path / "runs" / report.id), pytest.raises(Conflict, match="is going on"):
+        await evaluations.forget(["doc-1"])

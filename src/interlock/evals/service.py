@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from interlock.evals.gate.evidence import Measured
 from interlock.evals.judges.named import may_not_gate
 from interlock.evals.ports import Derived, Instruments, Metric, Target
 from interlock.evals.report import Report, flaky_cases, slice_summaries, summaries
+from interlock.evals.running.forgetting import forget, mentions
 from interlock.evals.running.journal import Journal, Plan, find_run, read_rows, runs_in
 from interlock.evals.running.kept_outputs import KeptOutputs
 from interlock.evals.running.runner import Ended, LocalExecutor, Progress, Runner, measured_of
@@ -106,7 +107,7 @@ class Evaluations:
         plan = _plan(suite, target, options, instruments.judge)
         folder, plan = await to_thread.run_sync(self._folder, plan, options.fresh)
         uses = SealedUses(self.home / "sealed-uses.jsonl")
-        with Journal(folder) as journal, closing(KeptOutputs(self.home / "outputs.db")) as kept:
+        with Journal(folder) as journal, closing(KeptOutputs(self.home)) as kept:
             if journal.plan() is None:
                 used = uses.use(suite, plan.id)
                 journal.begin(plan)
@@ -203,6 +204,17 @@ class Evaluations:
             if row.output is not None and not row.failed and len(found) < _OUTPUTS_FOR_FLOORS:
                 found.setdefault(row.case, row.output)
         return found
+
+    async def forget(self, documents: Collection[str], user: str | None = None) -> int:
+        """Erase what runs hold of these documents, or of what this person was answered; gives how many answers it was.
+
+        Raises: Conflict: one of these runs is going on.
+        """
+        return await to_thread.run_sync(forget, self.home, documents, user)
+
+    async def mentions(self, documents: Collection[str], user: str | None = None) -> int:
+        """How many answers are still held."""
+        return await to_thread.run_sync(mentions, self.home, documents, user)
 
     def report(self, name: str) -> Report:
         """The report of a run. Raises: NotFound; InvalidInput: it did not finish, or is damaged."""

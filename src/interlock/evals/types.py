@@ -179,6 +179,8 @@ class Output:
     trace_id: str = ""
     error: str = ""
     """Code of what went wrong; the rest is then empty."""
+    documents: tuple[str, ...] = ()
+    """Ids of the documents it was written from: what is erased of them is erased of the answer."""
     retry_after_s: float | None = None
     """With `error`: the same may succeed after so long. None: it would fail again."""
 

@@ -91,6 +91,10 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
         answers += await forget_answers(parts, ctx, Purge(document=target))
     stored = await parts.kept.forget_mentions(ctx.tenant, ids) if ids else 0
     results = await parts.kept.forget_results(ctx.tenant, ids) if ids else 0
+    person = what.value if what.kind == "subject" else None
+    # Runs of evaluations are the workspace's own, and so of its own tenant.
+    has_runs = ctx.tenant == parts.access.local_owner().tenant
+    evaluated = await parts.evaluations.forget(ids, person) if has_runs and (ids or person is not None) else 0
     if what.kind == "subject":
         kept = await erase_kept(parts, ctx, user=what.value)
         answers, stored = answers + kept.answers, stored + kept.stored
@@ -98,6 +102,7 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
     written_over = await history.scrub(ctx)
     left = await history.left_of(ctx, targets, blobs)
     left["batch_results"] = await parts.kept.forget_results(ctx.tenant, ids, count_only=True) if ids else 0
+    left["evaluations"] = await parts.evaluations.mentions(ids, person) if has_runs else 0
     left["questions"] = await parts.knowledge.questions.count_of(ctx, ids)
     content: dict[str, object] = {
         "by": ctx.principal.id,
@@ -111,6 +116,7 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
             "stored_responses": stored,
             "batch_results": results,
             "questions": questions,
+            "evaluations": evaluated,
         },
         "looked_at_again": left,
         "complete": not any(left.values()),

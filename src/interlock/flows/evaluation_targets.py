@@ -126,6 +126,7 @@ class WorkspaceTarget:
             citations=() if answer is None else _citations(answer),
             found=() if answer is None else _found(answer),
             calls=tuple(_call(names[index], "".join(arguments.get(index, ()))) for index in sorted(names)),
+            documents=() if answer is None else tuple(dict.fromkeys(each.document_id for each in answer.passages)),
             input_tokens=receipt.usage.input_tokens,
             output_tokens=receipt.usage.output_tokens,
             cost_nano=None if receipt.cost is None else receipt.cost.nano,

@@ -21,6 +21,7 @@ from interlock.serving.service import Models
 from interlock.stores.jobs.base import Jobs
 
 if TYPE_CHECKING:
+    from interlock.evals.service import Evaluations
     from interlock.knowledge.grounding.service import Grounding
     from interlock.knowledge.service import KnowledgeService
 
@@ -47,3 +48,4 @@ class Parts:
     conversations: Conversations
     background: Background
     shadowing: Shadowing
+    evaluations: Evaluations

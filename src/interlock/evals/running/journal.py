@@ -70,6 +70,8 @@ class Row:
     """The answer was kept from an earlier run."""
     failed: str = ""
     """Code of the target's failure."""
+    user: str = ""
+    """Who asked, of the workspace's directory."""
     cost_nano: int | None = None
     """What the answer cost; None when it is not known."""
 

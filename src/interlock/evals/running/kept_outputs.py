@@ -20,9 +20,11 @@ class KeptOutputs:
     A cache: a file that is damaged or of another version is begun anew.
     """
 
+    FILES = ("outputs.db", "outputs.db-wal", "outputs.db-shm")
     _VERSION = 1
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, home: Path) -> None:
+        path = home / self.FILES[0]
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = path
         self._sql = self._open()
@@ -64,12 +66,6 @@ class KeptOutputs:
     def put(self, key: bytes, output: Output) -> None:
         """Keep an answer."""
         self._sql.execute("insert or replace into outputs values (?, ?)", (key, msgspec.json.encode(output)))
-
-    def forget(self) -> int:
-        """Drop them all; gives how many there were."""
-        (count,) = self._sql.execute("select count(*) from outputs").fetchone()
-        self._sql.execute("delete from outputs")
-        return int(count)
 
     def close(self) -> None:
         """Close the file."""

@@ -146,6 +146,7 @@ class LocalExecutor:
             output=None if work.sealed else output,
             kept=was_kept,
             failed=output.error,
+            user=work.case.user,
             cost_nano=output.cost_nano,
         )
 
