@@ -132,6 +132,8 @@ class Metric(Generic[OptionsT]):
     """Goes up when the same answer gets another value: kept scores are then measured again."""
     source: str = ""
     """Paper or implementation whose values it gives."""
+    libraries: tuple[str, ...] = ()
+    """Modules it imports when it scores: a missing one is told before the first case."""
 
 
 @dataclass(frozen=True, slots=True)
