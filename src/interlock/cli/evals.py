@@ -346,3 +346,34 @@ def list_metrics(as_json: bool) -> None:
             ["metric", "scale", "better", "needs", "about"],
             [(r["metric"], r["scale"], r["better"], ", ".join(r["needs"]), r["about"]) for r in rows],
         )
+
+
+@evaluation.command("import")
+@click.argument("file", type=_path)
+@click.option(
+    "--from", "form", required=True, metavar="FORMAT", help="promptfoo, openai_evals, langfuse, phoenix, csv …"
+)
+@click.option("--out", required=True, type=_path, help="The suite to write; its cases go beside it.")
+@click.option("--replace", is_flag=True, help="Write over files that are there.")
+@json_option
+def import_file(file: Path, form: str, out: Path, replace: bool, as_json: bool) -> None:
+    """Take FILE, tests of another tool, over as a suite, and list what has no counterpart."""
+    from interlock.evals.importing import import_suite
+
+    made = import_suite(file, form, out, replace=replace)
+    told = [each.label for each in made.suite.measured_by]
+    if as_json:
+        emit(
+            {
+                "suite": str(out),
+                "cases_file": str(made.cases_file),
+                "cases": len(made.suite.cases),
+                "metrics": told,
+                "left_out": made.left_out,
+            }
+        )
+        return
+    click.echo(f"{out}: {len(made.suite.cases):,} cases in {made.cases_file.name}, measured by {', '.join(told)}")
+    for each in made.left_out:
+        click.echo(f"not taken over: {each}")
+    click.echo(f"next: interlock eval run {out} --target …")

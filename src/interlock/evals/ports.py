@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,11 +19,13 @@ __all__ = [
     "CheckClaim",
     "ClaimVerdict",
     "Derived",
+    "ImportedSuite",
     "Instruments",
     "JudgeReply",
     "Metric",
     "NoOptions",
     "Scale",
+    "SuiteFormat",
     "Target",
     "TargetPlugin",
 ]
@@ -159,3 +161,22 @@ class CaseFormat(Protocol):
 
         Raises: InvalidInput naming the place.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedSuite:
+    """Another tool's tests, as far as they could be taken over."""
+
+    description: str
+    cases: Sequence[Mapping[str, Any]]  # Any: fields before validation
+    metrics: Sequence[Mapping[str, Any]]  # Any: as in a suite's file
+    left_out: tuple[str, ...]
+    """What could not be taken over, for people."""
+
+
+@runtime_checkable
+class SuiteFormat(CaseFormat, Protocol):
+    """A format that says what is measured too."""
+
+    def suite(self, path: Path) -> ImportedSuite:
+        """All of it. Raises: InvalidInput naming the place."""
