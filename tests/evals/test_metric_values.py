@@ -6,6 +6,8 @@ import inspect
 import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -502,3 +504,32 @@ def test_a_missing_library_is_told_before_the_first_case() -> None:
         check_instruments([by], Instruments())
     assert isinstance(caught.value, InterlockError)
     assert "interlock[eval]" in caught.value.hint
+
+
+def test_metrics_are_listed_and_a_suite_is_refused_where_the_extra_is_missing(tmp_path: Path) -> None:
+    # As where the extra is not installed: none of its libraries can be imported.
+    (tmp_path / "sitecustomize.py").write_text(
+        "from importlib.machinery import PathFinder\n"
+        "missing = {'sacrebleu', 'rouge_score', 'nltk', 'rapidfuzz', 'jsonschema', 'py3langid'}\n"
+        "found = PathFinder.find_spec\n"
+        "def find_spec(name, path=None, target=None):\n"
+        "    return None if name.split('.')[0] in missing else found(name, path, target)\n"
+        "PathFinder.find_spec = find_spec\n"
+    )
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root / 'src'}"}
+    (tmp_path / "s.suite.yaml").write_text(
+        "suite: s\ncases: [{id: a, input: x, expected: y}]\nmetrics: [bleu]\n", "utf-8"
+    )
+
+    def ran(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "interlock", "eval", *words]
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    listed = ran("metrics", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert {each["metric"] for each in json.loads(listed.stdout)} >= {"bleu", "rouge", "json_schema", "language"}
+    refused = ran("run", "s.suite.yaml", "--target", "command:false", "--home", "runs")
+    assert refused.returncode != 0
+    assert "the metric 'bleu' needs the library 'sacrebleu'" in refused.stderr
+    assert "interlock[eval]" in refused.stderr

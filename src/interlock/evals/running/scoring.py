@@ -31,7 +31,7 @@ def check_instruments(measured_by: Sequence[MeasuredBy], instruments: Instrument
     }
     for each in measured_by:
         for name in each.metric.libraries if isinstance(each.metric, Metric) else ():
-            if find_spec(name) is None:
+            if find_spec(name.partition(".")[0]) is None:
                 raise MissingExtra(
                     f"the metric {each.label!r} needs the library {name!r}", hint="pip install 'interlock[eval]'"
                 )
