@@ -533,3 +533,10 @@ def test_metrics_are_listed_and_a_suite_is_refused_where_the_extra_is_missing(tm
     assert refused.returncode != 0
     assert "the metric 'bleu' needs the library 'sacrebleu'" in refused.stderr
     assert "interlock[eval]" in refused.stderr
+
+
+@pytest.mark.parametrize("name", ["similarity", "answer_relevance", "groundedness", "completeness", "language"])
+async def test_half_a_surrogate_pair_breaks_no_model(name: str) -> None:
+    text = "You may return it within \ud800 thirty days of the delivery."
+    case = {"input": text, "expected": text, "context": [text]}
+    assert (await measure(name, case, text)).error == ""

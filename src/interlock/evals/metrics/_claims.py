@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from interlock.evals.metrics._words import encodable
 from interlock.evals.ports import CheckClaim
 from interlock.evals.types import Case, Output
 
@@ -32,7 +33,7 @@ class Checked(NamedTuple):
 def sentences(text: str) -> list[str]:
     """Sentences without citation marks and bullets; a line ends one too. Lines without a word are left out."""
     found: list[str] = []
-    for line in text.splitlines():
+    for line in encodable(text).splitlines():
         pieces: list[str] = []
         for piece in _BREAK.split(_BULLET.sub("", _MARKERS.sub("", line)).strip()):
             if pieces and _ABBREVIATED.search(pieces[-1]):
@@ -53,7 +54,7 @@ def grounds(case: Case, output: Output, against: Against) -> list[str]:
     context = [*case.context] if against in {"all", "context"} else []
     found = [each.text for each in output.found] if against in {"all", "found"} else []
     quotes = [each.quote for each in output.citations] if against == "citations" else []
-    return [text for text in (*context, *found, *quotes) if text.strip()]
+    return [encodable(text) for text in (*context, *found, *quotes) if text.strip()]
 
 
 async def check_claims(check: CheckClaim, stated: Sequence[str], texts: Sequence[str]) -> Checked:

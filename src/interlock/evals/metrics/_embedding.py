@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from interlock.core.ports import Embedder
+from interlock.evals.metrics._words import encodable
 
 __all__ = ["Nearness", "nearness"]
 
@@ -21,6 +22,7 @@ async def nearness(
     embedder: Embedder, one: str, other: str, *, kinds: tuple[Literal["query", "passage"], Literal["query", "passage"]]
 ) -> Nearness:
     """Cosine of two texts that say something."""
+    one, other = encodable(one), encodable(other)
     cut = [_beginning(embedder, text) for text in (one, other)]
     first = await embedder.embed([cut[0]], kinds[0])
     second = await embedder.embed([cut[1]], kinds[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from interlock.evals.metrics._claims import claims
+from interlock.evals.metrics._words import encodable
 from interlock.evals.ports import Instruments, Metric, NoOptions
 from interlock.evals.types import Case, CitedSpan, Output, Score
 
@@ -22,7 +23,7 @@ async def score(case: Case, output: Output, options: NoOptions, instruments: Ins
         if not words:
             continue
         for claim in [citation.claim] if citation.claim.strip() else stated:
-            if (await instruments.check_claim(claim, words)).supported:
+            if (await instruments.check_claim(encodable(claim), words)).supported:
                 supported += 1
                 break
     return Score(supported / len(output.citations), f"{supported} of {len(output.citations)} citations")
@@ -30,8 +31,8 @@ async def score(case: Case, output: Output, options: NoOptions, instruments: Ins
 
 def _words(citation: CitedSpan, output: Output) -> list[str]:
     if citation.quote.strip():
-        return [citation.quote]
-    return [found.text for found in output.found if found.source == citation.source and found.text.strip()]
+        return [encodable(citation.quote)]
+    return [encodable(found.text) for found in output.found if found.source == citation.source and found.text.strip()]
 
 
 plugin = Metric(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from interlock.evals.metrics._claims import claims
-from interlock.evals.metrics._words import plain
+from interlock.evals.metrics._words import encodable, plain
 from interlock.evals.ports import CheckClaim, Instruments, Metric, NoOptions
 from interlock.evals.types import Case, Output, Score
 
@@ -36,7 +36,7 @@ async def _said(wordings: list[str], text: str, check: CheckClaim) -> bool:
     if any(plain(wording) in given for wording in told):
         return True
     for wording in told:
-        if (await check(wording, [text])).supported:
+        if (await check(encodable(wording), [encodable(text)])).supported:
             return True
     return False
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from interlock.evals.metrics._library import library
+from interlock.evals.metrics._words import encodable
 from interlock.evals.ports import Instruments, Metric
 from interlock.evals.types import Case, Output, Score
 
@@ -81,7 +82,7 @@ def _language(text: str, among: tuple[str, ...]) -> _Told:
     with _lock:
         model = _model()
         model.set_languages(known)
-        code, probability = model.classify(text[:5_000])
+        code, probability = model.classify(encodable(text[:5_000]))
     return _Told(str(code), float(probability) >= 0.8)
 
 
