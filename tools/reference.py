@@ -18,6 +18,9 @@ from pydantic.fields import FieldInfo
 
 from interlock.cli.root import cli
 from interlock.config import Settings
+from interlock.evals.formats import formats
+from interlock.evals.metrics import about, metrics
+from interlock.evals.ports import Derived
 from interlock.knowledge.connectors import connectors
 from interlock.knowledge.connectors._sites import OAuth
 from interlock.knowledge.external.settings import Credentials, ExternalIndex, FieldNames, MetadataField, Vectors
@@ -134,6 +137,49 @@ def sources() -> str:
     return "\n".join(lines) + "\n"
 
 
+def evaluation_metrics() -> str:
+    """Every metric of evaluations with its options, and every format of case files."""
+    lines = [
+        "# Metrics and case formats",
+        "",
+        "Made by `python tools/reference.py`. Their use: [evaluate](../how-to/evaluate.md). `binary` is 0 or 1,",
+        "`unit` lies in 0 to 1, `real` is any number. A metric that does not apply to a case gives no value.",
+    ]
+    for name in metrics.names():
+        metric = metrics.get(name)
+        kind = f"`{metric.scale}`, {metric.better} is better"
+        if isinstance(metric, Derived):
+            kind += (
+                f", of another metric's values over {'repeats' if metric.over == 'repeats' else 'the cases of a pair'}"
+            )
+        elif metric.needs:
+            kind += f", needs {' and '.join(sorted(metric.needs))}"
+        module = sys.modules.get(f"interlock.evals.metrics.{name}")
+        whole = (module.__doc__ if module else None) or about(name)
+        told = [" ".join(each.split()) for each in whole.strip().split("\n\n")]
+        lines += [
+            "",
+            f"## `{name}`",
+            "",
+            *(line for each in told for line in (each, "")),
+            f"{kind[0].upper()}{kind[1:]}.",
+        ]
+        if metric.source:
+            lines[-1] += f" After: {metric.source}."
+        fields = metric.options.model_fields
+        if fields:
+            lines += ["", "| Option | Default | Meaning |", "|---|---|---|"]
+        for field, info in fields.items():
+            meaning = " ".join(filter(None, [info.description, _bounds(info)])).replace("|", "\\|")
+            lines.append(f"| `{info.alias or field}` | {_default_of_source(info)} | {meaning} |")
+    lines += ["", "## Formats of case files", "", "| `format` | |", "|---|---|"]
+    for name in formats.names():
+        formats.get(name)
+        told = (sys.modules[f"interlock.evals.formats.{name}"].__doc__ or "").strip().split("\n\n")
+        lines.append(f"| `{name}` | {' '.join(' '.join(told).split())} |")
+    return "\n".join(lines) + "\n"
+
+
 def _index() -> list[str]:
     """The fields of ``index``, and of what stands below it."""
     lines: list[str] = []
@@ -233,7 +279,13 @@ def _bounds(field: FieldInfo) -> str:
 def main() -> int:
     """Write or check the pages."""
     stale = []
-    for name, text in (("cli.md", command_line()), ("settings.md", settings()), ("sources.md", sources())):
+    pages = {
+        "cli.md": command_line(),
+        "metrics.md": evaluation_metrics(),
+        "settings.md": settings(),
+        "sources.md": sources(),
+    }
+    for name, text in pages.items():
         path = DOCS / name
         if "--check" in sys.argv:
             if not path.exists() or path.read_text("utf-8") != text:

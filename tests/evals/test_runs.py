@@ -19,6 +19,7 @@ from interlock.evals.report import Report
 from interlock.evals.running.journal import Journal, read_rows
 from interlock.evals.service import Evaluations, Options
 from interlock.evals.suite import MeasuredBy, MetricUse, Suite, read_suite
+from interlock.evals.targets.python import PythonTarget
 from interlock.evals.types import Case, Output, Score
 
 pytestmark = pytest.mark.anyio
@@ -284,3 +285,22 @@ async def test_an_erasure_waits_for_a_run_that_goes_on(tmp_path: Path) -> None:
     report = await evaluations.run(suite_of(tmp_path, questions(2)), Answering(right), Instruments())
     with Journal(tmp_path / "runs" / report.id), pytest.raises(Conflict, match="is going on"):
         await evaluations.forget(["doc-1"])
+
+
+@pytest.mark.parametrize(
+    ("reply", "text", "failed"),
+    [
+        ("half \ud800 a pair", "half ? a pair", 0),
+        ({"text": "fine", "state": {"note": ["\udfff"]}}, "fine", 0),
+        (Output("fine", model="\ud800"), "fine", 0),
+        ({"text": "fine", "state": object()}, "", 1),
+    ],
+)
+async def test_an_answer_that_no_file_can_hold_does_not_end_the_run(
+    tmp_path: Path, reply: object, text: str, failed: int
+) -> None:
+    suite = suite_of(tmp_path, questions(2), floors=False)
+    target = PythonTarget("python:x", lambda case: reply if case["id"] == "c0" else "1")
+    report = await Evaluations(tmp_path / "runs").run(suite, target, Instruments())
+    rows = {row.case: row for row in read_rows(tmp_path / "runs" / report.id)}
+    assert (report.executions, report.failed, rows["c0"].output and rows["c0"].output.text) == (2, failed, text)

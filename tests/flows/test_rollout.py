@@ -39,7 +39,14 @@ SPEC = {"steps": [50], "min_units": 40, "guardrails": [{"measure": "error", "mar
 async def workspace(folder: Path, prompt: str = "Be kind.", **app: Any) -> AsyncIterator[App]:
     write_workspace(
         folder,
-        settings={"gateway": {"providers": {"scripted": {"kind": "scripted", "script": SCRIPT}}, "detect": False}},
+        settings={
+            "gateway": {
+                "providers": {"scripted": {"kind": "scripted", "script": SCRIPT}},
+                "detect": False,
+                # Hundreds of failures within a second would rest the target for both arms.
+                "breaker": {"failures": 1000},
+            }
+        },
         apps={"helper": {"route": {"targets": ["scripted/m"]}, "rollout": SPEC, **app}},
         prompt=prompt,
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from interlock.evals.running.runner import Progress
     from interlock.evals.suite import Suite
 
-__all__ = ["evaluation"]
+__all__ = ["Asked", "app_of", "evaluate", "evaluation"]
 
 _EXIT = {"pass": 0, "fail": 5, "not_enough_evidence": 6}
 _ALONE = ("python:", "command:", "http://", "https://")
@@ -45,18 +45,18 @@ class Asked:
     """The options of a run."""
 
     target: str
-    options: Sequence[str]
-    baseline: str | None
-    judge: str | None
-    repeats: int | None
-    concurrency: int | None
-    max_cost: float | None
-    stop_early: bool | None
-    fresh: bool
-    no_kept: bool
-    note: str
-    home: Path | None
-    quiet: bool
+    options: Sequence[str] = ()
+    baseline: str | None = None
+    judge: str | None = None
+    repeats: int | None = None
+    concurrency: int | None = None
+    max_cost: float | None = None
+    stop_early: bool | None = None
+    fresh: bool = False
+    no_kept: bool = False
+    note: str = ""
+    home: Path | None = None
+    quiet: bool = False
 
 
 @evaluation.command("run")
@@ -91,7 +91,7 @@ def run_suite(session: Session, /, suite: Path, outputs: tuple[Path, ...], as_js
     """
     asked = Asked(**given)
     writers = [(place, _writer(place)) for place in outputs]
-    report = run(_run(session, suite, asked))
+    report = run(evaluate(session, suite, asked))
     for place, write in writers:
         place.write_text(write(report), "utf-8")
     _show(report, as_json=as_json)
@@ -107,7 +107,8 @@ def _writer(place: Path) -> Callable[[Report], str]:
     return exports.get(form)
 
 
-async def _run(session: Session, path: Path, asked: Asked) -> Report:
+async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
+    """Run the suite `path` as the command does, without showing its report."""
     from interlock.evals.service import Evaluations, Options
     from interlock.evals.suite import overridden, read_suite
 
@@ -439,3 +440,34 @@ def compare(session: Session, /, runs: tuple[str, ...], on: tuple[str, ...], hom
     for each in read:
         mark = "  nobody beats it in all of " + ", ".join(on) if each.id in best else ""
         click.echo(f"{each.id}  {each.target}{mark}")
+
+
+@evaluation.command("import")
+@click.argument("file", type=_path)
+@click.option(
+    "--from", "form", required=True, metavar="FORMAT", help="promptfoo, openai_evals, langfuse, phoenix, csv …"
+)
+@click.option("--out", required=True, type=_path, help="The suite to write; its cases go beside it.")
+@click.option("--replace", is_flag=True, help="Write over files that are there.")
+@json_option
+def import_file(file: Path, form: str, out: Path, replace: bool, as_json: bool) -> None:
+    """Take FILE, tests of another tool, over as a suite, and list what has no counterpart."""
+    from interlock.evals.importing import import_suite
+
+    made = import_suite(file, form, out, replace=replace)
+    told = [each.label for each in made.suite.measured_by]
+    if as_json:
+        emit(
+            {
+                "suite": str(out),
+                "cases_file": str(made.cases_file),
+                "cases": len(made.suite.cases),
+                "metrics": told,
+                "left_out": made.left_out,
+            }
+        )
+        return
+    click.echo(f"{out}: {len(made.suite.cases):,} cases in {made.cases_file.name}, measured by {', '.join(told)}")
+    for each in made.left_out:
+        click.echo(f"not taken over: {each}")
+    click.echo(f"next: interlock eval run {out} --target …")

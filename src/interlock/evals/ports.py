@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,11 +19,13 @@ __all__ = [
     "CheckClaim",
     "ClaimVerdict",
     "Derived",
+    "ImportedSuite",
     "Instruments",
     "JudgeReply",
     "Metric",
     "NoOptions",
     "Scale",
+    "SuiteFormat",
     "Target",
     "TargetPlugin",
 ]
@@ -138,6 +140,8 @@ class Metric(Generic[OptionsT]):
     """Goes up when the same answer gets another value: kept scores are then measured again."""
     source: str = ""
     """Paper or implementation whose values it gives."""
+    libraries: tuple[str, ...] = ()
+    """Modules it imports when it scores: a missing one is told before the first case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +167,22 @@ class CaseFormat(Protocol):
 
         Raises: InvalidInput naming the place.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedSuite:
+    """Another tool's tests, as far as they could be taken over."""
+
+    description: str
+    cases: Sequence[Mapping[str, Any]]  # Any: fields before validation
+    metrics: Sequence[Mapping[str, Any]]  # Any: as in a suite's file
+    left_out: tuple[str, ...]
+    """What could not be taken over, for people."""
+
+
+@runtime_checkable
+class SuiteFormat(CaseFormat, Protocol):
+    """A format that says what is measured too."""
+
+    def suite(self, path: Path) -> ImportedSuite:
+        """All of it. Raises: InvalidInput naming the place."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,9 +18,20 @@ from interlock.evals.running.runner import Ended
 from interlock.evals.tally import CaseInfo, Tally
 from interlock.stats.intervals import Interval
 
-__all__ = ["Flaky", "MetricSummary", "Report", "SliceSummary", "flaky_cases", "slice_summaries", "summaries"]
+__all__ = [
+    "Flaky",
+    "MetricSummary",
+    "Report",
+    "SliceSummary",
+    "WorstCase",
+    "flaky_cases",
+    "slice_summaries",
+    "summaries",
+    "worst_cases",
+]
 
 _FLAKY_SHOWN = 50
+_WORST_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,16 @@ class Flaky:
 
 
 @dataclass(frozen=True, slots=True)
+class WorstCase:
+    """A case far on the bad side of a metric in [0, 1]."""
+
+    case: str
+    metric: str
+    value: float
+    """Mean over its repeats; an execution that the target failed counts as the worst value."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One run."""
 
@@ -104,6 +125,8 @@ class Report:
     baseline: str
     """Run it was compared with; empty without one."""
     notes: tuple[str, ...] = ()
+    worst: tuple[WorstCase, ...] = ()
+    """Of every metric in [0, 1] the worst cases: where to look first. Never sealed ones."""
 
     @property
     def passed(self) -> bool:
@@ -193,3 +216,20 @@ def flaky_cases(measured: Mapping[str, Measured], tally: Tally) -> list[Flaky]:
             if 0 < passed < len(values):
                 found.append(Flaky(case, name, passed, len(values)))
     return sorted(found, key=lambda each: abs(each.passed / each.runs - 0.5))[:_FLAKY_SHOWN]
+
+
+def worst_cases(measured: Mapping[str, Measured], hidden: Collection[str]) -> list[WorstCase]:
+    """Of each metric in [0, 1] up to 20 cases on its bad half, worst first; none of `hidden`."""
+    found: list[WorstCase] = []
+    for name, each in measured.items():
+        if each.scale == "real":
+            continue
+        good, bad = (1.0, 0.0) if each.better == "higher" else (0.0, 1.0)
+        cases = []
+        for case in {**each.values.values, **each.values.worst}:
+            told = [*each.values.values.get(case, ()), *[bad] * each.values.worst.get(case, 0)]
+            value = math.fsum(told) / len(told)
+            if abs(value - good) > 0.5 and case not in hidden:
+                cases.append(WorstCase(case, name, value))
+        found += sorted(cases, key=lambda each: abs(each.value - good), reverse=True)[:_WORST_SHOWN]
+    return found

@@ -19,7 +19,7 @@ from interlock.evals.gate.deciding import Decision, decide
 from interlock.evals.gate.evidence import Measured
 from interlock.evals.judges.named import may_not_gate
 from interlock.evals.ports import Derived, Instruments, Metric, Target
-from interlock.evals.report import Report, flaky_cases, slice_summaries, summaries
+from interlock.evals.report import Report, flaky_cases, slice_summaries, summaries, worst_cases
 from interlock.evals.running.forgetting import forget, mentions
 from interlock.evals.running.journal import Journal, Plan, find_run, read_rows, runs_in
 from interlock.evals.running.kept_outputs import KeptOutputs
@@ -151,8 +151,13 @@ class Evaluations:
         gate = None if suite.spec.gate is None else _decide(done, measured, seen, barred)
         hidden = suite.sealed_ids
         weak = sorted({case for floor in floors for case in floor.passed} - hidden)
-        metrics, slices, flaky = await to_thread.run_sync(
-            lambda: (summaries(measured, seen), slice_summaries(measured, seen), flaky_cases(measured, tally))
+        metrics, slices, flaky, worst = await to_thread.run_sync(
+            lambda: (
+                summaries(measured, seen),
+                slice_summaries(measured, seen),
+                flaky_cases(measured, tally),
+                worst_cases(measured, hidden),
+            )
         )
         notes = []
         if baseline is not None and (changed := len(seen) - len(baseline.unchanged(seen))):
@@ -185,6 +190,7 @@ class Evaluations:
             gate=gate,
             baseline="" if baseline is None else baseline.id,
             notes=tuple(notes),
+            worst=tuple(worst),
         )
 
     def baseline(self, name: str) -> Baseline:

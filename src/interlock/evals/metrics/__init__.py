@@ -1,6 +1,7 @@
 """Metrics. One file each, with a `plugin` that says what it scores and how."""
 
 import importlib
+from importlib.util import find_spec
 from typing import Any
 
 from interlock.core.plugins import Registry
@@ -13,8 +14,11 @@ metrics: Registry[Metric[Any] | Derived[Any]] = Registry("metric", "interlock.ev
 
 
 def about(name: str) -> str:
-    """The first sentence of a metric's file, for lists; of one from elsewhere what its function says."""
+    """The first sentence of a metric's file, for lists; of one from elsewhere what its module or function says."""
     metric = metrics.get(name)
     scored = metric.combine if isinstance(metric, Derived) else metric.score
-    told = importlib.import_module(scored.__module__).__doc__ or scored.__doc__ or ""
+    # Several built-in files may share one function; the name tells them apart.
+    own = f"{__name__}.{name}"
+    module = importlib.import_module(own if find_spec(own) is not None else scored.__module__)
+    told = module.__doc__ or scored.__doc__ or ""
     return " ".join(told.strip().split("\n\n")[0].split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["normalised", "plain"]
+__all__ = ["encodable", "normalised", "plain"]
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
@@ -25,3 +25,8 @@ def plain(text: str) -> str:
     """Case, spaces, table bars and thousands commas brought to one form: formats differ in these alone."""
     text = re.sub(r"(?<=\d),(?=\d{3})", "", text.replace("|", " ").replace("\u2019", "'"))
     return " ".join(text.split()).casefold()
+
+
+def encodable(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON's escapes can leave in a text and no model can read."""
+    return text.encode("utf-8", "replace").decode("utf-8")

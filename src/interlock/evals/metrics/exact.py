@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from interlock.evals.metrics._words import normalised
 from interlock.evals.ports import Instruments, Metric
@@ -16,7 +16,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    normalise: bool = False
+    normalise: bool = Field(default=False, description="forgive case, punctuation, articles and spaces")
 
 
 def score(case: Case, output: Output, options: Options, instruments: Instruments) -> Score:

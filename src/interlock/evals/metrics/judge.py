@@ -12,13 +12,14 @@ __all__ = ["plugin"]
 
 async def score(case: Case, output: Output, options: JudgedBy, instruments: Instruments) -> Score:
     """Points scaled to [0, 1]; 0 or 1 for a judge with `passes_at`."""
+    if instruments.ask_judge is None:
+        return Score(None, "there is no model that judges")
     spec = spec_of(options, instruments.workspace)
     reference = None
     if spec.kind == "reference":
         if not case.references:
             return Score(None, "the case has no reference text")
         reference = case.references[0]
-    assert instruments.ask_judge is not None, "asked for before the first case"
     try:
         verdict = await rate(
             spec,

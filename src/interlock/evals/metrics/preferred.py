@@ -12,10 +12,11 @@ __all__ = ["plugin"]
 
 async def score(case: Case, output: Output, options: JudgedBy, instruments: Instruments) -> Score:
     """1 when the answer wins, 0.5 for a tie, 0 when the reference does."""
+    if instruments.ask_judge is None:
+        return Score(None, "there is no model that judges")
     spec = spec_of(options, instruments.workspace)
     if not case.references:
         return Score(None, "the case has no reference text to compare with")
-    assert instruments.ask_judge is not None, "asked for before the first case"
     try:
         verdict = await compare(
             spec, instruments.ask_judge, question=case.question, first=output.text, second=case.references[0]

@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 import anyio
 from pydantic import BaseModel, ValidationError
@@ -23,13 +24,21 @@ _TIMEOUT_S = 300.0
 
 
 def check_instruments(measured_by: Sequence[MeasuredBy], instruments: Instruments) -> None:
-    """Say before the first case what a metric lacks. Raises: InvalidInput naming the metric, NotFound (a judge)."""
+    """Say before the first case what a metric lacks.
+
+    Raises: InvalidInput naming the metric; MissingExtra; NotFound: a judge's file.
+    """
     have = {
         "embedder": instruments.embedder is not None,
         "checker": instruments.check_claim is not None,
         "judge": instruments.ask_judge is not None,
     }
     for each in measured_by:
+        for name in each.metric.libraries if isinstance(each.metric, Metric) else ():
+            if find_spec(name.partition(".")[0]) is None:
+                raise MissingExtra(
+                    f"the metric {each.label!r} needs the library {name!r}", hint="pip install 'interlock[eval]'"
+                )
         for need in sorted(each.metric.needs) if isinstance(each.metric, Metric) else ():
             if not have[need]:
                 raise InvalidInput(

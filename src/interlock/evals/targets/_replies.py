@@ -30,7 +30,29 @@ def asked(case: Case, repeat: int) -> dict[str, Any]:  # Any: JSON values
 
 
 def output_of(reply: object) -> Output:
-    """The output a reply stands for. Raises: InvalidInput naming what is wrong with it."""
+    """The output a reply stands for, fit to be written down. Raises: InvalidInput naming what is wrong with it."""
+    made = _read(reply)
+    try:
+        msgspec.json.encode(made)
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which JSON's escapes can leave in a text: no file holds it.
+        return msgspec.convert(_encodable(msgspec.to_builtins(made)), Output)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidInput("the answer holds something that is no JSON value", param="output") from error
+    return made
+
+
+def _encodable(value: Any) -> Any:  # Any: JSON values
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {_encodable(name): _encodable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    return value
+
+
+def _read(reply: object) -> Output:
     if isinstance(reply, Output):
         return reply
     if isinstance(reply, str):

@@ -123,7 +123,8 @@ class UnitOutcome(NamedTuple):
     first_ns: int
     """Its first request in this arm, Unix nanoseconds."""
     requests: int
-    error: float
+    error: float | None
+    """None where no request says anything of the release."""
     declined: float | None
     """None where no answer says how it came about."""
     blocked: float

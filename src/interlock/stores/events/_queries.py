@@ -84,15 +84,19 @@ def _attribute(name: str) -> str:
     return f"""json_extract_string(attributes, '$."interlock.{name}"')"""
 
 
-_CALLERS = (
+_NEUTRAL = (
     "('invalid_request', 'request_too_large', 'unsupported_media_type', 'invalid_api_key', 'permission_denied', "
-    "'rate_limit_exceeded', 'insufficient_quota', 'blocked_by_policy', 'client_left')"
+    "'rate_limit_exceeded', 'insufficient_quota', 'client_left', 'targets_resting', 'provider_rate_limited', "
+    "'provider_quota_exhausted')"
 )
-"""Codes of errors that no release is to blame for; a block is counted by itself."""
+"""Codes of ends that say nothing of a release: the caller's doing, or a target that both arms share. Were they counted,
+a candidate that wears its target out would hide behind the control, which is refused then too.
+"""
 
 UNITS = f"""
 SELECT {_attribute("unit")} AS unit, {_attribute("arm")} AS arm, min(start_ns), count(*),
-       avg(CASE WHEN status = 'error' AND error NOT IN {_CALLERS} THEN 1.0 ELSE 0.0 END),
+       avg(CASE WHEN error IN {_NEUTRAL} THEN NULL WHEN status = 'error' AND error <> 'blocked_by_policy' THEN 1.0
+                ELSE 0.0 END),
        avg(CASE WHEN {_OUTCOME} IS NULL THEN NULL WHEN {_OUTCOME} = 'declined' THEN 1.0 ELSE 0.0 END),
        avg(CASE WHEN error = 'blocked_by_policy' THEN 1.0 ELSE 0.0 END),
        sum(try_cast({_attribute("answer.unsupported")} AS DOUBLE))

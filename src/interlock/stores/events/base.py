@@ -73,8 +73,9 @@ class UnitRow(NamedTuple):
     arm: str
     first_ns: int
     requests: int
-    error: float
-    """Share that ended in an error that was not the caller's."""
+    error: float | None
+    """Share that ended in an error, of the requests whose end says something of the release; None without one. A block
+    is counted by itself, a refusal for the sake of a limit or of a resting target is not counted."""
     declined: float | None
     """Share of the answers that say how they came about; None without one."""
     blocked: float
