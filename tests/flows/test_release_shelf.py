@@ -302,3 +302,12 @@ def test_without_a_policy_every_suite_of_the_app_with_a_gate_decides(tmp_path: P
     nothing = run(tmp_path, "gate", "--app", "helper")
     assert (nothing.code, "asks for nothing" in nothing.out) == (0, True)
     assert run(tmp_path, "gate", "--app", "helper", "--run", "-q").code == 5
+
+
+def test_a_channel_that_moves_only_by_rollouts_may_be_pointed_a_first_time(tmp_path: Path, run: Run) -> None:
+    make(tmp_path, channels={"prod": {"rollout": True}})
+    assert freeze(run, tmp_path, None, "--channel", "prod")
+    second = freeze(run, tmp_path, "Be wordy.")
+    refused = run(tmp_path, "release", "point", second, "--app", "helper", "--channel", "prod")
+    assert (refused.code, "moves to a new release only by one" in refused.err) == (4, True)
+    assert run(tmp_path, "rollout", "start", second, "--app", "helper").code == 0

@@ -172,7 +172,9 @@ class Releases:
     async def _check(self, ctx: Context, info: ReleaseInfo, channel: str, *, by_rollout: bool) -> None:
         """Raises: Blocked, naming what is missing; the refusal is audited."""
         missing = await self.unmet(ctx, info.app, channel, info.id)
-        if not by_rollout and self.policy(info.app, channel).rollout:
+        # A channel that points nowhere yet has nothing to roll out against.
+        pointed = await self._sql.read(lambda conn: store.pointer(conn, ctx.tenant, info.app, channel))
+        if not by_rollout and pointed is not None and self.policy(info.app, channel).rollout:
             hint = f"interlock rollout start --app {info.app} --channel {channel} {info.id}"
             missing = [*missing, Unmet("a rollout", "the channel moves to a new release only by one", hint)]
         if not missing:
