@@ -268,6 +268,10 @@ def test_the_gate_says_what_is_missing_runs_it_and_tells_a_pull_request(tmp_path
     assert "❌ fail" in table.read_text()
     assert run(tmp_path, "gate", "--app", "helper").code == 5, "the evidence stays"
     assert run(tmp_path, "gate", "--app", "helper", "--release", "prod").code == 0
+    old = freeze(run, tmp_path, "Be quick.")
+    (tmp_path / "apps" / "helper" / "prompt.md").write_text("Be slow.")
+    missing = run(tmp_path, "gate", "--app", "helper", "--release", old)
+    assert f"next: interlock gate --app helper --release {old[7:15]} --run" in missing.out
 
 
 def test_suites_that_compare_are_compared_with_what_the_channel_serves(tmp_path: Path, run: Run) -> None:

@@ -124,13 +124,18 @@ class Unmet(NamedTuple):
 
 
 def demands(
-    policy: PromotionPolicy, evidence: Sequence[Evidence], *, built_by: str, at: datetime, app: str
+    policy: PromotionPolicy, evidence: Sequence[Evidence], *, built_by: str, at: datetime, app: str, frozen: str = ""
 ) -> list[Demand]:
     """Every demand of a policy and how the evidence of one release meets it, in the policy's order.
 
     Of several runs of one suite the newest counts: evidence cannot be run again and again until one passes and the
     failures forgotten.
+
+    Args:
+        frozen: first digits of the release, for hints; empty where it is what the files describe.
     """
+    # Of a frozen release the files may long say something else.
+    again = f"interlock gate --app {app}" + (f" --release {frozen}" if frozen else "") + " --run"
     found: list[Demand] = []
     oldest = at - timedelta(days=policy.max_age_days)
     for kind, suites in (("evaluation", policy.evaluations), ("red_team", policy.red_team)):
@@ -138,14 +143,13 @@ def demands(
             runs = [each for each in evidence if each.kind == kind and each.name == suite]
             newest = max(runs, key=lambda each: each.at, default=None)
             demand = f"{kind.replace('_', ' ')} {suite!r}"
-            found.append(_run(demand, newest, policy, oldest=oldest, app=app))
+            found.append(_run(demand, newest, policy, oldest=oldest, hint=again))
     if policy.sign_off is not None:
         found.append(_signed(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app))
     return found
 
 
-def _run(demand: str, newest: Evidence | None, policy: PromotionPolicy, *, oldest: datetime, app: str) -> Demand:
-    hint = f"interlock gate --app {app} --run"
+def _run(demand: str, newest: Evidence | None, policy: PromotionPolicy, *, oldest: datetime, hint: str) -> Demand:
     if newest is None:
         return Demand(demand, "open", "it was not run on this release", hint)
     if newest.verdict != "pass":

@@ -162,12 +162,13 @@ class Releases:
         if live is not None and live.id == release:
             known = await self._sql.read(lambda conn: store.release_row(conn, ctx.tenant, source.name, release))
             built_by = known.created_by if known is not None else ctx.principal.id
-            release_id = live.id
+            release_id, frozen = live.id, ""
         else:
             info = await self.find(ctx, app, release)
-            built_by, release_id = info.created_by, info.id
+            built_by, release_id, frozen = info.created_by, info.id, info.id[7:15]
         shown = await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, source.name, release_id))
-        return demands(policy or self.policy(app, channel), shown, built_by=built_by, at=now(), app=app)
+        asked = policy or self.policy(app, channel)
+        return demands(asked, shown, built_by=built_by, at=now(), app=app, frozen=frozen)
 
     async def _check(self, ctx: Context, info: ReleaseInfo, channel: str, *, by_rollout: bool) -> None:
         """Raises: Blocked, naming what is missing; the refusal is audited."""
