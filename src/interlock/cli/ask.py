@@ -20,6 +20,7 @@ __all__ = ["ask", "print_answer"]
 @click.command()
 @click.argument("question")
 @click.option("--app", "app_name", help="App, as NAME or NAME@channel (default: the only app).")
+@click.option("--release", "frozen", metavar="APP:ID", help="Ask exactly this frozen release instead.")
 @click.option("--as", "user", metavar="USER", help="Ask as a user of the workspace's directory.")
 @click.option("--stream", is_flag=True, help="Print each sentence as soon as it is checked.")
 @click.option("--explain", is_flag=True, help="Show which claim rests on what, with every verdict.")
@@ -30,13 +31,14 @@ def ask(
     question: str,
     *,
     app_name: str | None,
+    frozen: str | None,
     user: str | None,
     stream: bool,
     explain: bool,
     as_json: bool,
 ) -> None:
     """Ask an app, and see the answer with its sources, cost and trace."""
-    run(_ask(session, question, app_name, user, stream=stream, explain=explain, as_json=as_json))
+    run(_ask(session, question, app_name, user, frozen=frozen, stream=stream, explain=explain, as_json=as_json))
 
 
 async def _ask(
@@ -45,6 +47,7 @@ async def _ask(
     app_name: str | None,
     user: str | None,
     *,
+    frozen: str | None,
     stream: bool,
     explain: bool,
     as_json: bool,
@@ -52,10 +55,16 @@ async def _ask(
     from interlock.flows.chat import Receipt
 
     async with session.open() as app:
-        name = app_name or _only_app([source.name for source in app.parts.releases.apps(app.owner())])
+        of, _, release_id = (frozen or "").partition(":")
+        if frozen is not None and (app_name is not None or not release_id):
+            raise InvalidInput("a release is named APP:ID, without --app", param="--release")
+        name = of or app_name or _only_app([source.name for source in app.parts.releases.apps(app.owner())])
         ctx = app.owner() if user is None else app.parts.access.act_as(app.owner(), user)
         request = ChatRequest(f"app/{name}", (text_message("user", question),), stream=stream)
-        release = await app.parts.releases.resolve(ctx, request.model)
+        if frozen is None:
+            release = await app.parts.releases.resolve(ctx, request.model)
+        else:
+            release = await app.parts.releases.load(ctx, name, release_id)
         answer: Answer | None = None
         receipt: Receipt | None = None
         texts: list[str] = []

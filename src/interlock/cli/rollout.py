@@ -89,9 +89,9 @@ def show(session: Session, /, rollout_id: str, as_json: bool) -> None:
             found = await rollouts.one(app.owner(), rollout_id)
             history = await rollouts.history(app.owner(), rollout_id)
             if as_json:
-                import msgspec
+                from interlock.flows.release_views import rollout_view
 
-                emit({**_told(found), "history": msgspec.to_builtins(history)})
+                emit(rollout_view(found, history))
                 return
             _show(found, as_json=False)
             click.echo()
@@ -180,10 +180,9 @@ def _short(release: str) -> str:
 
 
 def _told(found: Rollout) -> dict[str, Any]:  # Any: JSON values
-    import msgspec
+    from interlock.flows.release_views import rollout_view
 
-    told: dict[str, Any] = msgspec.to_builtins(found, enc_hook=lambda spec: spec.model_dump(mode="json"))
-    return {**told, "percent": found.percent}
+    return rollout_view(found)
 
 
 def _show(found: Rollout, *, as_json: bool) -> None:

@@ -39,12 +39,16 @@ class Place(NamedTuple):
 
 
 _ALL = frozenset(Role)
+_OVERSIGHT = frozenset({Role.REVIEWER, Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR})
 _PLACES = (
     Place("Build", "Ask", "/ask", None),
     Place("Build", "Apps", "/apps", _ALL),
     Place("Build", "Documents", "/documents", None),
     Place("Build", "Retrieval", "/retrieval", _ALL),
+    Place("Build", "Evaluations", "/evaluations", _OVERSIGHT),
+    Place("Build", "Releases", "/releases", _OVERSIGHT),
     Place("Run", "Overview", "/", _ALL),
+    Place("Run", "Rollouts", "/rollouts", _OVERSIGHT),
     Place("Run", "Traces", "/traces", _ALL),
     Place("Run", "Gateway", "/gateway", frozenset({Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR})),
     Place("Run", "Doctor", "/doctor", frozenset({Role.OPERATOR})),

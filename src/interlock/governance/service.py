@@ -22,6 +22,7 @@ from interlock.core.ids import TenantId
 from interlock.core.release import Release
 from interlock.governance import store
 from interlock.governance.certificates import Certificates
+from interlock.governance.envelopes import Opened, open_envelope, seal_envelope
 from interlock.governance.merkle import Frontier, inclusion_proof, leaf_hash
 from interlock.governance.signing import HeadSigner
 from interlock.governance.store import audit_heads, audit_lines, audit_tree
@@ -190,6 +191,17 @@ class Governance:
     def public_key(self) -> str:
         """Base64 Ed25519 key that signs heads."""
         return self._signer.public_key
+
+    def seal(self, payload_type: str, payload: bytes) -> bytes:
+        """A DSSE envelope signed with this installation's key, for use elsewhere."""
+        return seal_envelope(self._signer, payload_type, payload)
+
+    def open(self, data: bytes, payload_type: str, keys: Sequence[str] = ()) -> Opened:
+        """What a DSSE envelope holds, signed by this installation or by one of `keys` (base64, raw Ed25519).
+
+        Raises: InvalidInput: it is none, was changed, or is signed by nobody who is trusted.
+        """
+        return open_envelope(data, payload_type, [*keys, self._signer.public_key])
 
     async def prove(self, seq: int) -> tuple[Head, list[str]]:
         """Inclusion proof (hex, lowest level first) of a line under the newest head. Reads every leaf hash."""

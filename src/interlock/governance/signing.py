@@ -50,6 +50,10 @@ class HeadSigner:
         """Base64 signature of a head."""
         return base64.b64encode(self._key().sign(_message(size, root, at))).decode()
 
+    def sign_bytes(self, message: bytes) -> bytes:
+        """Raw signature of a message whose own beginning tells it apart from heads and certificates."""
+        return self._key().sign(message)
+
     def sign_statement(self, data: bytes) -> str:
         """Base64 signature of a certificate's content."""
         return base64.b64encode(self._key().sign(_STATEMENT + data)).decode()

@@ -12,7 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from interlock.core.context import Role
 from interlock.core.ids import AppName, ReleaseId
 
-__all__ = ["Evidence", "EvidenceKind", "PromotionPolicy", "SignOff", "Unmet", "merged", "unmet"]
+__all__ = [
+    "Demand",
+    "DemandState",
+    "Evidence",
+    "EvidenceKind",
+    "PromotionPolicy",
+    "Shown",
+    "SignOff",
+    "Unmet",
+    "demands",
+    "merged",
+]
 
 EvidenceKind = Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off"]
 
@@ -83,6 +94,27 @@ class Evidence:
     """A few figures for lists."""
 
 
+class Shown(NamedTuple):
+    """Evidence with the whole report that it was made from."""
+
+    evidence: Evidence
+    report: bytes
+
+
+DemandState = Literal["met", "failed", "open"]
+"""`failed` where something speaks against the release, `open` where too little is known."""
+
+
+class Demand(NamedTuple):
+    """One thing that a channel asks of a release."""
+
+    demand: str
+    state: DemandState
+    why: str
+    hint: str
+    """What to do next; empty where it is met."""
+
+
 class Unmet(NamedTuple):
     """One demand that is not met."""
 
@@ -91,47 +123,57 @@ class Unmet(NamedTuple):
     hint: str
 
 
-def unmet(
-    policy: PromotionPolicy, evidence: Sequence[Evidence], *, built_by: str, at: datetime, app: str
-) -> list[Unmet]:
-    """Demands of a policy that the evidence of one release does not meet, in the policy's order.
+def demands(
+    policy: PromotionPolicy, evidence: Sequence[Evidence], *, built_by: str, at: datetime, app: str, frozen: str = ""
+) -> list[Demand]:
+    """Every demand of a policy and how the evidence of one release meets it, in the policy's order.
 
     Of several runs of one suite the newest counts: evidence cannot be run again and again until one passes and the
     failures forgotten.
+
+    Args:
+        frozen: first digits of the release, for hints; empty where it is what the files describe.
     """
-    found: list[Unmet] = []
+    # Of a frozen release the files may long say something else.
+    again = f"interlock gate --app {app}" + (f" --release {frozen}" if frozen else "") + " --run"
+    found: list[Demand] = []
     oldest = at - timedelta(days=policy.max_age_days)
     for kind, suites in (("evaluation", policy.evaluations), ("red_team", policy.red_team)):
         for suite in suites:
             runs = [each for each in evidence if each.kind == kind and each.name == suite]
             newest = max(runs, key=lambda each: each.at, default=None)
             demand = f"{kind.replace('_', ' ')} {suite!r}"
-            hint = f"interlock gate --app {app}"
-            if newest is None:
-                found.append(Unmet(demand, "it was not run on this release", hint))
-            elif newest.verdict != "pass":
-                found.append(Unmet(demand, f"its gate says {newest.verdict.replace('_', ' ')}", hint))
-            elif newest.at < oldest:
-                found.append(Unmet(demand, f"it is older than {policy.max_age_days:g} days", hint))
+            found.append(_run(demand, newest, policy, oldest=oldest, hint=again))
     if policy.sign_off is not None:
-        found += _unsigned(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app)
+        found.append(_signed(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app))
     return found
 
 
-def _unsigned(
-    wanted: SignOff, evidence: Sequence[Evidence], *, built_by: str, oldest: datetime, app: str
-) -> list[Unmet]:
+def _run(demand: str, newest: Evidence | None, policy: PromotionPolicy, *, oldest: datetime, hint: str) -> Demand:
+    if newest is None:
+        return Demand(demand, "open", "it was not run on this release", hint)
+    if newest.verdict != "pass":
+        state: DemandState = "failed" if newest.verdict == "fail" else "open"
+        # What it found comes first; the same run again would find it again.
+        look = f"interlock eval show {run}" if (run := newest.summary.get("run")) else hint
+        return Demand(demand, state, f"its gate says {newest.verdict.replace('_', ' ')}", look)
+    if newest.at < oldest:
+        return Demand(demand, "open", f"it is older than {policy.max_age_days:g} days", hint)
+    return Demand(demand, "met", f"passed on {newest.at:%Y-%m-%d %H:%M}", "")
+
+
+def _signed(wanted: SignOff, evidence: Sequence[Evidence], *, built_by: str, oldest: datetime, app: str) -> Demand:
     latest: dict[str, Evidence] = {}
     for each in sorted(evidence, key=lambda each: each.at):
         if each.kind == "sign_off" and each.name in wanted.roles:
             latest[each.by] = each
-    hint = f"interlock release sign --app {app} RELEASE --role {wanted.roles[0]}"
-    roles = " or ".join(wanted.roles)
+    hint = f"interlock release sign RELEASE --app {app} --role {wanted.roles[0]}"
+    demand = f"sign-off by {' or '.join(wanted.roles)}"
     if rejected := [each.by for each in latest.values() if each.verdict != "approved"]:
-        return [Unmet(f"sign-off by {roles}", f"{rejected[0]} has rejected it", hint)]
+        return Demand(demand, "failed", f"{rejected[0]} has rejected it", hint)
     signed = [each for each in latest.values() if each.at >= oldest and not (wanted.separate and each.by == built_by)]
     if len(signed) >= wanted.count:
-        return []
+        return Demand(demand, "met", f"signed by {', '.join(each.by for each in signed)}", "")
     own = wanted.separate and built_by in latest
     why = f"{len(signed)} of {wanted.count}" + ("; who built a release cannot sign it off" if own else "")
-    return [Unmet(f"sign-off by {roles}", why, hint)]
+    return Demand(demand, "open", why, hint)

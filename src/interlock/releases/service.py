@@ -12,18 +12,32 @@ from interlock.core.audit import AuditEvent, AuditLog
 from interlock.core.canonical import canonical_bytes, digest_bytes, digest_json
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
-from interlock.core.errors import Blocked, Conflict, InvalidInput, NotFound
+from interlock.core.errors import Blocked, Conflict, InvalidInput, NotFound, Unavailable
 from interlock.core.ids import AppName, ReleaseId, TenantId
 from interlock.core.release import Release
 from interlock.releases import rollout_store, store
-from interlock.releases.promotion import Evidence, PromotionPolicy, Unmet, merged, unmet
+from interlock.releases.comparing import ReleaseDiff, compare
+from interlock.releases.promotion import Demand, Evidence, PromotionPolicy, Shown, Unmet, demands, merged
 from interlock.releases.rollouts.service import Rollouts
 from interlock.releases.rollouts.types import Rollout, RolloutSpec
-from interlock.releases.types import FROZEN_CHANNELS, LIVE_CHANNEL, AppSource, Channel, Components, ReleaseInfo
+from interlock.releases.types import (
+    FROZEN_CHANNELS,
+    LIVE_CHANNEL,
+    AppSource,
+    Channel,
+    Components,
+    Damage,
+    Move,
+    ReleaseInfo,
+    Retired,
+)
 from interlock.stores.blob.base import Blobs
 from interlock.stores.sql.base import Sql
 
 __all__ = ["Releases", "manifest_of"]
+
+_MAY_READ = (Role.REVIEWER, Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
+"""Who sees what releases are made of."""
 
 
 def manifest_of(components: Components) -> tuple[ReleaseId, dict[str, str]]:
@@ -93,7 +107,7 @@ class Releases:
         A channel may always go back to a release that it pointed at before: rolling back asks for nothing.
 
         Raises: InvalidInput: an unknown channel. NotFound: no such release of this app. Blocked: the release has not
-            shown what the channel asks for. Conflict: the channel is under a rollout.
+            shown what the channel asks for. Conflict: the channel is under a rollout, or the release is retired.
         """
         ctx.require(Role.OPERATOR)
         if channel not in FROZEN_CHANNELS:
@@ -113,7 +127,9 @@ class Releases:
                     param="channel",
                     hint=f"interlock rollout abort {other.id} --reason TEXT",
                 )
-            return store.move_channel(conn, ctx.tenant, info.app, channel, release=info.id, by=ctx.principal.id)
+            return store.move_channel(
+                conn, ctx.tenant, info.app, channel, release=info.id, by=ctx.principal.id, reason=reason[:1000]
+            )
 
         before = await self._sql.write(move)
         details = {"app": app, "channel": channel, "before": before or "", "reason": reason[:500]}
@@ -126,10 +142,18 @@ class Releases:
         return merged(self._policies().get(channel, nothing), self.source(app).policies().get(channel, nothing))
 
     async def unmet(self, ctx: Context, app: str, channel: str, release: str) -> list[Unmet]:
-        """What a release has still to show for a channel.
+        """What a release has still to show for a channel. Arguments and errors as of `demands`."""
+        asked = await self.demands(ctx, app, channel, release)
+        return [Unmet(each.demand, each.why, each.hint) for each in asked if each.state != "met"]
+
+    async def demands(
+        self, ctx: Context, app: str, channel: str, release: str, *, policy: PromotionPolicy | None = None
+    ) -> list[Demand]:
+        """All that a channel asks of a release, and what of it is met.
 
         Args:
             release: of a frozen one, or the whole id of what the files describe now.
+            policy: instead of the channel's own.
 
         Raises: NotFound.
         """
@@ -138,17 +162,20 @@ class Releases:
         if live is not None and live.id == release:
             known = await self._sql.read(lambda conn: store.release_row(conn, ctx.tenant, source.name, release))
             built_by = known.created_by if known is not None else ctx.principal.id
-            release_id = live.id
+            release_id, frozen = live.id, ""
         else:
             info = await self.find(ctx, app, release)
-            built_by, release_id = info.created_by, info.id
+            built_by, release_id, frozen = info.created_by, info.id, info.id[7:15]
         shown = await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, source.name, release_id))
-        return unmet(self.policy(app, channel), shown, built_by=built_by, at=now(), app=app)
+        asked = policy or self.policy(app, channel)
+        return demands(asked, shown, built_by=built_by, at=now(), app=app, frozen=frozen)
 
     async def _check(self, ctx: Context, info: ReleaseInfo, channel: str, *, by_rollout: bool) -> None:
         """Raises: Blocked, naming what is missing; the refusal is audited."""
         missing = await self.unmet(ctx, info.app, channel, info.id)
-        if not by_rollout and self.policy(info.app, channel).rollout:
+        # A channel that points nowhere yet has nothing to roll out against.
+        pointed = await self._sql.read(lambda conn: store.pointer(conn, ctx.tenant, info.app, channel))
+        if not by_rollout and pointed is not None and self.policy(info.app, channel).rollout:
             hint = f"interlock rollout start --app {info.app} --channel {channel} {info.id}"
             missing = [*missing, Unmet("a rollout", "the channel moves to a new release only by one", hint)]
         if not missing:
@@ -196,7 +223,11 @@ class Releases:
         )
 
     async def evidence(self, ctx: Context, app: str, release: str) -> Sequence[Evidence]:
-        """All that is known of a release, oldest first."""
+        """All that is known of a release, oldest first.
+
+        Args:
+            release: its whole id, also of one that is not frozen.
+        """
         name = self.source(app, ctx).name
         return await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, name, release))
 
@@ -275,6 +306,135 @@ class Releases:
             hint=f"interlock release build --app {name} --channel {wanted}",
         )
 
+    async def moves(self, ctx: Context, app: str, *, channel: str | None = None, limit: int = 50) -> Sequence[Move]:
+        """Where channels have pointed and why, newest first."""
+        name = self.source(app, ctx).name
+        return await self._sql.read(lambda conn: store.moves_of(conn, ctx.tenant, name, channel, limit))
+
+    async def pick(self, ctx: Context, app: str, named: str) -> Release:
+        """A whole release as people name it: an id, the name of a channel, or ``live`` for the files as they are now.
+
+        Raises: Forbidden; NotFound: no such release, or the channel points nowhere; InvalidInput: the files.
+        """
+        ctx.require(*_MAY_READ)
+        source = self.source(app, ctx)
+        if named in {"live", LIVE_CHANNEL}:
+            return self.live(app)
+        if named not in FROZEN_CHANNELS:
+            return await self.load(ctx, app, named)
+        pointed = await self._sql.read(lambda conn: store.pointer(conn, ctx.tenant, source.name, named))
+        if pointed is None:
+            raise NotFound(
+                f"{app}@{named} points at no release",
+                param="release",
+                hint=f"interlock release point RELEASE --app {app} --channel {named}",
+            )
+        return await self._load(ctx.tenant, source.name, named, pointed)
+
+    async def diff(self, ctx: Context, app: str, before: str, after: str) -> ReleaseDiff:
+        """What turns one release into another, each named as `pick` takes it. Raises: as `pick`."""
+        return compare(await self.pick(ctx, app, before), await self.pick(ctx, app, after))
+
+    async def verify(self, ctx: Context, app: str, release: str) -> Sequence[Damage]:
+        """What of a frozen release and the reports about it is missing or was changed. Reads every blob of it.
+
+        Raises: Forbidden, NotFound.
+        """
+        ctx.require(*_MAY_READ)
+        info = await self.find(ctx, app, release)
+        found: list[Damage] = []
+        manifest = await _read(self._blobs, ctx, "manifest", info.id, found)
+        if manifest is not None and json.loads(manifest) != dict(info.components):
+            found.append(Damage("manifest", info.id, "not as recorded"))
+        for kind, digest in sorted(info.components.items()):
+            await _read(self._blobs, ctx, kind, digest, found)
+        for each in await self.evidence(ctx, app, info.id):
+            await _read(self._blobs, ctx, f"report {each.name}", each.digest, found)
+        return found
+
+    async def report(self, ctx: Context, app: str, release: str, digest: str) -> bytes:
+        """The whole report that a piece of evidence was made from. Raises: Forbidden, NotFound."""
+        ctx.require(*_MAY_READ)
+        if digest not in {each.digest for each in await self.evidence(ctx, app, release)}:
+            raise NotFound(f"no evidence {digest[:15]!r} of this release", param="digest")
+        return await self._blobs.get(ctx.tenant, digest)
+
+    async def retire(self, ctx: Context, app: str, release: str, *, reason: str) -> ReleaseInfo:
+        """No channel may be pointed at it any more.
+
+        Raises: Forbidden, NotFound; InvalidInput: no reason; Conflict: a channel or a rollout serves it.
+        """
+        return await self._retire(ctx, app, release, reason, retire=True)
+
+    async def reinstate(self, ctx: Context, app: str, release: str, *, reason: str) -> ReleaseInfo:
+        """Take a retirement back. Raises: Forbidden, NotFound; InvalidInput: no reason."""
+        return await self._retire(ctx, app, release, reason, retire=False)
+
+    async def _retire(self, ctx: Context, app: str, release: str, reason: str, *, retire: bool) -> ReleaseInfo:
+        ctx.require(Role.OPERATOR)
+        if not reason.strip():
+            raise InvalidInput("say why: the reason stays with the record", param="reason", hint="--reason TEXT")
+        info = await self.find(ctx, app, release)
+        retired = Retired(now(), ctx.principal.id, reason[:1000]) if retire else None
+
+        def write(conn: Connection) -> None:
+            serving = [each.name for each in store.channels_of(conn, ctx.tenant, info.app) if each.release == info.id]
+            if retire and serving:
+                raise Conflict(
+                    f"{app}@{serving[0]} points at this release",
+                    param="release",
+                    hint=f"interlock release point OTHER --app {app} --channel {serving[0]}",
+                )
+            for each in rollout_store.rollouts_of(conn, ctx.tenant, app=info.app, active=True) if retire else ():
+                if info.id in {each.control, each.candidate}:
+                    raise Conflict(
+                        f"the rollout {each.id!r} serves this release",
+                        param="release",
+                        hint=f"interlock rollout abort {each.id} --reason TEXT",
+                    )
+            store.set_retired(conn, ctx.tenant, info.app, info.id, retired)
+
+        await self._sql.write(write)
+        action = "release.retire" if retire else "release.reinstate"
+        details = {"app": info.app, "reason": reason[:500]}
+        await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, action, info.id, "ok", details))
+        return replace(info, retired=retired)
+
+    async def adopt(
+        self, ctx: Context, app: str, components: Components, *, note: str, signer: str, evidence: Sequence[Shown] = ()
+    ) -> ReleaseInfo:
+        """Store a release that was frozen elsewhere, with the reports about it.
+
+        Args:
+            signer: public key of who vouches for it; it is audited.
+            evidence: with the whole reports. What was adopted before is not added again.
+
+        Raises: Forbidden; NotFound: this workspace has no such app; InvalidInput: a digest is not its report's.
+        """
+        ctx.require(Role.OPERATOR)
+        name = self.source(app, ctx).name
+        if any(digest_bytes(shown.report) != shown.evidence.digest for shown in evidence):
+            raise InvalidInput("a report is not the one that its digest names", param="evidence")
+        release_id, manifest = manifest_of(components)
+        for body in (*components.values(), manifest):
+            await self._blobs.put(ctx.tenant, canonical_bytes(body))
+        for shown in evidence:
+            await self._blobs.put(ctx.tenant, shown.report)
+        info = ReleaseInfo(release_id, name, manifest, now(), ctx.principal.id, note)
+
+        def write(conn: Connection) -> int:
+            store.insert_release(conn, ctx.tenant, info)
+            known = {(each.digest, each.name) for each in store.evidence_of(conn, ctx.tenant, name, release_id)}
+            fresh = [one.evidence for one in evidence if (one.evidence.digest, one.evidence.name) not in known]
+            for given in fresh:
+                store.insert_evidence(conn, ctx.tenant, replace(given, app=name, release=release_id))
+            return len(fresh)
+
+        added = await self._sql.write(write)
+        details: dict[str, str | int | bool] = {"app": name, "signer": signer, "evidence": added}
+        await self._audit.append(AuditEvent(ctx.tenant, ctx.principal.id, "release.import", release_id, "ok", details))
+        return await self.find(ctx, app, release_id)
+
     async def load(self, ctx: Context, app: str, release: str) -> Release:
         """A frozen release by whole id, short form or unique prefix. Raises: NotFound."""
         info = await self.find(ctx, app, release)
@@ -301,3 +461,16 @@ def _has(source: AppSource, tenant: TenantId) -> bool:
         # Its file was never whole: nobody can call it, and everybody who looks is told so by its description.
         return True
     return named is None or tenant in named
+
+
+async def _read(blobs: Blobs, ctx: Context, what: str, digest: str, found: list[Damage]) -> bytes | None:
+    """The blob, or None with what is wrong with it added to `found`."""
+    try:
+        return await blobs.get(ctx.tenant, digest)
+    except NotFound:
+        found.append(Damage(what, digest, "missing"))
+    except Unavailable as error:
+        if error.code != "corrupt_object":
+            raise
+        found.append(Damage(what, digest, "changed"))
+    return None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from interlock.releases.promotion import PromotionPolicy
 
@@ -18,6 +18,11 @@ class ReleaseSettings(BaseModel):
 
     channels: dict[Literal["stage", "prod"], PromotionPolicy] = Field(
         default_factory=dict, description="what a release must have shown before a channel points at it"
+    )
+
+    trusted_keys: list[Annotated[str, StringConstraints(min_length=44, max_length=44)]] = Field(
+        default_factory=list,
+        description="public keys (`interlock audit head` prints one) of installations whose releases may be imported",
     )
 
     def by_channel(self) -> dict[str, PromotionPolicy]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from interlock.core.clock import now
+from interlock.core.errors import Conflict
 from interlock.core.ids import AppName, ReleaseId, TenantId
 from interlock.releases.promotion import Evidence
-from interlock.releases.types import Channel, ReleaseInfo
+from interlock.releases.types import Channel, Move, ReleaseInfo, Retired
 from interlock.stores.sql.base import BigId, Json, UtcDateTime, metadata
 
 __all__ = [
@@ -20,8 +23,10 @@ __all__ = [
     "move_channel",
     "moves_of",
     "pointer",
+    "refuse_retired",
     "release_row",
     "releases_of",
+    "set_retired",
 ]
 
 releases = sa.Table(
@@ -34,6 +39,9 @@ releases = sa.Table(
     sa.Column("note", sa.Text, nullable=False, server_default=""),
     sa.Column("created_by", sa.String(128), nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("retired_at", UtcDateTime, nullable=True),
+    sa.Column("retired_by", sa.String(128), nullable=False, server_default=""),
+    sa.Column("retired_reason", sa.Text, nullable=False, server_default=""),
 )
 
 channels = sa.Table(
@@ -57,6 +65,7 @@ moves = sa.Table(
     sa.Column("release", sa.String(80), nullable=False),
     sa.Column("by", sa.String(128), nullable=False),
     sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
     sa.Index("ix_channel_moves_tenant_app_channel", "tenant", "app", "channel"),
 )
 
@@ -148,8 +157,34 @@ def releases_of(conn: Connection, tenant: TenantId, app: AppName, limit: int) ->
     return [_info(row) for row in rows]
 
 
-def _info(row: sa.Row[tuple[object, ...]]) -> ReleaseInfo:
-    return ReleaseInfo(ReleaseId(row.id), AppName(row.app), row.components, row.created_at, row.created_by, row.note)
+def set_retired(conn: Connection, tenant: TenantId, app: AppName, release: str, retired: Retired | None) -> None:
+    """Note, or take back, that no channel may be pointed at it."""
+    values: dict[str, object] = {"retired_at": None, "retired_by": "", "retired_reason": ""}
+    if retired is not None:
+        values = {"retired_at": retired.at, "retired_by": retired.by, "retired_reason": retired.reason}
+    conn.execute(
+        releases.update()
+        .where(releases.c.tenant == tenant, releases.c.app == app, releases.c.id == release)
+        .values(**values)
+    )
+
+
+def refuse_retired(conn: Connection, tenant: TenantId, app: AppName, release: str) -> None:
+    """Raises: Conflict: it is retired."""
+    info = release_row(conn, tenant, app, release)
+    if info is not None and info.retired is not None:
+        raise Conflict(
+            f"the release {release[:15]!r} of {app} is retired: no channel may point at it",
+            param="release",
+            hint=f"interlock release reinstate {release[7:15]} --app {app} --reason TEXT, or choose another",
+        )
+
+
+def _info(row: Any) -> ReleaseInfo:  # Any: a row of unlike columns
+    retired = None if row.retired_at is None else Retired(row.retired_at, row.retired_by, row.retired_reason)
+    return ReleaseInfo(
+        ReleaseId(row.id), AppName(row.app), row.components, row.created_at, row.created_by, row.note, retired
+    )
 
 
 def pointer(conn: Connection, tenant: TenantId, app: AppName, channel: str) -> ReleaseId | None:
@@ -172,15 +207,13 @@ def has_served(conn: Connection, tenant: TenantId, app: AppName, channel: str, r
     return found is not None
 
 
-def moves_of(conn: Connection, tenant: TenantId, app: AppName, channel: str, limit: int) -> list[Channel]:
-    """Where a channel has pointed, newest first."""
-    rows = conn.execute(
-        sa.select(moves)
-        .where(moves.c.tenant == tenant, moves.c.app == app, moves.c.channel == channel)
-        .order_by(moves.c.id.desc())
-        .limit(limit)
-    )
-    return [Channel(AppName(r.app), r.channel, ReleaseId(r.release), r.at, r.by) for r in rows]
+def moves_of(conn: Connection, tenant: TenantId, app: AppName, channel: str | None, limit: int) -> list[Move]:
+    """Where a channel has pointed, newest first; those of every channel without one."""
+    wanted = sa.select(moves).where(moves.c.tenant == tenant, moves.c.app == app)
+    if channel is not None:
+        wanted = wanted.where(moves.c.channel == channel)
+    rows = conn.execute(wanted.order_by(moves.c.id.desc()).limit(limit))
+    return [Move(r.channel, ReleaseId(r.release), r.at, r.by, r.reason) for r in rows]
 
 
 def channels_of(conn: Connection, tenant: TenantId, app: AppName) -> list[Channel]:
@@ -192,13 +225,16 @@ def channels_of(conn: Connection, tenant: TenantId, app: AppName) -> list[Channe
 
 
 def move_channel(
-    conn: Connection, tenant: TenantId, app: AppName, channel: str, *, release: ReleaseId, by: str
+    conn: Connection, tenant: TenantId, app: AppName, channel: str, *, release: ReleaseId, by: str, reason: str = ""
 ) -> ReleaseId | None:
-    """Point a channel at a release; gives where it pointed before."""
+    """Point a channel at a release; gives where it pointed before. Raises: Conflict: the release is retired."""
+    refuse_retired(conn, tenant, app, release)
     before = pointer(conn, tenant, app, channel)
     at = now()
     values = {"release": release, "moved_by": by, "moved_at": at}
-    conn.execute(moves.insert().values(tenant=tenant, app=app, channel=channel, release=release, by=by, at=at))
+    conn.execute(
+        moves.insert().values(tenant=tenant, app=app, channel=channel, release=release, by=by, at=at, reason=reason)
+    )
     if before is None:
         conn.execute(channels.insert().values(tenant=tenant, app=app, name=channel, **values))
     else:

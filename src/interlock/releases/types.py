@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from interlock.core.ids import AppName, ReleaseId, TenantId
 from interlock.releases.promotion import PromotionPolicy
 from interlock.releases.rollouts.types import RolloutSpec
 
-__all__ = ["FROZEN_CHANNELS", "LIVE_CHANNEL", "AppSource", "Channel", "Components", "ReleaseInfo"]
+__all__ = [
+    "FROZEN_CHANNELS",
+    "LIVE_CHANNEL",
+    "AppSource",
+    "Channel",
+    "Components",
+    "Damage",
+    "Move",
+    "ReleaseInfo",
+    "Retired",
+]
 
 LIVE_CHANNEL = "dev"
 """The channel that follows the workspace's files."""
@@ -38,6 +49,15 @@ class AppSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """Why no channel may be pointed at a release any more."""
+
+    at: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseInfo:
     """One frozen release."""
 
@@ -48,6 +68,7 @@ class ReleaseInfo:
     created_at: datetime
     created_by: str
     note: str = ""
+    retired: Retired | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +80,24 @@ class Channel:
     release: ReleaseId
     moved_at: datetime
     moved_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A channel was pointed at a release."""
+
+    channel: str
+    release: ReleaseId
+    at: datetime
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing of a stored release that is not what it was."""
+
+    what: str
+    """`manifest`, a component's kind, or ``report NAME`` of its evidence."""
+    digest: str
+    why: Literal["missing", "changed", "not as recorded"]

@@ -81,6 +81,7 @@ class Rollouts:
         )
 
         def write(conn: Connection) -> None:
+            release_store.refuse_retired(conn, ctx.tenant, app, candidate)
             store.insert(conn, ctx.tenant, rollout)
             store.log(conn, ctx.tenant, rollout, "start", by=ctx.principal.id, at=at)
 
@@ -215,7 +216,13 @@ class Rollouts:
             store.log(conn, tenant, stored, action, by=by, at=at)
             if stored.state in {"promoted", "holdout"}:
                 release_store.move_channel(
-                    conn, tenant, stored.app, stored.channel, release=stored.candidate, by=f"{by}:{stored.id}"[:128]
+                    conn,
+                    tenant,
+                    stored.app,
+                    stored.channel,
+                    release=stored.candidate,
+                    by=f"{by}:{stored.id}"[:128],
+                    reason=stored.reason,
                 )
             return stored
 

@@ -1,0 +1,133 @@
+"""Releases: what serves, what each has shown and still has to, what changed, and the signature of who looked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from interlock.console.rendering import render
+from interlock.console.session import Caller, form_of, page, text_field
+from interlock.core.context import ROLE_ORDER, Role
+from interlock.core.errors import InvalidInput, NotFound
+from interlock.http.callers import app_of
+from interlock.releases.promotion import Demand, Evidence
+from interlock.releases.types import FROZEN_CHANNELS, AppSource, Channel, ReleaseInfo
+
+__all__ = ["routes"]
+
+_MAY_READ = (Role.REVIEWER, Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
+_SHOWN = 20
+
+
+class Row(NamedTuple):
+    """One release of the list."""
+
+    info: ReleaseInfo
+    serves: Sequence[str]
+    evidence: Sequence[Evidence]
+    open: Sequence[Demand]
+    """What prod still asks of it."""
+
+
+class Listed(NamedTuple):
+    """One app."""
+
+    source: AppSource
+    pointed: Sequence[Channel]
+    rows: Sequence[Row]
+
+
+async def list_releases(request: Request, caller: Caller) -> Response:
+    """``GET /releases``."""
+    caller.ctx.require(*_MAY_READ)
+    releases = app_of(request).parts.releases
+    apps = []
+    for source in releases.apps(caller.ctx):
+        pointed = await releases.channels(caller.ctx, source.name)
+        rows = []
+        for info in await releases.list(caller.ctx, source.name, limit=_SHOWN):
+            asked = await releases.demands(caller.ctx, source.name, "prod", info.id)
+            evidence = await releases.evidence(caller.ctx, source.name, info.id)
+            serves = [each.name for each in pointed if each.release == info.id]
+            rows.append(Row(info, serves, evidence, [each for each in asked if each.state != "met"]))
+        apps.append(Listed(source, pointed, rows))
+    return render(request, caller, "releases.html", apps=apps)
+
+
+async def show(request: Request, caller: Caller) -> Response:
+    """``GET /releases/{app}/{id}?against=``: one release, and what it changes against what `against` serves."""
+    caller.ctx.require(*_MAY_READ)
+    releases = app_of(request).parts.releases
+    app = request.path_params["app"]
+    info = await releases.find(caller.ctx, app, request.path_params["id"])
+    against = request.query_params.get("against", "prod")
+    try:
+        diff = await releases.diff(caller.ctx, app, against, info.id)
+    except NotFound:
+        # A channel that points nowhere yet has nothing to compare with.
+        diff = None
+    pointed = await releases.channels(caller.ctx, app)
+    return render(
+        request,
+        caller,
+        "release.html",
+        info=info,
+        whole=await releases.pick(caller.ctx, app, info.id),
+        diff=diff,
+        against=against,
+        serves=[each.name for each in pointed if each.release == info.id],
+        evidence=await releases.evidence(caller.ctx, app, info.id),
+        demands={name: await releases.demands(caller.ctx, app, name, info.id) for name in FROZEN_CHANNELS},
+        moves=[each for each in await releases.moves(caller.ctx, app, limit=1000) if each.release == info.id],
+        channels=FROZEN_CHANNELS,
+        roles=[role.value for role in ROLE_ORDER if caller.has(role)],
+        may_point=caller.has(Role.OPERATOR),
+    )
+
+
+def _back(request: Request) -> RedirectResponse:
+    return RedirectResponse(f"/releases/{request.path_params['app']}/{request.path_params['id']}", 303)
+
+
+async def sign(request: Request, caller: Caller) -> Response:
+    """``POST /releases/{app}/{id}/sign`` with `role`, `verdict` (approved, rejected) and `note`."""
+    form = await form_of(request)
+    role, verdict = text_field(form, "role"), text_field(form, "verdict")
+    if role not in {each.value for each in Role}:
+        raise InvalidInput("sign in one of your roles", param="role")
+    if verdict not in {"approved", "rejected"}:
+        raise InvalidInput("a release is approved or rejected", param="verdict")
+    await app_of(request).parts.releases.sign(
+        caller.ctx,
+        request.path_params["app"],
+        request.path_params["id"],
+        role=Role(role),
+        approve=verdict == "approved",
+        note=text_field(form, "note")[:4000],
+    )
+    return _back(request)
+
+
+async def point(request: Request, caller: Caller) -> Response:
+    """``POST /releases/{app}/{id}/point`` with `channel` and `reason`."""
+    form = await form_of(request)
+    await app_of(request).parts.releases.point(
+        caller.ctx,
+        request.path_params["app"],
+        text_field(form, "channel"),
+        request.path_params["id"],
+        reason=text_field(form, "reason")[:1000],
+    )
+    return _back(request)
+
+
+routes = [
+    Route("/releases", page(list_releases)),
+    Route("/releases/{app}/{id}", page(show)),
+    Route("/releases/{app}/{id}/sign", page(sign), methods=["POST"]),
+    Route("/releases/{app}/{id}/point", page(point), methods=["POST"]),
+]

@@ -1,0 +1,180 @@
+"""Releases are read, signed, rolled out and stopped in a real browser; evaluations are read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from interlock.app import open_app
+from interlock.core.context import EndUser
+from interlock.core.messages import ChatRequest, text_message
+from interlock.testing.workspaces import write_workspace
+
+from .conftest import PASSWORD, Site, Tabs, _environment, _serve, _stop, sign_in, watched_tabs
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+CASES = [{"id": f"c{n}", "input": f"word {n}", "expected": f"It is word {n}"} for n in range(30)]
+SUITE = {
+    "suite": "kindness",
+    "cases": CASES,
+    "metrics": ["exact"],
+    "gate": {"rules": [{"metric": "exact", "at_least": 0.8}]},
+}
+
+
+async def _traffic(root: Path) -> None:
+    async with open_app(root) as app:
+        for n in range(120):
+            ctx = app.owner().on_behalf_of(EndUser(f"person-{n}"))
+            release = await app.parts.releases.resolve(ctx, "app/helper")
+            request = ChatRequest("app/helper", (text_message("user", f"question {n}"),))
+            async with aclosing(app.chat(ctx, request, release)) as events:
+                async for _ in events:
+                    pass
+
+
+def prompt(site: Site, text: str) -> None:
+    (site.root / "apps" / "helper" / "prompt.md").write_text(text)
+
+
+def freeze(site: Site, *more: str) -> str:
+    return str(json.loads(site.run("release", "build", "--app", "helper", "--json", *more))["id"])
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Site]:
+    """A served workspace whose `prod` asks for a suite and for somebody of risk."""
+    script = [{"reply": "It is {question}"}]
+    root = write_workspace(
+        tmp_path / "workspace",
+        settings={"gateway": {"providers": {"scripted": {"kind": "scripted", "script": script}}, "detect": False}},
+        apps={
+            "helper": {
+                "route": {"targets": ["scripted/m"]},
+                "channels": {"prod": {"evaluations": ["kindness"], "sign_off": {"roles": ["risk"]}}},
+            }
+        },
+        prompt="Be kind.\nBe brief.",
+    )
+    (root / "apps" / "helper" / "evals").mkdir()
+    (root / "apps" / "helper" / "evals" / "kindness.yaml").write_text(json.dumps(SUITE))
+    found = Site("", root, _environment(tmp_path))
+    for name, role in (("rita", "risk"), ("olga", "operator"), ("vera", "viewer")):
+        found.run("accounts", "create", name, "--role", role, "--password", PASSWORD)
+    process = _serve(found)
+    yield found
+    _stop(process)
+
+
+@pytest.fixture
+def shop_tabs(chromium: Any, shop: Site) -> Iterator[Tabs]:
+    yield from watched_tabs(chromium, shop)
+
+
+def fits(page: Any, name: str) -> None:
+    """In every width and theme; pictures where somebody asks for them."""
+    pictures = os.environ.get("PICTURES")
+    for width in (360, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{name} at {width}"
+        for theme in ("light", "dark") if pictures else ():
+            page.emulate_media(color_scheme=theme)
+            page.screenshot(path=f"{pictures}/{name}-{width}-{theme}.png", full_page=True)
+
+
+def test_a_release_is_signed_by_risk_pointed_at_by_an_operator_and_rolled_out(shop_tabs: Tabs, shop: Site) -> None:
+    page = shop_tabs.open("/releases")
+    assert "Nothing is frozen" in page.inner_text("main")
+    fits(page, "releases-empty")
+    page.goto("/rollouts")
+    assert "interlock rollout start" in page.inner_text("main")
+    page.goto("/evaluations")
+    assert "No suite was run here yet" in page.inner_text("main")
+    first = freeze(shop, "--note", "first")
+    sign_in(page, "rita")
+    page.goto("/releases")
+    assert "it was not run on this release" in page.inner_text("main")
+    page.click(f"a[href='/releases/helper/{first}']")
+    page.fill("textarea[name=note]", "")
+    page.click("button[value=rejected]")
+    assert "Say why it is rejected" in page.inner_text("main")
+    page.goto(f"/releases/helper/{first}")
+    page.fill("textarea[name=note]", "read thirty answers")
+    page.click("button[value=approved]")
+    page.wait_for_selector("[aria-label=Demands] >> text=signed by account:rita")
+    assert "read thirty answers" in page.inner_text("[aria-label=Evidence]")
+    assert page.locator("select[name=channel]").count() == 0, "risk moves no channel"
+    fits(page, "release-first")
+
+
+def test_what_a_release_changes_and_what_its_rollout_has_met_are_drawn(shop_tabs: Tabs, shop: Site) -> None:
+    app = shop.root / "apps" / "helper" / "app.yaml"
+    app.write_text("route: {targets: [scripted/m]}\n")
+    freeze(shop, "--channel", "prod", "--note", "first")
+    prompt(shop, "Be kind.\nBe wordy.")
+    second = freeze(shop, "--note", "longer answers")
+    shop.run("gate", "--app", "helper", "--release", second, "--run", "-q")
+    spec = shop.root / "spec.yaml"
+    spec.write_text("{steps: [25, 50], min_units: 20, stops: [], guardrails: [{measure: error, margin: 0.1}]}")
+    rollout = json.loads(
+        shop.run("rollout", "start", second, "--app", "helper", "--spec", str(spec), "--reason", "try", "--json")
+    )["id"]
+    # Playwright's loop runs in this thread.
+    asked = threading.Thread(target=asyncio.run, args=(_traffic(shop.root),))
+    asked.start()
+    asked.join()
+    shop.run("rollout", "look", rollout)
+    page = shop_tabs.open("/sign-in")
+    sign_in(page, "olga")
+    page.goto(f"/releases/helper/{second}")
+    patch = page.inner_text("[aria-label=Difference]")
+    assert "-Be brief." in patch
+    assert "+Be wordy." in patch
+    fits(page, "release")
+    page.goto("/releases")
+    assert "longer answers" in page.inner_text("main")
+    fits(page, "releases")
+    page.goto("/rollouts")
+    page.click("text=helper@prod")
+    assert page.locator("svg.harm[role=img]").get_attribute("aria-label").endswith("margin 0.1")
+    fits(page, "rollout")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.click("button[value=pause]")
+    assert page.evaluate("document.querySelector('input[name=reason]').validity.valueMissing"), "a reason is required"
+    page.fill("input[name=reason]", "while we look")
+    page.click("button[value=pause]")
+    page.wait_for_selector("h1 >> text=paused")
+    page.fill("input[name=reason]", "it is worse")
+    page.click("button[value=abort]")
+    page.wait_for_selector("h1 >> text=rolled back")
+    assert "it is worse" in page.inner_text("[aria-label=History]")
+    assert page.locator("[aria-label=Decide]").count() == 0
+    fits(page, "rollout-over")
+    page.goto("/rollouts")
+    fits(page, "rollouts")
+    page.goto("/evaluations")
+    fits(page, "evaluations")
+    page.click("text=kindness")
+    assert "exact >= 0.8" in page.inner_text("[aria-label=Metrics]")
+    assert page.locator("h1 .sig.clear", has_text="pass").count() == 1
+    fits(page, "evaluation")
+    page.goto("/rollouts/roll_nothing")
+    assert "no rollout" in page.inner_text("main").casefold()
+    fits(page, "rollout-error")
+
+
+def test_viewers_are_shown_none_of_these_places(shop_tabs: Tabs, shop: Site) -> None:
+    page = shop_tabs.open("/sign-in")
+    sign_in(page, "vera")
+    for path in ("/releases", "/rollouts", "/evaluations"):
+        page.goto(path)
+        assert "Not allowed" in page.inner_text("main")
+        assert page.locator(f"nav a[href='{path}']").count() == 0
