@@ -64,6 +64,7 @@ def gate(
                 folder=app.workspace.path(app.workspace.settings.apps_dir) / source.name / "evals",
                 home=app.workspace.data / "evaluations" / "runs",
                 judge=judge,
+                licences=[app.workspace.root / "judges"],
                 started=None if quiet else _begun,
                 progress=None if quiet else _tell,
             )

@@ -36,6 +36,8 @@ async def attach_report(
         "executions": report.executions,
         "failed": report.failed,
         "cost_nano": report.cost_nano,
+        "alpha": report.gate.alpha,
+        "p": max((each.p_holds for each in report.gate.rules if not each.slice), default=1.0),
     }
     summary |= {f"mean.{each.name}": round(each.mean, 6) for each in report.metrics if each.mean is not None}
     given = Evidence(

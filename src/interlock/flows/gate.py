@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -60,6 +60,8 @@ class GateRuns:
     home: Path
     """Where runs are kept."""
     judge: str | None = None
+    licences: Sequence[Path] = ()
+    """Folders of judges' licences, besides ``judges`` beside the suites."""
     started: Callable[[str, str], None] | None = None
     """Told the suite and the release as each run begins."""
     progress: Callable[[Progress], None] | None = None
@@ -211,7 +213,9 @@ class _Runner:
                 raise Conflict(
                     "the app's files changed while its suites ran", param="release", hint="run the gate again"
                 )
-            instruments = workspace_instruments(self._parts, judge=self._runs.judge, folder=suite.folder)
+            instruments = workspace_instruments(
+                self._parts, judge=self._runs.judge, folder=suite.folder, licences=self._runs.licences
+            )
             options = Options(baseline=baseline, note=note or "gate", report=self._runs.progress)
             return await self._evaluations.run(suite, target, instruments, options)
         finally:

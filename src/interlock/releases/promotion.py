@@ -128,8 +128,8 @@ def demands(
 ) -> list[Demand]:
     """Every demand of a policy and how the evidence of one release meets it, in the policy's order.
 
-    Of several runs of one suite the newest counts: evidence cannot be run again and again until one passes and the
-    failures forgotten.
+    Of several runs of one suite the newest counts. A pass after runs of the same cases that did not pass has to be the
+    clearer for it (Bonferroni): whoever asks again and again passes by luck in the end.
 
     Args:
         frozen: first digits of the release, for hints; empty where it is what the files describe.
@@ -143,13 +143,13 @@ def demands(
             runs = [each for each in evidence if each.kind == kind and each.name == suite]
             newest = max(runs, key=lambda each: each.at, default=None)
             demand = f"{kind.replace('_', ' ')} {suite!r}"
-            found.append(_run(demand, newest, policy, oldest=oldest, hint=again))
+            found.append(_run(demand, newest, runs, oldest=oldest, hint=again))
     if policy.sign_off is not None:
         found.append(_signed(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app))
     return found
 
 
-def _run(demand: str, newest: Evidence | None, policy: PromotionPolicy, *, oldest: datetime, hint: str) -> Demand:
+def _run(demand: str, newest: Evidence | None, runs: Sequence[Evidence], *, oldest: datetime, hint: str) -> Demand:
     if newest is None:
         return Demand(demand, "open", "it was not run on this release", hint)
     if newest.verdict != "pass":
@@ -158,7 +158,16 @@ def _run(demand: str, newest: Evidence | None, policy: PromotionPolicy, *, oldes
         look = f"interlock eval show {run}" if (run := newest.summary.get("run")) else hint
         return Demand(demand, state, f"its gate says {newest.verdict.replace('_', ' ')}", look)
     if newest.at < oldest:
-        return Demand(demand, "open", f"it is older than {policy.max_age_days:g} days", hint)
+        return Demand(demand, "open", f"it is from {newest.at:%Y-%m-%d}, which is too old", hint)
+    same = newest.summary.get("suite_digest")
+    missed = sum(each.verdict != "pass" and each.summary.get("suite_digest") == same for each in runs)
+    p, alpha = newest.summary.get("p"), newest.summary.get("alpha")
+    if missed and isinstance(p, float) and isinstance(alpha, float) and p * (missed + 1) > alpha:
+        why = (
+            f"it passed after {missed} runs of the same cases that did not: for that p = {p:.2g} is not small enough, "
+            f"{alpha / (missed + 1):.2g} is asked for"
+        )
+        return Demand(demand, "open", why, "add cases to the suite, or mend the release")
     return Demand(demand, "met", f"passed on {newest.at:%Y-%m-%d %H:%M}", "")
 
 
