@@ -47,6 +47,7 @@ def test_an_explanation_tells_stages_fates_and_why_not(run):
     ],
 )
 def test_what_is_wrong_is_said(run, arguments, said):
+    assert run("ingest").code == 0
     refused = run("knowledge", *arguments)
     assert refused.code in {1, 2, 3}
     assert said in refused.err
