@@ -41,6 +41,7 @@ from interlock.cost.prices import Prices
 from interlock.cost.recovery import recover
 from interlock.cost.rules import Rules
 from interlock.cost.service import Costs
+from interlock.evals.review.service import Reviews
 from interlock.evals.service import Evaluations
 from interlock.flows.app_files import app_sources
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
@@ -418,6 +419,7 @@ async def open_app(
             conversations=Conversations(kept),
             background=Background(kept),
             shadowing=shadowing,
+            reviews=Reviews(sql, governance),
             evaluations=Evaluations(data / "evaluations" / "runs"),
         )
         configuration = Configuration(

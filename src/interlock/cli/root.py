@@ -31,6 +31,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "knowledge": ("knowledge:knowledge", "Search collections, look after their sources."),
     "eval": ("evals:evaluation", "Run suites against anything, gate on what they show."),
     "judge": ("judges:judge", "Calibrate judges against people."),
+    "review": ("reviewing:review", "Queues of answers that people judge."),
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases, look at them, point channels at them."),
     "gate": ("gate:gate", "Say whether a release may go out, and run what is missing."),

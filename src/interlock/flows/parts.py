@@ -21,6 +21,7 @@ from interlock.serving.service import Models
 from interlock.stores.jobs.base import Jobs
 
 if TYPE_CHECKING:
+    from interlock.evals.review.service import Reviews
     from interlock.evals.service import Evaluations
     from interlock.knowledge.grounding.service import Grounding
     from interlock.knowledge.service import KnowledgeService
@@ -49,3 +50,4 @@ class Parts:
     background: Background
     shadowing: Shadowing
     evaluations: Evaluations
+    reviews: Reviews
