@@ -140,9 +140,8 @@ def test_a_workspace_from_ingest_to_audit(run, tmp_path, models_dir):
     assert "61,000" in data("ask", "What is the salary band of a senior engineer in Leeds?", "--as", "fay")["answer"]
     assert data("apps")[0]["model"] == "app/helper"
     built = data("release", "build", "--app", "helper", "--channel", "prod", "--note", "first")
-    assert data("release", "list", "--app", "helper")[0] | {"created_at": 0, "created_by": 0} == {
-        "id": built["id"], "created_at": 0, "created_by": 0, "note": "first", "channels": ["prod"],
-    }  # fmt: skip
+    listed = data("release", "list", "--app", "helper")[0]
+    assert (listed["id"], listed["note"], listed["channels"]) == (built["id"], "first", ["prod"])
     assert data("release", "point", built["id"][7:20], "--app", "helper", "--channel", "stage")["channel"] == "stage"
     traces = data("traces", "--app", "helper")
     assert traces[0]["trace_id"]
@@ -164,9 +163,9 @@ def test_a_workspace_from_ingest_to_audit(run, tmp_path, models_dir):
     assert data("audit", "verify", "--head", f"{head['size']}:{head['root']}")["ok"]
     assert data("audit", "prove", "0")["leaf"]
     assert any(row["name"] == "server.port" for row in data("config", "show"))
-    assert {row["name"] for row in data("config", "show", "stores.")} == {
-        "stores.sql", "stores.index", "stores.index_memory_mb", "stores.kv", "stores.durable",
-    }  # fmt: skip
+    shown = {row["name"] for row in data("config", "show", "stores.")}
+    assert {"stores.sql", "stores.index", "stores.kv", "stores.blobs"} <= shown
+    assert all(name.startswith("stores.") for name in shown)
     assert data("version")["schema"]
     assert all(row["installed"] for row in data("models", "list"))
     assert data("models", "verify", "minilm-l6-int8")["ok"]
