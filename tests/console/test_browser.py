@@ -242,9 +242,10 @@ def test_a_key_is_shown_once_and_revoking_asks_once(tabs: Tabs) -> None:
 
 def test_an_ingest_is_followed_to_its_end_without_leaving_the_page(tabs: Tabs) -> None:
     page = tabs.open("/documents")
+    before = page.locator(".job").count()
     page.click("text=Ingest docs again")
     page.wait_for_selector(".job >> text=4 unchanged", timeout=30_000)
-    assert page.locator(".job").count() == 1
+    assert page.locator(".job").count() <= before + 1
 
 
 def test_an_operator_freezes_a_release_and_points_a_channel_at_it(tabs: Tabs) -> None:

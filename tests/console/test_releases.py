@@ -123,7 +123,9 @@ def test_what_a_release_changes_and_what_its_rollout_has_met_are_drawn(shop_tabs
     second = freeze(shop, "--note", "longer answers")
     shop.run("gate", "--app", "helper", "--release", second, "--run", "-q")
     spec = shop.root / "spec.yaml"
-    spec.write_text("{steps: [25, 50], min_units: 20, stops: [], guardrails: [{measure: error, margin: 0.1}]}")
+    # The server looks too: a step that may end would end in promotion before anybody has seen the page.
+    how = "steps: [25, 50], min_units: 20, min_step_s: 3600, stops: [], guardrails: [{measure: error, margin: 0.1}]"
+    spec.write_text(f"{{{how}}}")
     rollout = json.loads(
         shop.run("rollout", "start", second, "--app", "helper", "--spec", str(spec), "--reason", "try", "--json")
     )["id"]
