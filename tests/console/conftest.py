@@ -112,10 +112,12 @@ class Site:
 
     def run(self, *arguments: str) -> str:
         """Run a command of the command line on the workspace."""
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "interlock", "-w", str(self.root), *arguments],
-            env=self.environment, check=True, capture_output=True, text=True, timeout=90,
-        ).stdout  # fmt: skip
+            env=self.environment, check=False, capture_output=True, text=True, timeout=90,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import textwrap
 import time
 from collections.abc import Iterator
@@ -158,18 +157,6 @@ def test_the_same_by_rest(changing: Site) -> None:
         assert client.post(f"{path}/build").json()["error"]["code"] == "nothing_to_build"
 
 
-def _dropped(site: Site) -> str:
-    """What the command says. The server works on the same collection, and may hold it for a moment."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            return site.run("knowledge", "embedder", "drop", "docs", "--yes")
-        except subprocess.CalledProcessError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
-
-
 def test_the_command_line_tells_and_fails_in_words_and_codes(changing: Site) -> None:
     told = json.loads(changing.run("knowledge", "embedder", "status", "--json"))
     assert [one["answers"]["space"] for one in told] == ["hash:64"]
@@ -188,4 +175,4 @@ def test_the_command_line_tells_and_fails_in_words_and_codes(changing: Site) -> 
     stored = json.loads(changing.run("knowledge", "embedder", "compare", "docs", "--titles", "5", "--json"))
     assert (stored["questions"], stored["figures"]) == (1, found["figures"])
     assert "answers from other:32" in changing.run("knowledge", "embedder", "switch", "docs", "--yes")
-    assert "hash:64 is gone" in _dropped(changing)
+    assert "hash:64 is gone" in changing.run("knowledge", "embedder", "drop", "docs", "--yes")

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import click
 
-from interlock.cli.history import give_up_dead, run_alone
+from interlock.cli.history import give_up_dead, run_alone, this_process
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def build(session: Session, collection: str, as_json: bool) -> None:
         async with session.open() as app:
             app.source_spec(collection)
             await give_up_dead(app, collection)
-            job = await enqueue_build(app.parts, app.owner(), collection)
+            job = await enqueue_build(app.parts, app.owner(), collection, worker=this_process())
             report = await run_alone(
                 app,
                 job,
@@ -254,7 +254,7 @@ def switch(session: Session, collection: str, yes: bool, as_json: bool) -> None:
         async with session.open() as app:
             spec = app.source_spec(collection)
             await give_up_dead(app, collection)
-            job = await enqueue_switch(app.parts, app.owner(), collection)
+            job = await enqueue_switch(app.parts, app.owner(), collection, worker=this_process())
             found = await run_alone(
                 app,
                 job,
@@ -285,7 +285,7 @@ def drop(session: Session, collection: str, yes: bool, as_json: bool) -> None:
         async with session.open() as app:
             app.source_spec(collection)
             await give_up_dead(app, collection)
-            job = await enqueue_drop(app.parts, app.owner(), collection)
+            job = await enqueue_drop(app.parts, app.owner(), collection, worker=this_process())
             gone = await run_alone(
                 app, job, quiet=True, do=lambda job, show: run_drop(app.parts, app.owner(), job, on_progress=show)
             )

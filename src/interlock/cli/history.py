@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from interlock.stores.jobs.base import Job
 
 __all__ = [
+    "claim",
     "diff",
     "give_up_dead",
     "is_dead",
@@ -30,6 +31,7 @@ __all__ = [
     "rollback",
     "run_alone",
     "snapshots",
+    "this_process",
 ]
 
 T = TypeVar("T")
@@ -167,7 +169,7 @@ def rollback(session: Session, collection: str, snapshot: str, yes: bool, as_jso
         async with session.open() as app:
             spec = app.source_spec(collection)
             await give_up_dead(app, collection)
-            job = await enqueue_rollback(app.parts, app.owner(), collection, snapshot)
+            job = await enqueue_rollback(app.parts, app.owner(), collection, snapshot, worker=this_process())
             report = await run_alone(
                 app,
                 job,
@@ -253,7 +255,7 @@ def rebuild(session: Session, collection: str, as_json: bool) -> None:
         async with session.open() as app:
             spec = app.source_spec(collection)
             await give_up_dead(app, collection)
-            job = await enqueue_rebuild(app.parts, app.owner(), collection)
+            job = await enqueue_rebuild(app.parts, app.owner(), collection, worker=this_process())
             report = await run_alone(
                 app,
                 job,
@@ -302,7 +304,7 @@ def prune(session: Session, collection: str, keep_days: float | None, dry_run: b
             else:
                 if not yes and not as_json:
                     click.confirm(f"Remove what {collection} was more than {days:g} days ago?", abort=True)
-                job = await enqueue_prune(app.parts, app.owner(), collection, days)
+                job = await enqueue_prune(app.parts, app.owner(), collection, days, worker=this_process())
                 done = await run_alone(
                     app,
                     job,
@@ -341,20 +343,34 @@ def is_dead(worker: str) -> bool:
     return False
 
 
+def this_process() -> str:
+    """The name of this process as a worker, as `is_dead` reads it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+async def claim(app: App, job: Job) -> Job | None:
+    """The job as this process's own; None when another process has it."""
+    from interlock.flows.ingest import KIND, LEASE_S
+
+    if job.state == "running" and job.worker == this_process():
+        return job
+    return await app.parts.jobs.claim(this_process(), [KIND], lease_s=LEASE_S, job=job.id)
+
+
 async def run_alone(
     app: App, job: Job, *, quiet: bool, do: Callable[[Job, Callable[[Progress], None]], Awaitable[T]]
 ) -> T:
-    """Claim the job here and run it, with a progress bar unless `quiet`."""
+    """Run a job that was queued with `this_process` as its worker, with a progress bar unless `quiet`.
+
+    Raises: Conflict: it had been queued before, and another process is at it.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from interlock.flows.ingest import KIND, LEASE_S
-
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
+    claimed = await claim(app, job)
     if claimed is None:
-        raise Conflict("another process has taken it already", hint=f"watch {job.id} in the console")
+        raise Conflict("another process does the same already", hint=f"watch {job.id} in the console")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("", total=None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,7 +10,18 @@ import click
 
 from interlock.cli.abstention import calibrate
 from interlock.cli.embedder import embedder
-from interlock.cli.history import diff, is_dead, lineage, prune, rebuild, resume, rollback, snapshots
+from interlock.cli.history import (
+    claim,
+    diff,
+    is_dead,
+    lineage,
+    prune,
+    rebuild,
+    resume,
+    rollback,
+    snapshots,
+    this_process,
+)
 from interlock.cli.questions import questions
 from interlock.cli.retrieval import explain, graph, search
 from interlock.cli.retrieval_eval import evaluate
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from interlock.knowledge.types import DocumentInfo, IngestReport, Progress, SourceStatus
     from interlock.stores.compute.base import ExecutorKind
     from interlock.stores.compute.settings import ComputeChoice
+    from interlock.stores.jobs.base import Job
 
 __all__ = ["documents", "ingest", "ingest_collection", "knowledge"]
 
@@ -124,20 +134,25 @@ async def ingest_collection(
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    from interlock.flows.ingest import KIND, LEASE_S, enqueue_ingest, run_ingest
+    from interlock.flows.ingest import enqueue_ingest, run_ingest
 
     spec = app.source_spec(name)
     ctx = app.owner()
     if source is not None:
         spec.source(source)
-    job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute, allow_removals=allow_removals)
-    worker = f"{socket.gethostname()}:{os.getpid()}"
-    claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
+
+    async def begin() -> Job:
+        return await enqueue_ingest(
+            app.parts, ctx, name, source, compute=compute, allow_removals=allow_removals, worker=this_process()
+        )
+
+    job = await begin()
+    claimed = await claim(app, job)
     if claimed is None and is_dead(job.worker):
         # Its process was killed on this machine: nobody will renew that lease.
         await app.parts.jobs.fail(job, code="worker_lost", message="its process was killed", retry_in_s=None)
-        job = await enqueue_ingest(app.parts, ctx, name, source, compute=compute, allow_removals=allow_removals)
-        claimed = await app.parts.jobs.claim(worker, [KIND], lease_s=LEASE_S, job=job.id)
+        job = await begin()
+        claimed = await claim(app, job)
     if claimed is None:
         raise Conflict(
             f"the collection {name!r} is being ingested by another process",

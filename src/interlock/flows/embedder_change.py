@@ -94,10 +94,13 @@ class SpaceComparison:
     passages: dict[str, int] = field(default_factory=dict)
 
 
-async def enqueue_build(parts: Parts, ctx: Context, collection: str) -> Job:
-    """Ask for the space of the embedder that the settings name to be built. Raises: Forbidden, NotFound, Conflict."""
+async def enqueue_build(parts: Parts, ctx: Context, collection: str, *, worker: str | None = None) -> Job:
+    """Ask for the space of the embedder that the settings name to be built; `worker` as of `Jobs.enqueue`.
+
+    Raises: Forbidden, NotFound, Conflict.
+    """
     await parts.knowledge.spaces.may_build(ctx, collection)
-    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "embedder": "build"})
+    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "embedder": "build"}, worker=worker)
 
 
 async def enqueue_compare(parts: Parts, ctx: Context, collection: str) -> Job:
@@ -109,18 +112,24 @@ async def enqueue_compare(parts: Parts, ctx: Context, collection: str) -> Job:
     return await enqueue_alone(parts, ctx, collection, {"collection": collection, "embedder": "compare"})
 
 
-async def enqueue_switch(parts: Parts, ctx: Context, collection: str) -> Job:
-    """Ask for the other space to answer. Raises: Forbidden, NotFound, Conflict: it is incomplete, or a run is on."""
+async def enqueue_switch(parts: Parts, ctx: Context, collection: str, *, worker: str | None = None) -> Job:
+    """Ask for the other space to answer; `worker` as of `Jobs.enqueue`.
+
+    Raises: Forbidden, NotFound, Conflict: it is incomplete, or a run is on.
+    """
     other = await parts.knowledge.spaces.may_switch(ctx, collection)
     payload: dict[str, object] = {"collection": collection, "embedder": "switch", "to": other.id}
-    return await enqueue_alone(parts, ctx, collection, payload)
+    return await enqueue_alone(parts, ctx, collection, payload, worker=worker)
 
 
-async def enqueue_drop(parts: Parts, ctx: Context, collection: str) -> Job:
-    """Ask for the space that does not answer to be removed. Raises: Forbidden, NotFound, Conflict."""
+async def enqueue_drop(parts: Parts, ctx: Context, collection: str, *, worker: str | None = None) -> Job:
+    """Ask for the space that does not answer to be removed; `worker` as of `Jobs.enqueue`.
+
+    Raises: Forbidden, NotFound, Conflict.
+    """
     other = await parts.knowledge.spaces.other(ctx, collection)
     payload: dict[str, object] = {"collection": collection, "embedder": "drop", "space": other.id}
-    return await enqueue_alone(parts, ctx, collection, payload)
+    return await enqueue_alone(parts, ctx, collection, payload, worker=worker)
 
 
 async def run_change(parts: Parts, ctx: Context, job: Job, spec: SourceSpec) -> None:

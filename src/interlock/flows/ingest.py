@@ -70,11 +70,13 @@ async def enqueue_ingest(
     *,
     compute: ComputeChoice | None = None,
     allow_removals: bool = False,
+    worker: str | None = None,
 ) -> Job:
     """Ask for an ingest of a collection, or of one of its sources; while one is queued or running, that one is given
     back.
 
     Args:
+        worker: who runs it: as of `Jobs.enqueue`.
         compute: where it reads and embeds, otherwise than the settings; for operators, whose machines it uses.
         allow_removals: let it take all or most documents out of a source.
     """
@@ -85,7 +87,9 @@ async def enqueue_ingest(
         raise nothing_to_ingest(collection)
     given = {"source": source, "allow_removals": allow_removals or None, **(compute._asdict() if compute else {})}
     payload = {"collection": collection, **{name: value for name, value in given.items() if value is not None}}
-    return await parts.jobs.enqueue(ctx.tenant, KIND, payload, key=collection, max_attempts=3)
+    return await parts.jobs.enqueue(
+        ctx.tenant, KIND, payload, key=collection, max_attempts=3, worker=worker, lease_s=LEASE_S
+    )
 
 
 async def enqueue_as_asked(
@@ -151,37 +155,51 @@ async def enqueue_due(parts: Parts, ctx: Context, specs: Iterable[SourceSpec]) -
     return jobs
 
 
-async def enqueue_rollback(parts: Parts, ctx: Context, collection: str, snapshot: str) -> Job:
+async def enqueue_rollback(
+    parts: Parts, ctx: Context, collection: str, snapshot: str, *, worker: str | None = None
+) -> Job:
     """Ask for a collection to be set back to one of its snapshots.
 
     Raises: NotFound, InvalidInput: no such snapshot; Conflict: a run of the collection is queued or under way.
     """
     found = await parts.knowledge.history.find(ctx, collection, snapshot)
-    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "rollback": found.id})
+    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "rollback": found.id}, worker=worker)
 
 
-async def enqueue_rebuild(parts: Parts, ctx: Context, collection: str) -> Job:
+async def enqueue_rebuild(parts: Parts, ctx: Context, collection: str, *, worker: str | None = None) -> Job:
     """Ask for a collection's index to be made again from what was kept.
 
     Raises: Conflict: a run of the collection is queued or under way.
     """
     ctx.require(Role.DEVELOPER, Role.OPERATOR)
-    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "rebuild": True})
+    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "rebuild": True}, worker=worker)
 
 
-async def enqueue_prune(parts: Parts, ctx: Context, collection: str, keep_days: float) -> Job:
+async def enqueue_prune(
+    parts: Parts, ctx: Context, collection: str, keep_days: float, *, worker: str | None = None
+) -> Job:
     """Ask for a collection's old snapshots and versions to be removed.
 
     Raises: Conflict: a run of the collection is queued or under way.
     """
     ctx.require(Role.DEVELOPER, Role.OPERATOR)
-    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "prune": keep_days})
+    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "prune": keep_days}, worker=worker)
 
 
-async def enqueue_alone(parts: Parts, ctx: Context, collection: str, payload: dict[str, object]) -> Job:
-    """Queue work on a collection that must not wait behind other work of it. Raises: Conflict: there is some."""
+async def enqueue_alone(
+    parts: Parts, ctx: Context, collection: str, payload: dict[str, object], *, worker: str | None = None
+) -> Job:
+    """Queue work on a collection that must not wait behind other work of it.
+
+    Args:
+        worker: who runs it: as of `Jobs.enqueue`. None: whoever takes it.
+
+    Raises: Conflict: there is other work of it.
+    """
     # The key of an ingest: both change the same rows.
-    job = await parts.jobs.enqueue(ctx.tenant, KIND, payload, key=collection, max_attempts=3)
+    job = await parts.jobs.enqueue(
+        ctx.tenant, KIND, payload, key=collection, max_attempts=3, worker=worker, lease_s=LEASE_S
+    )
     if dict(job.payload) != payload:
         raise Conflict(
             f"the collection {collection!r} is being ingested",

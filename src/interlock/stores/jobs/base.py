@@ -58,8 +58,15 @@ class Jobs(Protocol):
         key: str | None = None,
         max_attempts: int = 3,
         delay_s: float = 0.0,
+        worker: str | None = None,
+        lease_s: float = 30.0,
     ) -> Job:
-        """Add a job. With `key`, a live job of the same tenant, kind and key is given back instead of a second one."""
+        """Add a job. With `key`, a live job of the same tenant, kind and key is given back instead of a second one.
+
+        Args:
+            worker: claims the new job in the same step, for a caller who runs it: no other worker can take it first.
+                A live job that is given back stays as it is.
+        """
 
     async def claim(
         self,

@@ -71,6 +71,8 @@ class SqlJobs:
         key: str | None = None,
         max_attempts: int = 3,
         delay_s: float = 0.0,
+        worker: str | None = None,
+        lease_s: float = 30.0,
     ) -> Job:
         """See `Jobs.enqueue`."""
 
@@ -86,8 +88,8 @@ class SqlJobs:
                 "kind": kind,
                 "live_key": key,
                 "payload": dict(payload),
-                "state": "queued",
-                "attempt": 0,
+                "state": "queued" if worker is None else "running",
+                "attempt": 0 if worker is None else 1,
                 "max_attempts": max_attempts,
                 "checkpoint": {},
                 "done": 0,
@@ -97,11 +99,11 @@ class SqlJobs:
                 "error_code": "",
                 "error_message": "",
                 "result": {},
-                "worker": "",
+                "worker": worker or "",
                 "created_at": at,
                 "updated_at": at,
                 "run_at": at + timedelta(seconds=delay_s),
-                "lease_until": None,
+                "lease_until": None if worker is None else at + timedelta(seconds=lease_s),
             }
             connection.execute(sa.insert(jobs).values(values))
             return _job(values)

@@ -71,6 +71,20 @@ class JobsSuite:
         await jobs.cancel(A, first.id)
         assert (await jobs.enqueue(A, "k", {}, key="daily")).id != first.id
 
+    async def test_a_caller_who_runs_the_job_has_it_before_any_worker(self, jobs: Jobs) -> None:
+        mine = await jobs.enqueue(A, "k", {}, key="x", worker="me", lease_s=60)
+        assert (mine.state, mine.worker, mine.attempt) == ("running", "me", 1)
+        assert await jobs.claim("other", ["k"]) is None
+        again = await jobs.enqueue(A, "k", {}, key="x", worker="somebody", lease_s=60)
+        assert (again.id, again.worker) == (mine.id, "me")
+        await jobs.succeed(await jobs.heartbeat(mine, done=1), {"ok": True})
+        assert (await jobs.get(A, mine.id)).state == "succeeded"
+        waiting = await jobs.enqueue(A, "k", {}, key="x")
+        assert (await jobs.enqueue(A, "k", {}, key="x", worker="me")).state == "queued"
+        lost = await jobs.claim("me", ["k"], lease_s=0.05)
+        assert lost is not None
+        assert lost.id == waiting.id
+
     async def test_concurrent_enqueues_of_a_key_make_one_job(self, jobs: Jobs) -> None:
         made = await asyncio.gather(*[jobs.enqueue(A, "k", {}, key="once") for _ in range(10)])
         assert len({job.id for job in made}) == 1
