@@ -13,7 +13,7 @@ import anyio
 import pytest
 from tests.evals.suites import Answering, questions, right, suite_of, write_suite
 
-from interlock.core.errors import Conflict, InvalidInput, Unauthenticated
+from interlock.core.errors import Conflict, InvalidInput, Unauthenticated, Unavailable
 from interlock.evals.ports import Instruments, Metric, NoOptions
 from interlock.evals.report import Report
 from interlock.evals.running.journal import Journal, read_rows
@@ -69,6 +69,23 @@ async def test_who_is_told_to_wait_waits_and_asks_again(tmp_path: Path) -> None:
     report = await Evaluations(tmp_path / "runs").run(suite, Answering(busy), Instruments())
     assert (report.failed, _mean(report, "exact")) == (0, 1.0)
     assert set(tries.values()) == {2}
+
+
+async def test_a_target_that_is_gone_ends_the_run_instead_of_failing_its_cases(tmp_path: Path) -> None:
+    gone = True
+
+    def away(case: Case, repeat: int) -> Output:
+        if gone and int(case.id[1:]) >= 5:
+            return Output(error="unavailable", retry_after_s=0.01)
+        return Output(right(case, repeat))
+
+    suite = suite_of(tmp_path, questions(20), run={"concurrency": 4})
+    evaluations = Evaluations(tmp_path / "runs")
+    with pytest.raises(Unavailable, match="answers nothing"):
+        await evaluations.run(suite, Answering(away), Instruments())
+    gone = False
+    report = await evaluations.run(suite, Answering(away), Instruments())
+    assert (report.executions, report.failed) == (20, 0)
 
 
 async def test_a_run_that_was_cancelled_goes_on_where_it_was(tmp_path: Path) -> None:

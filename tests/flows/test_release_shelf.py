@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from interlock.cli import main
 from interlock.testing.workspaces import write_workspace
+
+from .commands import Run, runner
 
 SCRIPT = [
     {"match_system": "rude", "reply": "no"},
@@ -20,19 +19,6 @@ SCRIPT = [
     {"reply": "It is {question}"},
 ]
 GATE = {"rules": [{"metric": "exact", "at_least": 0.8}]}
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:  # Any: what a command printed
-        return json.loads(self.out)
-
-
-Run = Callable[..., Done]
 
 
 def settings(**more: Any) -> dict[str, Any]:
@@ -58,17 +44,7 @@ def write_suite(folder: Path, name: str = "kindness", gate: dict[str, Any] | Non
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(at: Path, *arguments: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["interlock", "-w", str(at), *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = int(error.code or 0)
-        said = capsys.readouterr()
-        return Done(code, said.out, said.err)
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 def freeze(run: Run, at: Path, prompt: str | None = None, *more: str) -> str:

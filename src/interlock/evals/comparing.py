@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,9 @@ from interlock.evals.tally import CaseInfo
 from interlock.stats.intervals import Interval
 from interlock.stats.paired import bca_interval, holm, permutation_p
 
-__all__ = ["Beside", "Cell", "Difference", "compared", "frontier"]
+__all__ = ["Beside", "Cell", "Difference", "compared", "frontier", "frontier_shares"]
+
+_SEED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,45 @@ def _difference(run: Beside, first: Beside, name: str) -> Difference | None:
     return Difference(mean, interval, permutation_p(values), len(values))
 
 
+def frontier_shares(runs: Sequence[Beside], metrics: Sequence[str], *, draws: int = 1000) -> dict[str, float]:
+    """How often each run stands on the frontier of `metrics` when the cases are drawn again (bootstrap over units).
+
+    The frontier of the means is one draw of many: a share near 1 says that a run belongs there, one near 0 that it does
+    not, anything between that these cases cannot tell. Only units that every run has a value of are drawn; without any
+    the answer is empty. The same runs always give the same shares.
+    """
+    values = [[_by_unit(run.measured[name], run.cases) for name in metrics] for run in runs]
+    shared = sorted(set.intersection(*(set(column) for row in values for column in row)))
+    if not shared:
+        return {}
+    rows = [[[column[unit] for unit in shared] for column in row] for row in values]
+    chance = random.Random(_SEED)  # noqa: S311 - resampling, no secret
+    counts = [0] * len(runs)
+    for _ in range(draws):
+        drawn = chance.choices(range(len(shared)), k=len(shared))
+        means = [[math.fsum(column[at] for at in drawn) for column in row] for row in rows]
+        for number, own in enumerate(means):
+            counts[number] += not any(_beats(other, own) for other in means)
+    return {run.id: count / draws for run, count in zip(runs, counts, strict=True)}
+
+
+def _beats(other: Sequence[float], own: Sequence[float]) -> bool:
+    return other != own and all(a >= b for a, b in zip(other, own, strict=True))
+
+
+def _by_unit(measured: Measured, cases: Mapping[str, CaseInfo]) -> dict[str, float]:
+    """Means by unit, higher being better; an execution that failed counts as the worst where there is a worst."""
+    sign = 1.0 if measured.better == "higher" else -1.0
+    bad = 0.0 if measured.better == "higher" else 1.0
+    members: dict[str, list[float]] = {}
+    for case in cases.values():
+        failed = 0 if measured.scale == "real" else measured.values.worst.get(case.id, 0)
+        told = [*measured.values.values.get(case.id, ()), *[bad] * failed]
+        if told:
+            members.setdefault(case.unit, []).append(math.fsum(told) / len(told))
+    return {unit: sign * math.fsum(told) / len(told) for unit, told in members.items()}
+
+
 def frontier(cells: Sequence[Cell], metrics: Sequence[str]) -> list[str]:
     """Runs that no other one equals in all of `metrics` and beats in one, by their means: quality, cost, latency, say.
 
@@ -119,7 +161,6 @@ def frontier(cells: Sequence[Cell], metrics: Sequence[str]) -> list[str]:
 
     def beaten(run: str) -> bool:
         own = [table[run][name] for name in metrics]
-        others = [[row[name] for name in metrics] for other, row in table.items() if other != run]
-        return any(all(a >= b for a, b in zip(o, own, strict=True)) and o != own for o in others)
+        return any(_beats([row[name] for name in metrics], own) for other, row in table.items() if other != run)
 
     return [run for run in table if not beaten(run)]

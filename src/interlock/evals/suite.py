@@ -38,6 +38,7 @@ __all__ = [
     "Suite",
     "SuiteSpec",
     "case_digest",
+    "measuring",
     "overridden",
     "read_suite",
 ]
@@ -248,6 +249,16 @@ def overridden(
     how = suite.spec.run.model_copy(update={name: value for name, value in asked.items() if value is not None})
     spec = suite.spec.model_copy(update={"run": how, "repeats": repeats or suite.spec.repeats})
     return replace(suite, spec=spec)
+
+
+def measuring(suite: Suite, names: Sequence[str]) -> Suite:
+    """The suite with further metrics of these names, as far as it lacks them. They make another test of it."""
+    known = {use.metric for use in suite.spec.metrics}
+    added = [MetricUse(metric=name) for name in names if name not in known]
+    if not added:
+        return suite
+    spec = suite.spec.model_copy(update={"metrics": [*suite.spec.metrics, *added]})
+    return replace(suite, spec=spec, measured_by=_measured_by(spec))
 
 
 def _spec(path: Path) -> SuiteSpec:

@@ -86,6 +86,7 @@ def app_sources(
             AppName(name),
             described.description,
             loader,
+            loader.vary,
             described.channel,
             policies=loader.policies,
             rollout=loader.rollout,
@@ -144,21 +145,25 @@ class _Loader:
     def __call__(self) -> Components:
         """The components the files describe now."""
         if self._known is None or self._stamps() != self._stamp:
-            self._known = self._load()
+            self._known = self._compose(self.read(), watch=True)
             self._stamp = self._stamps()
         return self._known
+
+    def vary(self, changes: Mapping[str, Any]) -> Components:
+        """As of `AppSource.vary`."""
+        return self._compose(validate_yaml(self._file, AppFile, changes), watch=False)
 
     def _stamps(self) -> tuple[tuple[str, int, int], ...]:
         watched = [path for path in sorted(self._file.parent.glob("*")) if path.is_file()]
         watched += [path for path in self._named if path.exists()]
         return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in watched)
 
-    def _load(self) -> Components:
-        app = self.read()
+    def _compose(self, app: AppFile, *, watch: bool) -> Components:
         folder = self._file.parent
         route = self._route(app.route)
         policy = app.guardrails
-        self._named = (folder / app.prompt, *([folder / policy] if isinstance(policy, str) else []))
+        if watch:
+            self._named = (folder / app.prompt, *([folder / policy] if isinstance(policy, str) else []))
         if isinstance(policy, str):
             policy = validate_yaml(folder / policy, GuardrailSpec)
         retrieval = app.knowledge
@@ -190,8 +195,15 @@ class _Loader:
         return route.model_copy(update={"targets": targets})
 
 
-def validate_yaml(path: Path, model: type[M]) -> M:
-    """Read a YAML file into a model. Raises: InvalidInput naming the file and the field."""
+# Any: YAML before validation.
+def validate_yaml(path: Path, model: type[M], changes: Mapping[str, Any] | None = None) -> M:
+    """Read a YAML file into a model.
+
+    Args:
+        changes: merged into what the file says; a key that is given as None is left out.
+
+    Raises: InvalidInput naming the file and the field.
+    """
     name = f"{path.parent.name}/{path.name}"
     try:
         # Any: YAML before validation.
@@ -202,9 +214,24 @@ def validate_yaml(path: Path, model: type[M]) -> M:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark else ""
         raise InvalidInput(f"{name} is not YAML{where}", param=path.name) from error
+    if changes and isinstance(raw or {}, dict):
+        raw = _merged(raw or {}, changes)
     try:
         return model.model_validate(raw or {})
     except ValidationError as error:
         fault = first(error)
         field = ".".join(str(step) for step in fault["loc"])
         raise InvalidInput(f"{name} is wrong at {field!r}: {told(model, fault)}", param=field) from error
+
+
+# Any: YAML before validation.
+def _merged(said: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(said)
+    for name, value in changes.items():
+        if value is None:
+            found.pop(name, None)
+        elif isinstance(value, Mapping) and isinstance(found.get(name), Mapping):
+            found[name] = _merged(found[name], value)
+        else:
+            found[name] = value
+    return found

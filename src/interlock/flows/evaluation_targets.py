@@ -20,7 +20,7 @@ from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.knowledge.release import RetrievalSpec
 
-__all__ = ["WorkspaceTarget", "open_workspace_target"]
+__all__ = ["WorkspaceTarget", "open_release_target", "open_workspace_target"]
 
 _STOPS = {"misconfigured", "missing_extra", "model_missing", "model_not_found", "permission_denied", "not_found"}
 """Errors that no further case would be spared."""
@@ -43,10 +43,15 @@ async def open_workspace_target(parts: Parts, address: str) -> Target:
         release = await parts.releases.load(owner, app, wanted)
     else:
         release = await parts.releases.resolve(owner, address)
+    return await open_release_target(parts, release, address)
+
+
+async def open_release_target(parts: Parts, release: Release, name: str) -> Target:
+    """A release, frozen or not. Raises: NotFound: what it searches does not exist, or was never ingested."""
     if has_knowledge(release):
-        name = RetrievalSpec.model_validate(release.components["retrieval"], extra="ignore").collection
-        await parts.knowledge.check_ingested(owner, name)
-    return WorkspaceTarget(parts, address, release, f"app/{release.app}")
+        collection = RetrievalSpec.model_validate(release.components["retrieval"], extra="ignore").collection
+        await parts.knowledge.check_ingested(parts.access.local_owner(), collection)
+    return WorkspaceTarget(parts, name, release, f"app/{release.app}")
 
 
 class WorkspaceTarget:

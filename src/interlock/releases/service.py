@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -86,11 +87,34 @@ class Releases:
         release_id, manifest = manifest_of(components)
         return Release(release_id, source.name, LIVE_CHANNEL, "live", components, manifest)
 
-    async def freeze(self, ctx: Context, app: str, note: str = "") -> ReleaseInfo:
-        """Store what the files describe as an immutable release. Freezing the same files again gives the same id."""
+    # Any: JSON values
+    def variant(self, ctx: Context, app: str, changes: Mapping[str, Any]) -> Release:
+        """What the files would describe with part of the app's file written otherwise; as of `AppSource.vary`.
+
+        Raises: NotFound; InvalidInput naming the field. Forbidden.
+        """
+        ctx.require(Role.DEVELOPER, Role.OPERATOR)
+        source = self.source(app, ctx)
+        if not changes:
+            return self.live(source.name)
+        if source.vary is None:
+            raise InvalidInput(f"the app {app!r} does not come from a file that could say otherwise", param="app")
+        components = source.vary(changes)
+        release_id, manifest = manifest_of(components)
+        return Release(release_id, source.name, LIVE_CHANNEL, "live", components, manifest)
+
+    # Any: JSON values
+    async def freeze(
+        self, ctx: Context, app: str, note: str = "", *, changes: Mapping[str, Any] | None = None
+    ) -> ReleaseInfo:
+        """Store what the files describe as an immutable release. Freezing the same files again gives the same id.
+
+        Args:
+            changes: to the app's file, as of `AppSource.vary`.
+        """
         ctx.require(Role.DEVELOPER, Role.OPERATOR)
         self.source(app, ctx)
-        release = self.live(app)
+        release = self.live(app) if not changes else self.variant(ctx, app, changes)
         for component in release.components.values():
             await self._blobs.put(ctx.tenant, canonical_bytes(component))
         await self._blobs.put(ctx.tenant, canonical_bytes(dict(release.digests)))

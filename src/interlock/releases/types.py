@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from interlock.core.ids import AppName, ReleaseId, TenantId
 from interlock.releases.promotion import PromotionPolicy
@@ -38,6 +38,9 @@ class AppSource:
     description: str
     load: Callable[[], Components]
     """Read and validate the files now. Raises InvalidInput naming file and field."""
+    vary: Callable[[Mapping[str, Any]], Components] | None = None  # Any: JSON values
+    """The components with part of the app's file written otherwise: mappings are merged, a key that is given as None
+    is left out. Raises InvalidInput naming the field. None: the app does not come from a file."""
     default_channel: str = LIVE_CHANNEL
     policies: Callable[[], Mapping[str, PromotionPolicy]] = dict
     """What the app's own file asks of a release, by channel; what the workspace asks holds besides."""

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import anyio
 
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, Unavailable
 from interlock.evals.gate.deciding import decide
 from interlock.evals.gate.evidence import Measured
 from interlock.evals.ports import Derived, Instruments, Target
@@ -101,6 +101,8 @@ class LocalExecutor:
         self._kept = kept if self._identity else None
         self._resume_at = 0.0
         """Nobody asks before this time: the target has said that it is asked too much."""
+        self._away: set[str] = set()
+        """Cases that were told to wait since the last answer."""
 
     async def do(self, work: Iterator[Work], take: Callable[[Row], bool]) -> None:
         """See `Executor`."""
@@ -161,6 +163,13 @@ class LocalExecutor:
                     output = await self._target.run(work.case, work.repeat)
             except TimeoutError:
                 return Output(error="timeout")
+            waits = bool(output.error) and output.retry_after_s is not None
+            if waits:
+                self._away.add(work.case.id)
+            else:
+                self._away.clear()
+            if waits and attempt == _MOST_TRIES - 1:
+                self._check_not_gone(output.error)
             if not output.error or output.retry_after_s is None or attempt == _MOST_TRIES - 1:
                 if output.latency_s is None and not output.error:
                     output = replace(output, latency_s=time.perf_counter() - began)
@@ -169,6 +178,15 @@ class LocalExecutor:
             pause = min(_MOST_WAIT_S, max(output.retry_after_s, 0.25 * 2**attempt))
             self._resume_at = max(self._resume_at, time.monotonic() + pause)
         raise AssertionError("the last try returns")
+
+    def _check_not_gone(self, code: str) -> None:
+        """Cases are not counted as failed because nobody was there to ask: nothing was answered during all tries."""
+        if len(self._away) > 1:
+            raise Unavailable(
+                f"the target answers nothing any more: {code}",
+                param="target",
+                hint="the same command goes on where this run ended",
+            )
 
 
 def tally_row(tally: Tally, row: Row, measured_by: Sequence[MeasuredBy]) -> None:

@@ -1,0 +1,1 @@
+"""Variants of one app measured on one suite: which of them nobody beats."""
