@@ -16,6 +16,7 @@ from anyio import to_thread
 from interlock.app import App
 from interlock.config import strange_variables
 from interlock.core.errors import InterlockError
+from interlock.core.ids import TenantId, ulid
 from interlock.core.patterns import slow_on
 from interlock.flows.operations import provider_register
 from interlock.gateway.checking import patterns_of
@@ -23,6 +24,7 @@ from interlock.gateway.types import RouteSpec, Target
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.retrieval.settings import RetrievalSteps
+from interlock.stores.blob.base import Blobs
 from interlock.stores.compute.base import available_cores
 
 __all__ = ["Finding", "examine"]
@@ -38,7 +40,6 @@ class Finding(NamedTuple):
     """A command or a setting."""
 
 
-_NO_OBJECT = f"sha256:{'0' * 64}"
 _SELF = {"sql": "database", "kv": "shared state"}
 _HELD_BY = {"sql": ("collections", "audit"), "kv": ()}
 
@@ -134,7 +135,7 @@ async def _objects(app: App) -> Finding:
     if stores.blobs == "files":
         return Finding("ok", "objects: files in the data folder")
     try:
-        await app.blobs.exists(app.workspace.settings.tenant, _NO_OBJECT)
+        await _tried(app.blobs, app.workspace.settings.tenant)
     except InterlockError as error:
         return Finding("fail", "objects", error.message, error.hint or "check stores.blobs in interlock.yaml")
     if any((app.workspace.data / "blobs").glob("[!.]*/??/*")):
@@ -145,6 +146,15 @@ async def _objects(app: App) -> Finding:
             "copy the folder blobs of the data folder to the bucket, names as they are, and remove it",
         )
     return Finding("ok", f"objects: {stores.blobs}")
+
+
+async def _tried(blobs: Blobs, tenant: TenantId) -> None:
+    """Do once all that a key must be allowed to. Raises: Unavailable."""
+    probe = f"interlock doctor {ulid()}".encode()
+    digest = await blobs.put(tenant, probe)
+    await blobs.get(tenant, digest)
+    await blobs.delete(tenant, digest)
+    await anext(aiter(blobs.list(tenant)), None)
 
 
 def _disk(app: App) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +61,53 @@ async def test_no_pattern_keeps_a_search_busy(house, pattern):
     started = time.process_time()
     await house.search("lamp", filter=narrowed)
     assert time.process_time() - started < 2.0
+
+
+async def longest_wait(work):
+    """How long, in seconds, nothing else came to its turn while `work` ran."""
+    waits = [0.0]
+
+    async def beat():
+        while True:
+            before = time.monotonic()
+            await anyio.sleep(0.005)
+            waits.append(time.monotonic() - before)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(beat)
+        await anyio.sleep(0.02)
+        try:
+            await work()
+        finally:
+            await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+    return max(waits)
+
+
+async def linked(house, count, url):
+    """Documents with a long value that a pattern can be tried on."""
+    for number in range(count):
+        house.write(f"{number}.md", f"# Lamp {number}\n\nThe lamp {number} is red.\n")
+    await house.ingest(metadata=[{"match": "**", "set": {"url": url}}])
+
+
+@pytest.mark.parametrize("pattern", ["**" + "a" * 300 + "**" + "a" * 300 + "b", "**?" * 300])
+async def test_others_are_answered_while_a_filter_is_tried(house, pattern):
+    await linked(house, 60, "a" * 990)
+    narrowed = read_filter({"url": {"matches": pattern}})
+    started = time.process_time()
+    assert await longest_wait(lambda: house.search("lamp", filter=narrowed)) < 0.4
+    assert time.process_time() - started < 2.0
+
+
+async def test_a_filter_that_takes_too_long_is_refused(house, monkeypatch):
+    await linked(house, 60, "a" * 990)
+    monkeypatch.setattr("interlock.knowledge.narrowing.WITHIN_S", 0.001)
+    with pytest.raises(InvalidInput) as caught:
+        await house.search("lamp", filter=read_filter({"url": {"matches": "**?" * 300}}))
+    assert (caught.value.code, caught.value.param) == ("filter_too_slow", "filter")
+    # A plain condition takes far less.
+    assert await house.search("lamp", filter=read_filter({"url": {"contains": "aaa"}}))
 
 
 def test_long_lists_of_values_cost_no_more_than_short_ones():

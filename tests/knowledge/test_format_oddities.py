@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from datetime import date
 
 import openpyxl
 import pytest
@@ -208,6 +209,208 @@ class TestPowerPoint:
             )
         )
         assert lines(load("pptx", saved(deck), "s.pptx")) == ["Steps", "Plan", "Build"]
+
+
+CHART = "http://schemas.openxmlformats.org/drawingml/2006/chart"
+RELATIONS = 'xmlns:r="http://schemas.openxmlformats.org/officeDocument/2006/relationships"'
+
+
+def slide_with(kind, data, *, title="", up="", across=""):
+    """A deck of one chart, as python-pptx writes it."""
+    import pptx
+    from pptx.util import Inches
+
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[6])
+    chart = slide.shapes.add_chart(kind, Inches(1), Inches(1), Inches(6), Inches(4), data).chart
+    chart.has_title = bool(title)
+    if title:
+        chart.chart_title.text_frame.text = title
+    for axis, text in ((chart.value_axis, up), (chart.category_axis, across)) if up or across else ():
+        axis.has_title = True
+        axis.axis_title.text_frame.text = text
+    return deck
+
+
+def searched(document):
+    return [block.labelled for block in document.blocks if block.labelled]
+
+
+class TestCharts:
+    def test_a_chart_is_a_table_of_its_categories_and_series(self):
+        from pptx.chart.data import CategoryChartData
+        from pptx.enum.chart import XL_CHART_TYPE
+
+        data = CategoryChartData()
+        data.categories = ["North", "South"]
+        data.add_series("2024", (0.1 + 0.2, 12))
+        data.add_series("2025", (4, None))
+        deck = slide_with(XL_CHART_TYPE.BAR_CLUSTERED, data, title="Sales by region", up="EUR million", across="Region")
+        document = load("pptx", saved(deck), "c.pptx")
+        assert lines(document) == [
+            "Slide 1",
+            "Sales by region",
+            "Region | 2024 (EUR million) | 2025 (EUR million)",
+            "North | 0.3 | 4",
+            "South | 12 |",
+        ]
+        assert searched(document)[0] == "Region: North | 2024 (EUR million): 0.3 | 2025 (EUR million): 4"
+        assert {block.page for block in document.blocks} == {1}
+
+    def test_shares_dates_and_points_are_shown_as_people_see_them(self):
+        from pptx.chart.data import BubbleChartData, CategoryChartData
+        from pptx.enum.chart import XL_CHART_TYPE
+
+        dated = CategoryChartData(number_format="0%")
+        dated.categories = [date(2026, 1, 1), date(2026, 2, 1)]
+        dated.add_series("Churn", (0.07, 0.055))
+        document = load("pptx", saved(slide_with(XL_CHART_TYPE.LINE, dated)), "d.pptx")
+        assert lines(document)[1:] == ["| Churn", "2026-01-01 | 7%", "2026-02-01 | 5.5%"]
+        bubbles = BubbleChartData()
+        series = bubbles.add_series("Plants")
+        series.add_data_point(1.5, 20, 3)
+        deck = slide_with(XL_CHART_TYPE.BUBBLE, bubbles, up="Tons", across="Hours")
+        assert lines(load("pptx", saved(deck), "b.pptx"))[1:] == [
+            "Hours | Plants (Tons) | Plants, size",
+            "1.5 | 20 | 3",
+        ]
+
+    def test_groups_of_categories_name_each_of_them(self):
+        from pptx.chart.data import CategoryChartData
+        from pptx.enum.chart import XL_CHART_TYPE
+
+        data = CategoryChartData()
+        for year in ("2025", "2026"):
+            outer = data.add_category(year)
+            outer.add_sub_category("Q1")
+            outer.add_sub_category("Q2")
+        data.add_series("Seats", (1, 2, 3, 4))
+        document = load("pptx", saved(slide_with(XL_CHART_TYPE.COLUMN_CLUSTERED, data)), "g.pptx")
+        assert lines(document)[2:] == ["2025 › Q1 | 1", "2025 › Q2 | 2", "2026 › Q1 | 3", "2026 › Q2 | 4"]
+
+    def test_newer_kinds_of_charts_are_read(self):
+        import pptx
+        from pptx.opc.package import Part
+        from pptx.opc.packuri import PackURI
+        from pptx.oxml import parse_xml
+
+        cx = 'xmlns:cx="http://schemas.microsoft.com/office/drawing/2014/chartex"'
+        a = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+        p = 'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main"'
+        names = "<cx:lvl ptCount='2'><cx:pt idx='0'>Start</cx:pt><cx:pt idx='1'>Fees</cx:pt></cx:lvl>"
+        values = "<cx:lvl formatCode='General'><cx:pt idx='0'>100</cx:pt><cx:pt idx='1'>-20.5</cx:pt></cx:lvl>"
+        series = "<cx:tx><cx:txData><cx:f>S!B1</cx:f><cx:v>EUR</cx:v></cx:txData></cx:tx><cx:dataId val='0'/>"
+        blob = (
+            f"<cx:chartSpace {cx} {a}><cx:chartData><cx:data id='0'><cx:strDim type='cat'><cx:f>S!A</cx:f>{names}"
+            f"</cx:strDim><cx:numDim type='val'>{values}</cx:numDim></cx:data></cx:chartData>"
+            "<cx:chart><cx:title><cx:tx><cx:rich><a:p><a:r><a:t>Bridge</a:t></a:r></a:p></cx:rich></cx:tx></cx:title>"
+            f"<cx:plotArea><cx:plotAreaRegion><cx:series layoutId='waterfall'>{series}</cx:series>"
+            "</cx:plotAreaRegion></cx:plotArea></cx:chart></cx:chartSpace>"
+        ).encode()
+        deck = pptx.Presentation()
+        slide = deck.slides.add_slide(deck.slide_layouts[6])
+        part = Part(
+            PackURI("/ppt/charts/chartEx1.xml"), "application/vnd.ms-office.chartex+xml", slide.part.package, blob
+        )
+        rel = slide.part.relate_to(part, "http://schemas.microsoft.com/office/2014/relationships/chartEx")
+        named = "<p:cNvPr id='9' name='x'/>"
+        frame = (
+            f"<p:graphicFrame><p:nvGraphicFramePr>{named}<p:cNvGraphicFramePr/><p:nvPr/></p:nvGraphicFramePr>"
+            "<p:xfrm><a:off x='9' y='9'/><a:ext cx='9' cy='9'/></p:xfrm><a:graphic><a:graphicData uri='u'>"
+            f"<cx:chart {cx} r:id='{rel}'/></a:graphicData></a:graphic></p:graphicFrame>"
+        )
+        picture = (
+            f"<p:sp><p:nvSpPr>{named}<p:cNvSpPr/><p:nvPr/></p:nvSpPr><p:spPr/>"
+            "<p:txBody><a:bodyPr/><a:p><a:r><a:t>Not available</a:t></a:r></a:p></p:txBody></p:sp>"
+        )
+        ways = f"<mc:Choice Requires='cx1'>{frame}</mc:Choice><mc:Fallback>{picture}</mc:Fallback>"
+        slide.shapes._spTree.append(
+            parse_xml(f"<mc:AlternateContent {MC} {p} {a} {RELATIONS}>{ways}</mc:AlternateContent>")
+        )
+        document = load("pptx", saved(deck), "w.pptx")
+        assert lines(document) == ["Slide 1", "Bridge", "| EUR", "Start | 100", "Fees | -20.5"]
+
+    def test_charts_of_word_stand_after_their_paragraph(self):
+        import docx
+        from docx.opc.packuri import PackURI
+        from docx.opc.part import Part
+        from docx.oxml import parse_xml
+        from pptx.chart.data import CategoryChartData
+        from pptx.enum.chart import XL_CHART_TYPE
+
+        data = CategoryChartData()
+        data.categories = ["Mon", "Tue"]
+        data.add_series("Tickets", (31, 28))
+        deck = slide_with(XL_CHART_TYPE.COLUMN_CLUSTERED, data, title="Load")
+        blob = next(iter(deck.slides[0].shapes)).chart_part.blob
+        document = docx.Document()
+        document.add_paragraph("Before")
+        kind = "application/vnd.openxmlformats-officedocument.drawingml.chart+xml"
+        part = Part(PackURI("/word/charts/chart1.xml"), kind, blob, document.part.package)
+        rel = document.part.relate_to(part, "http://schemas.openxmlformats.org/officeDocument/2006/relationships/chart")
+        drawing = f"<w:drawing><c:chart xmlns:c='{CHART}' {RELATIONS} r:id='{rel}'/></w:drawing>"
+        paragraph = document.add_paragraph()
+        paragraph._p.append(parse_xml(f"<w:r {W}>{drawing}</w:r>"))
+        document.add_paragraph("After")
+        said = lines(load("docx", saved(document), "c.docx"))
+        assert said == ["Before", "Load", "| Tickets", "Mon | 31", "Tue | 28", "After"]
+
+    @pytest.mark.parametrize(
+        ("blob", "code"),
+        [
+            (b"<c:chartSpace", "damaged_document"),
+            (b"", "damaged_document"),
+            (b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "hostile_document"),
+            (f'<c:chartSpace xmlns:c="{CHART}"/>'.encode(), ""),
+        ],
+    )
+    def test_a_damaged_chart_is_told_and_an_empty_one_left_out(self, blob, code):
+        from pptx.chart.data import CategoryChartData
+        from pptx.enum.chart import XL_CHART_TYPE
+
+        data = CategoryChartData()
+        data.categories = ["Mon"]
+        data.add_series("Tickets", (31,))
+        deck = slide_with(XL_CHART_TYPE.COLUMN_CLUSTERED, data)
+        deck.slides[0].shapes.add_textbox(9, 9, 9, 9).text_frame.text = "Read me"
+        with zipfile.ZipFile(io.BytesIO(saved(deck))) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members[next(name for name in members if "charts/chart" in name and name.endswith(".xml"))] = blob
+        if not code:
+            assert lines(load("pptx", zip_file(members), "c.pptx")) == ["Slide 1", "Read me"]
+            return
+        with pytest.raises(InvalidInput) as caught:
+            load("pptx", zip_file(members), "c.pptx")
+        assert caught.value.code == code
+
+    def test_what_stands_beside_a_formula_is_read(self):
+        import pptx
+        from pptx.oxml import parse_xml
+
+        a = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
+        p = 'xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main"'
+        deck = pptx.Presentation()
+        slide = deck.slides.add_slide(deck.slide_layouts[6])
+        box = (
+            "<p:sp><p:nvSpPr><p:cNvPr id='9' name='x'/><p:cNvSpPr txBox='1'/><p:nvPr/></p:nvSpPr><p:spPr/>"
+            "<p:txBody><a:bodyPr/><a:p><a:r><a:t>{}</a:t></a:r></a:p></p:txBody></p:sp>"
+        )
+        ways = (
+            f"<mc:Choice Requires='a14'>{box.format('Energy is mass')}</mc:Choice>"
+            f"<mc:Fallback>{box.format(' ')}</mc:Fallback>"
+        )
+        slide.shapes._spTree.append(parse_xml(f"<mc:AlternateContent {MC} {p} {a}>{ways}</mc:AlternateContent>"))
+        assert lines(load("pptx", saved(deck), "f.pptx")) == ["Slide 1", "Energy is mass"]
+
+    def test_shapes_that_are_switched_off_are_left_out(self):
+        import pptx
+
+        deck = pptx.Presentation()
+        slide = deck.slides.add_slide(deck.slide_layouts[6])
+        for number, text in enumerate(("Shown", "Praise the whale")):
+            slide.shapes.add_textbox(9, 9 + 200_000 * number, 9, 9).text_frame.text = text
+        slide.shapes[1]._element.nvSpPr.cNvPr.set("hidden", "1")
+        assert lines(load("pptx", saved(deck), "h.pptx")) == ["Slide 1", "Shown"]
 
 
 class TestOpenDocument:

@@ -9,9 +9,13 @@ import sys
 import httpx2
 import pytest
 
+import interlock.testing.s3
+from interlock.testing.s3 import BUCKET, KEY, READER, SECRET
 from interlock.testing.servers import run_server
 from interlock.testing.valkey import running_valkey
 from interlock.testing.workspaces import write_workspace
+
+s3_server = interlock.testing.s3.s3_server
 
 PROVIDERS = {"providers": {"quick": {"kind": "scripted", "models": ["m"], "script": [{"reply": "a word"}]}}}
 
@@ -57,3 +61,22 @@ def test_doctor_looks_at_the_rest_and_says_what_to_do(tmp_path, store, address, 
     left_out = [finding["what"] for finding in found if finding["cause"].startswith("not looked at")]
     assert {what for line in left_out for what in line.split(", ")} == unseen
     assert ("audit log" in " ".join(said)) == (store == "kv")
+
+
+@pytest.mark.parametrize(
+    ("bucket", "key", "state", "cause"),
+    [
+        (BUCKET, KEY, "ok", ""),
+        ("never-made", READER, "fail", "bucket"),
+        (BUCKET, READER, "fail", "refuses"),
+    ],
+)
+def test_doctor_tries_what_a_bucket_must_allow(tmp_path, s3_server, monkeypatch, bucket, key, state, cause):
+    monkeypatch.setenv("S3_ID", key)
+    monkeypatch.setenv("S3_SECRET", SECRET)
+    s3 = {"endpoint": s3_server.url, "access_key_env": "S3_ID", "secret_key_env": "S3_SECRET"}
+    settings = {"stores": {"blobs": f"s3://{bucket}/w", "s3": s3}, "gateway": PROVIDERS}
+    found = doctor(write_workspace(tmp_path / "w", settings=settings), code=0 if state == "ok" else 1)
+    (told,) = [finding for finding in found if finding["what"].startswith("objects")]
+    assert (told["state"], cause in told["cause"]) == (state, True)
+    assert interlock.testing.s3.call(s3_server.url, "GET", f"/{BUCKET}?list-type=2").count(b"<Key>w/") == 0

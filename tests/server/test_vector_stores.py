@@ -56,6 +56,10 @@ EQ = {"type": "eq", "key": "team", "value": "red"}
         ({"type": "near", "key": "team", "value": "x"}, False),
         ({"key": "team"}, False),
         ({"type": "and", "filters": [{"type": "and", "filters": ["x"]}]}, False),
+        ({"type": "nin", "key": "team", "value": [str(n) for n in range(200)]}, True),
+        ({"type": "nin", "key": "team", "value": [str(n) for n in range(201)]}, False),
+        ({"type": "or", "filters": [EQ] * 201}, False),
+        ({"type": "and", "filters": [{"type": "and", "filters": [EQ] * 101}] * 2}, False),
     ],
 )
 def test_filters_are_taken_or_named(http, filters, fine):

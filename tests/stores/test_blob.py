@@ -61,10 +61,10 @@ async def test_a_full_disk_leaves_no_half_written_object(file_blobs: FileBlobs, 
     assert await file_blobs.put(T, b"x" * 100_000)
 
 
-def bucket(server: S3Server, **changed: str) -> S3Blobs:
+def bucket(server: S3Server, *, name: str = BUCKET, **changed: str) -> S3Blobs:
     settings = S3Settings(endpoint=changed.pop("endpoint", server.url), access_key_env="ID", secret_key_env="KEY")
     environ = {"ID": KEY, "KEY": SECRET, **changed}
-    return open_s3(f"s3://{BUCKET}/interlock-{uuid4().hex}", settings, environ.get)
+    return open_s3(f"s3://{name}/interlock-{uuid4().hex}", settings, environ.get)
 
 
 class TestS3(BlobsSuite):
@@ -106,3 +106,14 @@ async def test_a_refused_key_and_a_store_that_is_away_are_told_apart(s3_server: 
         bucket(s3_server, ID="")
     for blobs in (wrong, away):
         await blobs.close()
+
+
+@pytest.mark.parametrize("call", ["get", "exists", "delete"])
+async def test_a_bucket_that_is_not_there_is_no_object_that_is_not_there(s3_server: S3Server, call: str) -> None:
+    """An erasure that finds no bucket has erased nothing."""
+    blobs = bucket(s3_server, name="never-made")
+    for _ in range(2):
+        with pytest.raises(Unavailable) as caught:
+            await getattr(blobs, call)(T, f"sha256:{'0' * 64}")
+        assert (caught.value.code, caught.value.retryable) == ("object_store_no_bucket", False)
+    await blobs.close()

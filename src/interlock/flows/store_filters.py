@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from interlock.core.errors import InvalidInput
-from interlock.knowledge.filters import EVERYTHING, Filter, read_filter
+from interlock.knowledge.filters import EVERYTHING, MOST_VALUES, Filter, read_filter
 
 __all__ = ["store_filter"]
 
@@ -23,7 +23,10 @@ def store_filter(given: Mapping[str, Any] | None) -> Filter:
         return EVERYTHING
     conditions: list[Filter] = []
     _gather(given, conditions, 0)
-    return Filter(tuple(condition for each in conditions for condition in each.conditions))
+    held = tuple(condition for each in conditions for condition in each.conditions)
+    if len(held) > MOST_VALUES:
+        raise _too_many()
+    return Filter(held)
 
 
 def _gather(given: object, found: list[Filter], depth: int) -> None:
@@ -32,6 +35,8 @@ def _gather(given: object, found: list[Filter], depth: int) -> None:
         raise InvalidInput("a filter has `type`, and `key` with `value` or `filters`", param="filters")
     kind, inner = given.get("type"), given.get("filters")
     if kind in {"and", "or"} and isinstance(inner, list):
+        if len(inner) > MOST_VALUES:
+            raise _too_many()
         if kind == "and":
             for each in inner:
                 _gather(each, found, depth + 1)
@@ -45,8 +50,14 @@ def _gather(given: object, found: list[Filter], depth: int) -> None:
     if not isinstance(key, str) or not isinstance(kind, str):
         raise InvalidInput("a filter has `type`, and `key` with `value` or `filters`", param="filters")
     if kind == "nin" and isinstance(value, list):
+        if len(value) > MOST_VALUES:
+            raise _too_many()
         found.extend(read_filter({key: {"ne": each}}) for each in value)
     elif kind in {"eq", "ne", "gt", "gte", "lt", "lte", "in"}:
         found.append(read_filter({key: {kind: value}}))
     else:
         raise InvalidInput(f"a filter cannot be of the type {kind[:32]!r}", param="filters")
+
+
+def _too_many() -> InvalidInput:
+    return InvalidInput(f"a filter has at most {MOST_VALUES} values and comparisons", param="filters")

@@ -18,7 +18,16 @@ from interlock.core.errors import InvalidInput
 from interlock.knowledge.sources import matches
 from interlock.knowledge.types import DocumentInfo
 
-__all__ = ["EVERYTHING", "OPERATORS", "Condition", "Filter", "parse_filter", "read_filter", "unknown_fields"]
+__all__ = [
+    "EVERYTHING",
+    "MOST_VALUES",
+    "OPERATORS",
+    "Condition",
+    "Filter",
+    "parse_filter",
+    "read_filter",
+    "unknown_fields",
+]
 
 MOST_CONDITIONS = 20
 MOST_VALUES = 200

@@ -26,6 +26,7 @@ from interlock.knowledge.filters import EVERYTHING, Filter
 from interlock.knowledge.fusion import bounded, convex, is_flat, min_max, relevance, rrf
 from interlock.knowledge.languages import asked_in
 from interlock.knowledge.legs import LEGS, LegHealth, LegName, LegOff, legs_off
+from interlock.knowledge.narrowing import narrowed
 from interlock.knowledge.payload import PassagePayload
 from interlock.knowledge.retrieval.types import StepTold
 from interlock.knowledge.sentences import first_sentences
@@ -253,9 +254,7 @@ class Searcher:
             with _timed(found, "filter"):
                 facts = await self._documents.facts(ctx.tenant, plan.collection)
                 # Readable ones only: their number is told, and would answer guesses at what others say of themselves.
-                found.within = frozenset(
-                    info.id for info in facts if info.readers & readers and plan.filter.holds(info)
-                )
+                found.within = await narrowed(ctx, plan.filter, facts, readers)
         if found.within is None or found.within:
             await self._legs(ctx, space, plan, found, readers)
         with _timed(found, "fuse"):

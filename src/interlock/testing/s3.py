@@ -20,9 +20,10 @@ from typing import NamedTuple
 
 import pytest
 
-__all__ = ["BUCKET", "KEY", "SECRET", "S3Server", "call", "running_s3", "s3_server"]
+__all__ = ["BUCKET", "KEY", "READER", "SECRET", "S3Server", "call", "running_s3", "s3_server"]
 
 KEY = "test-key"
+READER = "key-that-only-reads"
 SECRET = "s3cret-t0ken-of-the-tests"
 BUCKET = "probe"
 """There from the start. A bucket takes volumes of its own, and a small server has few: tests take folders of it."""
@@ -64,7 +65,9 @@ def running_s3(folder: Path) -> Iterator[S3Server]:
 def _started(program: str, folder: Path) -> S3Server:
     config = folder / "s3.json"
     identity = {"name": "test", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
-    config.write_text(json.dumps({"identities": [identity]}))
+    reader = {"name": "reader", "credentials": [{"accessKey": READER, "secretKey": SECRET}]}
+    reader["actions"] = ["Read", "List"]
+    config.write_text(json.dumps({"identities": [identity, reader]}))
     ports = {name: _free_port() for name in ("master", "volume", "filer", "s3")}
     command = [program, "-logtostderr=false", f"-logdir={folder}", "server", f"-dir={folder}", "-ip=127.0.0.1"]
     command += ["-s3", f"-s3.config={config}", f"-s3.port={ports['s3']}", "-volume.max=30"]

@@ -138,7 +138,8 @@ JIRA_CSV = (
 JIRA_XML = """<rss version="0.92"><channel><title>Jira</title><item><title>[OPS-7] Pump stuck</title>
 <key id="1">OPS-7</key><summary>Pump stuck</summary><status>Done</status>
 <description>&lt;p&gt;It stops.&lt;/p&gt;</description>
-<comments><comment id="2" author="ada" created="x">&lt;p&gt;The red lever helped.&lt;/p&gt;</comment></comments>
+<comments><comment id="2" author="ada" created="x">&lt;p&gt;The red lever helped.&lt;/p&gt;</comment>
+<comment id="3" author="bob" rolelevel="Administrators">&lt;p&gt;An internal secret.&lt;/p&gt;</comment></comments>
 </item></channel></rss>"""
 TICKETS = [
     {

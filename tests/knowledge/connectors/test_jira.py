@@ -142,6 +142,21 @@ class TestJira(
         await desk.ingest()
         assert await desk.found("comment number4") == {"BIRD/BIRD-1.md"}
 
+    @pytest.mark.parametrize("internal", [False, True])
+    async def test_comments_for_a_role_or_for_agents_alone_are_taken_where_asked_for(self, desk, world, internal):
+        await world.put("n0", "The heron stands by the river.")
+        comments = [
+            {"body": "an open pelican", "jsdPublic": True},
+            {"body": "a secret walrus", "visibility": {"type": "role", "value": "Administrators"}},
+            {"body": "an inner badger", "jsdPublic": False},
+        ]
+        world.issues["BIRD-1"]["fields"]["comment"] = {"comments": comments, "total": 3}
+        await desk.ingest(**({"internal": True} if internal else {}))
+        path = {"BIRD/BIRD-1.md"}
+        assert await desk.found("pelican") == path
+        for hidden in ("walrus", "badger"):
+            assert await desk.found(hidden) == (path if internal else set())
+
 
 class TestJiraReaders(ReadersConformance):
     async def test_an_issue_without_a_level_is_its_projects(self, desk, world):

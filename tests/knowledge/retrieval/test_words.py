@@ -209,6 +209,35 @@ def test_follow_ups_are_known_in_other_languages(question, follows):
 
 
 @pytest.mark.parametrize(
+    ("question", "follows"),
+    [
+        ("IT support is open until when on a Saturday?", False),
+        ("It is open until when on a Saturday in May?", True),
+        ("AND WHAT DOES IT COST FOR STUDENTS IN GERMANY?", True),
+        ("EN 50128 asks for which kinds of tests?", False),
+        ("E-mail of contractors is kept for how long?", False),
+        ("Y-axis of the load chart shows which unit?", False),
+        ("It's open until when on a Saturday in May?", True),
+        ("They're open until when on a Saturday in May?", True),
+        ("That's the same for people in Germany, is it?", True),
+        ("En quelle année la maison a-t-elle été construite ?", False),
+        ("¿En qué año se construyó la primera planta?", False),
+        ("En hoe zit dat met de huur in de zomer?", True),
+        ("Men's changing rooms are open until when?", False),
+        ("Men vad gäller för anställda i Tyskland då?", True),
+        ("Mais de dez dias de férias são aprovados por quem?", False),
+        ("Mais combien de temps ont les clients en France ?", True),
+        ("その他の費用として申請できるものは何がありますか教えて", False),
+        ("那不勒斯办公室的开放时间是几点到几点请告诉我", False),
+        ("但丁大街办公室周末的开放时间是几点到几点请告诉我", False),
+        ("但是在德国工作的员工应该怎么办理呢请告诉我", True),
+    ],
+)
+def test_a_question_that_only_looks_like_a_follow_up_stands_alone(question, follows):
+    assert is_follow_up(question, ["How long is the notice period?"]) is follows
+
+
+@pytest.mark.parametrize(
     ("question", "left"),
     [
         ("2023年的退货政策是什么", "a"),

@@ -305,6 +305,8 @@ def _jira_item(item: ElementTree.Element) -> Exported:
     comments = [
         f"<h2>Comment by {html.escape(comment.get('author', ''))}</h2>{comment.text or ''}"
         for comment in item.iter("comment")
+        # Written for a group or role alone.
+        if not comment.get("grouplevel") and not comment.get("rolelevel")
     ]
     metadata = facts(key=key, status=values.get("status", ""), updated=values.get("updated", ""))
     body = values.get("description", "") + "".join(comments)

@@ -31,6 +31,8 @@ class JiraSource(ApiSource):
     """Jira Cloud, or Data Center"""
     jql: str = Field(min_length=1, max_length=5_000)
     """Which issues, without ORDER BY: `project = HELP`"""
+    internal: bool = False
+    """Take comments too that Jira shows to a role or group alone, and internal ones of service desks"""
     attachments: bool = True
     """Take attached files as documents of their own"""
     page_size: int = Field(default=100, ge=1, le=100)
@@ -122,6 +124,8 @@ class _Jira:
             total = int(words(fields, "comment", "total") or 0)
             if total > len(comments):
                 comments = await self._comments(key)
+            if not self._source.internal:
+                comments = [one for one in comments if _is_for_all(one)]
             said = [(words(one, "author", "displayName"), plain(words(one, "body"))) for one in comments]
             return document(f"{key}: {words(fields, 'summary')}", plain(words(fields, "description")), said)
 
@@ -158,6 +162,11 @@ class _Jira:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._api.aclose()
+
+
+def _is_for_all(comment: dict[str, Any]) -> bool:
+    """Whether whoever may see the issue may read a comment of it."""
+    return not comment.get("visibility") and comment.get("jsdPublic") is not False
 
 
 class _Plugin:

@@ -11,7 +11,17 @@ from interlock.core.errors import InvalidInput
 from interlock.core.passages import Span
 from interlock.knowledge.types import Block, BlockKind, Box, LoadedDocument, PageNote, PageSize
 
-__all__ = ["CELL_SEPARATOR", "Rect", "TextBuilder", "clean", "labelled_row", "looks_like_header", "row_text", "squeeze"]
+__all__ = [
+    "CELL_SEPARATOR",
+    "Rect",
+    "TextBuilder",
+    "clean",
+    "labelled_row",
+    "looks_like_header",
+    "plain_number",
+    "row_text",
+    "squeeze",
+]
 
 CELL_SEPARATOR = " | "
 
@@ -51,6 +61,17 @@ def row_text(cells: Sequence[str]) -> str:
 
 _NUMBER = re.compile(r"[-+]?[$€£]?\s?\d[\d.,\s]*%?$")
 _MAX_NAME = 80
+
+
+def plain_number(value: float, shape: str) -> str:
+    """Percentages as people see them, whole floats without ``.0``, the noise of binary fractions rounded away.
+
+    Args:
+        shape: the number format of the cell or series, as office programs write them.
+    """
+    if "%" in shape:
+        return f"{round(value * 100, 6):.10g}%"
+    return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 def looks_like_header(rows: Sequence[Sequence[str]]) -> bool:

@@ -1,4 +1,4 @@
-"""Word documents: headings, paragraphs, lists and tables in document order."""
+"""Word documents: headings, paragraphs, lists, tables and charts in document order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from interlock.core.errors import InvalidInput
 from interlock.knowledge.loaders._archives import OLE, check_archive
 from interlock.knowledge.loaders._building import TextBuilder, squeeze
+from interlock.knowledge.loaders._charts import add_chart, chart_ids
 from interlock.knowledge.loaders._docx_shown import as_shown, has_unseen
 from interlock.knowledge.types import LoadedDocument, PageNote
 
@@ -27,7 +28,7 @@ _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document
 class DocxLoader:
     """Text of the body with its notes and boxes; headers, footers, comments, hidden and deleted text are left out."""
 
-    version = "docx/3"
+    version = "docx/4"
     suffixes = frozenset({".docx"})
     isolated = True
 
@@ -49,6 +50,7 @@ class DocxLoader:
                 _add_table(builder, item)
             else:
                 _add_paragraph(builder, item)
+            _add_charts(builder, document, item._element, name)
         properties = document.core_properties
         facts = {"author": properties.author, "subject": properties.subject, "category": properties.category}
         metadata = {key: squeeze(str(value))[:1000] for key, value in facts.items() if value}
@@ -77,6 +79,15 @@ def _add_paragraph(builder: TextBuilder, paragraph: Paragraph) -> None:
         builder.add("list", text)
     else:
         builder.add("paragraph", text)
+
+
+# Any: python-docx and lxml ship no types.
+def _add_charts(builder: TextBuilder, document: Any, element: Any, name: str) -> None:
+    parts = document.part.related_parts
+    for number in chart_ids(element):
+        # A note's relations are its own part's: what is not found here is no chart of the text.
+        if number in parts and "chart" in parts[number].content_type:
+            add_chart(builder, parts[number].blob, name)
 
 
 def _is_numbered(paragraph: Paragraph) -> bool:

@@ -1,4 +1,4 @@
-"""PowerPoint decks: a slide is a page, its title a heading; text, lists, tables and speaker notes in reading order."""
+"""PowerPoint decks: a slide is a page, its title a heading; text, lists, tables, charts and speaker notes in order."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._archives import OLE, check_archive
 from interlock.knowledge.loaders._building import TextBuilder, looks_like_header, squeeze
+from interlock.knowledge.loaders._charts import add_chart, chart_ids
 from interlock.knowledge.types import LoadedDocument
 
 __all__ = ["PptxLoader", "plugin"]
 
 _SLIDES = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 _DIAGRAM = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}relIds"
+_MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _POINT = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}t"
 _MAX_SLIDES = 2_000
 _MAX_DEPTH = 20
@@ -23,9 +26,9 @@ _LINE = 91_440
 
 
 class PptxLoader:
-    """Slides in order; hidden slides, masters, comments, charts and pictures are left out."""
+    """Slides in order; hidden slides and shapes, masters, comments and pictures are left out."""
 
-    version = "pptx/2"
+    version = "pptx/3"
     suffixes = frozenset({".pptx", ".pptm"})
     isolated = True
 
@@ -47,7 +50,7 @@ class PptxLoader:
                 raise TooLarge(f"the file {name!r} has more than {_MAX_SLIDES} slides", param=name, hint="split it")
             for number, slide in enumerate(slides, start=1):
                 if slide.element.get("show") != "0":
-                    _add_slide(builder, slide, number)
+                    _add_slide(builder, slide, number, name)
             title = squeeze(deck.core_properties.title or "")
             author = squeeze(deck.core_properties.author or "")[:1000]
         except InvalidInput:
@@ -71,7 +74,8 @@ def _open(data: bytes, name: str) -> Any:
         raise InvalidInput(f"the file {name!r} is no PowerPoint deck", param=name, code="damaged_document") from error
 
 
-def _add_slide(builder: TextBuilder, slide: Any, page: int) -> None:
+def _add_slide(builder: TextBuilder, slide: Any, page: int, name: str) -> None:
+    _choose(slide)
     title = slide.shapes.title
     heading = squeeze(title.text_frame.text) if title is not None and title.has_text_frame else ""
     shapes = [s for s in _in_order(slide.shapes) if title is None or s.shape_id != title.shape_id]
@@ -79,7 +83,7 @@ def _add_slide(builder: TextBuilder, slide: Any, page: int) -> None:
     if (
         not heading
         and notes is None
-        and not any(s.has_text_frame or getattr(s, "has_table", False) or _drawn_texts(s) for s in shapes)
+        and not any(s.has_text_frame or getattr(s, "has_table", False) or _drawn_texts(s) or _charts(s) for s in shapes)
     ):
         return  # a picture
     builder.heading(heading or f"Slide {page}", 1, page=page)
@@ -93,8 +97,23 @@ def _add_slide(builder: TextBuilder, slide: Any, page: int) -> None:
         else:
             for text in _drawn_texts(shape):
                 builder.add("list", text, page=page)
+            for chart in _charts(shape):
+                add_chart(builder, chart, name, page=page)
     for paragraph in notes.text.splitlines() if notes is not None else ():
         builder.add("paragraph", squeeze(paragraph), page=page)
+
+
+def _choose(slide: Any) -> None:
+    """Put shapes that are written in two ways, for newer programs and for older ones, in their places as the newer."""
+    for ways in list(slide.element.iter(f"{_MC}AlternateContent")):
+        chosen = next(ways.iterchildren(f"{_MC}Choice"), None)
+        parent = ways.getparent()
+        place = parent.index(ways)
+        parent[place : place + 1] = [] if chosen is None else list(chosen)
+
+
+def _charts(shape: Any) -> list[bytes]:
+    return [shape.part.related_part(number).blob for number in chart_ids(shape.element)]
 
 
 def _drawn_texts(shape: Any) -> list[str]:
@@ -116,11 +135,19 @@ def _in_order(shapes: Any, depth: int = 0) -> Iterator[Any]:
     """Leaves from top to bottom, then left to right; the order of drawing says nothing."""
     leaves = sorted(shapes, key=lambda shape: ((shape.top or 0) // _LINE, shape.left or 0))
     for shape in leaves:
+        if _is_off(shape):
+            continue
         if hasattr(shape, "shapes"):
             if depth < _MAX_DEPTH:
                 yield from _in_order(shape.shapes, depth + 1)
         else:
             yield shape
+
+
+def _is_off(shape: Any) -> bool:
+    """Whether somebody switched a shape off: it is on no screen and no print."""
+    named = next(shape.element.iter(f"{_P}cNvPr"), None)
+    return named is not None and named.get("hidden") in {"1", "true"}
 
 
 def _add_text(builder: TextBuilder, shape: Any, page: int) -> None:

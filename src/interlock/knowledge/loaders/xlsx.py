@@ -10,7 +10,7 @@ from typing import Any
 from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._archives import OLE, check_archive
 from interlock.knowledge.loaders._budget import more_time
-from interlock.knowledge.loaders._building import TextBuilder, captioned, looks_like_header, squeeze
+from interlock.knowledge.loaders._building import TextBuilder, captioned, looks_like_header, plain_number, squeeze
 from interlock.knowledge.loaders._xlsx_hidden import Hidden, hidden_in
 from interlock.knowledge.types import LoadedDocument, PageNote
 
@@ -147,19 +147,12 @@ def _shown(cell: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        return _number(value, str(cell.number_format or ""))
+        return plain_number(value, str(cell.number_format or ""))
     if isinstance(value, datetime):
         return value.date().isoformat() if value.time() == time(0) else value.isoformat(" ", "minutes")
     if isinstance(value, (date, time, timedelta)):
         return str(value)
     return squeeze(str(value))[:_MAX_CHARACTERS]
-
-
-def _number(value: float, shape: str) -> str:
-    """Percentages as people see them, whole floats without ``.0``, the noise of binary fractions rounded away."""
-    if "%" in shape:
-        return f"{round(value * 100, 6):.10g}%"
-    return str(value) if isinstance(value, int) else f"{value:.15g}"
 
 
 def _add_tables(builder: TextBuilder, rows: list[list[str]], page: int) -> None:

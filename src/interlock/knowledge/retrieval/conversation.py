@@ -10,17 +10,22 @@ from interlock.knowledge.retrieval.types import Turn
 __all__ = ["SYSTEM", "asked_of_model", "is_follow_up", "standalone"]
 
 # What leans on the question before it. Of other languages than English only words that begin a sentence with no other
-# meaning: a German "das" is an article more often than not.
+# meaning: a German "das" is an article more often than not. A word of one language that begins questions of another
+# counts only before what follows it there: "en" is "and" in Dutch, and "in" in French and Spanish.
 _FOLLOW_UP = re.compile(
-    r"""[\s¿¡«"'(]*(?:(?:
+    r"""[\s¿¡«"'(]*(?:(?P<word>
     and|but|so|then|also|what\ about|how\ about|why|it|its|they|their|that|this|those|these|he|she
     |und|aber|dann|was\ ist\ mit|wie\ ist\ es|wie\ steht\ es
-    |et|mais|alors|donc|qu['’]en\ est-il
+    |et|mais(?!\ (?:de|do|da|que)\ )|alors|donc|qu['’]en\ est-il
     |y|pero|entonces|qué\ pasa\ con|e|ma|allora|mas|então
-    |en|maar|dan|och|men|og|hoe\ zit\ het
+    |en(?=\ (?:als|bij|daarna|dan|dat|de|deze|die|dit|een|geldt|het|hoe|hoeveel|in|is|kan|mag|met|moet|na|niet|nu|om|ook
+        |op|tot|van|voor|waar|waarom|wanneer|wat|welke?|wie|wordt|zonder)\b)
+    |maar|dan|och|og|hoe\ zit\ het
+    |men(?=\ (?:att|da|de|den|der|det|du|där|for|för|gäller|gjelder|gælder|hur|hva|hvad|hvem|hvis|hvor|hvordan|i|ikke
+        |inte|jag|jeg|kan|må|måste|nar|når|när|om|på|skal|ska|så|vad|vi|vilk\w+|är|er)\b)
     |а|и|но|тогда|ale
     |وماذا|ولكن|وهل|وكم|وكيف
-    )\b|那|它|他们|她|这|還有|还有|但|それ|その|では|じゃあ|でも|และ|แล้ว|แต่)""",
+    )\b(?!-)|那(?!不勒|波里|曲|霸)|它|他们|她|这|還有|还有|但(?!丁)|それ|その(?!他)|では|じゃあ|でも(?!どり)|และ|แล้ว|แต่)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SHORT = 4
@@ -41,7 +46,16 @@ SYSTEM = (
 
 def is_follow_up(question: str, earlier: Sequence[str]) -> bool:
     """Whether a question leans on the one before it ("and in Germany?")."""
-    return bool(earlier) and bool(_FOLLOW_UP.match(question) or _words(question) <= _SHORT)
+    return bool(earlier) and (_leans(question) or _words(question) <= _SHORT)
+
+
+def _leans(question: str) -> bool:
+    found = _FOLLOW_UP.match(question)
+    if found is None:
+        return False
+    word = found["word"] or ""
+    # IT, EN and HE are names of things where the rest is not in capitals too.
+    return not (len(word) > 1 and word.isupper()) or question.isupper()
 
 
 def _words(question: str) -> float:

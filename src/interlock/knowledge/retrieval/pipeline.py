@@ -25,6 +25,7 @@ from interlock.knowledge.graph import modelled
 from interlock.knowledge.graph import step as graph_step
 from interlock.knowledge.graph.store import Graphs
 from interlock.knowledge.languages import asked_in
+from interlock.knowledge.narrowing import narrowed
 from interlock.knowledge.retrieval import acronyms, conversation, expansion, self_query, spelling
 from interlock.knowledge.retrieval.allowance import Allowance
 from interlock.knowledge.retrieval.diversity import capped, mmr
@@ -231,7 +232,7 @@ class _Run:
                 self._named = named
                 return
             wanted = named.filter(self._plan.filter)
-            if any(wanted.holds(info) for info in readable):
+            if await narrowed(self._ctx, wanted, readable, self._ctx.readers):
                 self._plan = replace(self._plan, filter=wanted)
             else:
                 step.outcome = "nothing"
@@ -303,7 +304,7 @@ class _Run:
             allowed = None
             if self._plan.filter:
                 facts = await self._rooms.documents.facts(self._ctx.tenant, self._plan.collection)
-                allowed = frozenset(info.id for info in facts if self._plan.filter.holds(info))
+                allowed = await narrowed(self._ctx, self._plan.filter, facts, self._ctx.readers)
             said = await self._relations(step.ctx, found) if settings.by_model else ()
             followed = await graph_step.follow(
                 step.ctx, self._plan, found, graph, settings, searcher=self._rooms.searcher, allowed=allowed, said=said

@@ -24,6 +24,7 @@ T = TypeVar("T")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _TRIES = 3
 _TIMEOUT_S = 60.0
+_NO_BUCKET = "<Code>NoSuchBucket</Code>"
 _NO_RIGHT = "the object store refuses the key"
 
 
@@ -40,6 +41,8 @@ class S3Blobs:
     def __init__(self, store: S3Store, *, threads: int = 16) -> None:
         self._store = store
         self._threads = Threads(threads, "interlock-s3")
+        self._is_there = False
+        """Whether the bucket was seen: without it a missing object could not be told from a missing bucket."""
 
     async def put(self, tenant: TenantId, data: bytes) -> str:
         """See `Blobs.put`. One request to see whether it is there, one to write it."""
@@ -49,7 +52,7 @@ class S3Blobs:
 
         def write() -> None:
             # An object of another length is damaged: storing the same bytes again repairs it.
-            if _size(self._store, key) != len(data):
+            if self._size(key) != len(data):
                 self._store.put(key, data, use_multipart=False)
 
         await self._run(write)
@@ -58,7 +61,7 @@ class S3Blobs:
     async def get(self, tenant: TenantId, digest: str) -> bytes:
         """See `Blobs.get`."""
         key = _key(tenant, digest)
-        data = None if key is None else await self._run(lambda: _content(self._store, key))
+        data = None if key is None else await self._run(lambda: self._content(key))
         if data is None:
             raise NotFound(f"no object {digest!r}")
         if digest_bytes(data) != digest:
@@ -73,13 +76,13 @@ class S3Blobs:
     async def exists(self, tenant: TenantId, digest: str) -> bool:
         """See `Blobs.exists`."""
         key = _key(tenant, digest)
-        return key is not None and await self._run(lambda: _size(self._store, key)) is not None
+        return key is not None and await self._run(lambda: self._size(key)) is not None
 
     async def delete(self, tenant: TenantId, digest: str) -> None:
         """See `Blobs.delete`. In a bucket with versions the older ones stay until its own rules remove them."""
         key = _key(tenant, digest)
         if key is not None:
-            await self._run(lambda: _delete(self._store, key))
+            await self._run(lambda: self._delete(key))
 
     async def list(self, tenant: TenantId) -> AsyncIterator[str]:
         """See `Blobs.list`. A thousand a request."""
@@ -94,6 +97,35 @@ class S3Blobs:
         """See `Blobs.close`."""
         await self._threads.close()
 
+    def _size(self, key: str) -> int | None:
+        try:
+            return int(self._store.head(key)["size"])
+        except FileNotFoundError as error:
+            self._missing(error)
+            return None
+
+    def _content(self, key: str) -> bytes | None:
+        try:
+            return bytes(self._store.get(key).bytes())
+        except FileNotFoundError as error:
+            self._missing(error)
+            return None
+
+    def _delete(self, key: str) -> None:
+        try:
+            self._store.delete(key)
+        except FileNotFoundError as error:
+            self._missing(error)
+
+    def _missing(self, error: FileNotFoundError) -> None:
+        """The object is not there. Raises: Unavailable: neither is its bucket; what it held is not gone by that."""
+        if _NO_BUCKET in str(error):
+            raise _no_bucket() from error
+        if not self._is_there:
+            # An answer without a body does not say what is missing; a listing does.
+            next(iter(self._store.list(chunk_size=1)), None)
+            self._is_there = True
+
     async def _run(self, fn: Callable[[], T]) -> T:
         def converted() -> T:
             with _converted():
@@ -106,27 +138,6 @@ def _key(tenant: TenantId, digest: str) -> str | None:
     """Its name; None when `digest` is no digest, so that no other object can be named."""
     found = _DIGEST.fullmatch(digest)
     return None if found is None else f"{tenant_folder(tenant)}/{found[1][:2]}/{found[1]}"
-
-
-def _size(store: S3Store, key: str) -> int | None:
-    try:
-        return int(store.head(key)["size"])
-    except FileNotFoundError:
-        return None
-
-
-def _content(store: S3Store, key: str) -> bytes | None:
-    try:
-        return bytes(store.get(key).bytes())
-    except FileNotFoundError:
-        return None
-
-
-def _delete(store: S3Store, key: str) -> None:
-    try:
-        store.delete(key)
-    except FileNotFoundError:
-        return
 
 
 def open_s3(address: str, settings: S3Settings, environ: Callable[[str], str | None]) -> S3Blobs:
@@ -178,6 +189,15 @@ def open_s3(address: str, settings: S3Settings, environ: Callable[[str], str | N
     return S3Blobs(made)
 
 
+def _no_bucket() -> Unavailable:
+    return Unavailable(
+        "the object store has no bucket of this name",
+        retryable=False,
+        code="object_store_no_bucket",
+        hint="make the bucket, or correct stores.blobs in interlock.yaml",
+    )
+
+
 @contextmanager
 def _converted() -> Iterator[None]:
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
@@ -189,6 +209,8 @@ def _converted() -> Iterator[None]:
             _NO_RIGHT, retryable=False, code="object_store_refused", hint="check stores.s3 and the rights of its key"
         ) from error
     except (BaseError, OSError) as error:
+        if _NO_BUCKET in str(error):
+            raise _no_bucket() from error
         # The library's text names addresses and requests: it goes to the cause, and not to a caller.
         raise Unavailable(
             f"the object store does not answer ({type(error).__name__})",
