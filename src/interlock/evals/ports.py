@@ -121,6 +121,8 @@ class Instruments:
     """Folder of the suite: files that options name are looked for here."""
     licences: Sequence[Path] = ()
     """Folders of judges' licences, besides ``judges`` beside the suite."""
+    protected: Sequence[str] = ()
+    """The target's own instructions, which no answer should give away. In no report and no journal."""
 
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
