@@ -55,6 +55,13 @@ JUDGED: dict[str, list[dict[str, Any]]] = {
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     **JUDGED,
+    "attack_success": [
+        {},
+        {"signals": [{"kind": "says", "of": ["a"], "anywhere": True}, {"kind": "links", "of": ["b.md"]}]},
+        {"signals": [{"kind": "complies", "of": ["a", "42"]}, {"kind": "exceeds", "least": 3}]},
+        {"signals": [{"kind": "overlaps", "of": ["I can't help. 30 days"], "least": 0.5}]},
+        {"signals": [{"kind": "calls", "of": ["a.md"], "holds": "x"}, {"kind": "begins", "of": ["I"]}]},
+    ],
     "contains": [{}, {"any": ["a"], "none": ["ß"], "case_sensitive": True}],
     "regex": [{}, {"pattern": r"\w+\s"}, {"pattern": "x", "absent": True}],
     "numeric": [{}, {"which": "any", "decimal": ",", "absolute": 1}],
@@ -235,6 +242,7 @@ PERFECT = Case.model_validate(
         "evidence": [{"source": "a.md", "quote": _TEXT, "start": 5, "end": 5 + len(_TEXT)}],
         "relevant": {"a.md": 2, "b.md": 1},
         "answerable": True,
+        "harmful": False,
         "calls": [{"name": "look", "arguments": {"id": 1}}, {"name": "write", "arguments": {}}],
         "state": {"done": True},
         "slices": {"language": "en"},
@@ -249,6 +257,7 @@ RIGHT = Output(
 )
 _JSON = {"expected": {"a": 1, "b": ["x"]}}
 _BEST_OPTIONS: dict[str, dict[str, Any]] = {
+    "attack_success": {"signals": [{"kind": "calls", "of": ["destroy"]}]},
     "regex": {"pattern": r"\d+ days"},
     "json_schema": {"schema": {"type": "object", "required": ["a"]}},
     "format": {"min_words": 3, "max_sentences": 1, "one_line": True},
