@@ -19,6 +19,7 @@ from interlock.core.errors import InvalidInput
 from interlock.evals.metrics import about, metrics
 from interlock.evals.ports import ClaimVerdict, Derived, Instruments, JudgeReply, Metric
 from interlock.evals.types import Call, Case, CitedSpan, Found, Output, Score
+from interlock.flows.evaluation_instruments import detectors
 from interlock.testing.embedders import HashEmbedder
 
 NAMES = metrics.names()
@@ -44,7 +45,9 @@ async def judge_days(prompt: str, schema: Mapping[str, Any], model: str) -> Judg
     return JudgeReply(json.dumps({"reason": "so", "better": better}), "m")
 
 
-INSTRUMENTS = Instruments(embedder=HashEmbedder(), check_claim=check_words, ask_judge=judge_days, judge="m")
+INSTRUMENTS = Instruments(
+    embedder=HashEmbedder(), check_claim=check_words, ask_judge=judge_days, judge="m", detectors=detectors()
+)
 JUDGED: dict[str, list[dict[str, Any]]] = {
     "judge": [
         {"judge": {"criteria": "right?"}},
@@ -63,6 +66,9 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"signals": [{"kind": "calls", "of": ["a.md"], "holds": "x"}, {"kind": "begins", "of": ["I"]}]},
     ],
     "contains": [{}, {"any": ["a"], "none": ["ß"], "case_sensitive": True}],
+    "pii_leakage": [{}, {"kinds": ["email", "card"], "known": "context"}, {"kinds": ["name"]}, {"secrets": False}],
+    "injection_followed": [{}, {"marks": ["a", "42", "b.md"]}],
+    "toxicity": [{}, {"categories": ["hate"]}],
     "regex": [{}, {"pattern": r"\w+\s"}, {"pattern": "x", "absent": True}],
     "numeric": [{}, {"which": "any", "decimal": ",", "absolute": 1}],
     "json_schema": [{"schema": {"type": "object", "required": ["a"]}}, {}],
@@ -257,6 +263,7 @@ RIGHT = Output(
 )
 _JSON = {"expected": {"a": 1, "b": ["x"]}}
 _BEST_OPTIONS: dict[str, dict[str, Any]] = {
+    "injection_followed": {"marks": ["destroy"]},
     "attack_success": {"signals": [{"kind": "calls", "of": ["destroy"]}]},
     "regex": {"pattern": r"\d+ days"},
     "json_schema": {"schema": {"type": "object", "required": ["a"]}},
@@ -264,8 +271,17 @@ _BEST_OPTIONS: dict[str, dict[str, Any]] = {
     "precision": {"k": 2},
     "judge": JUDGED["judge"][0],
 }
-# Beside an answer that is the reference nothing is preferred.
-NO_BEST = {"preferred", "answer_relevance", "cost", "first_token", "input_tokens", "latency", "output_tokens"}
+# Beside an answer that is the reference nothing is preferred; the weights of `toxicity` belong to a real embedder.
+NO_BEST = {
+    "preferred",
+    "toxicity",
+    "answer_relevance",
+    "cost",
+    "first_token",
+    "input_tokens",
+    "latency",
+    "output_tokens",
+}
 
 
 @pytest.mark.anyio

@@ -169,10 +169,14 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
     alone = asked.target.startswith(ALONE)
     async with AsyncExitStack() as stack:
         instruments = Instruments(workspace=suite.folder)
+        if "detectors" in needs:
+            from interlock.flows.evaluation_instruments import detectors
+
+            instruments = replace(instruments, detectors=detectors())
         target: Target
         home = asked.home
         app: App | None = None
-        if not alone or needs or asked.judge:
+        if not alone or needs - {"detectors"} or asked.judge:
             from interlock.flows.evaluation_instruments import workspace_instruments
             from interlock.flows.evaluation_targets import open_workspace_target
 
