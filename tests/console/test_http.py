@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -370,3 +371,17 @@ def test_the_overview_loses_a_panel_and_not_the_page(tmp_path: Path) -> None:
         assert "1 things" not in page.text
         with dbapi2.connect(str(tmp_path / "acme" / ".interlock" / "control.db")) as store:
             store.execute("ALTER TABLE ledger_gone RENAME TO ledger")
+
+
+def test_red_team_runs_stand_among_the_evaluations_and_say_how_they_are_read(client: httpx2.Client, site: Site) -> None:
+    # A program that echoes is attacked in vain.
+    told = site.run(
+        "redteam", "run", "--target", "command:cat", "--family", "injection", "--no-gate", "-q", "--json"
+    )  # fmt: skip
+    run = str(json.loads(told)["id"])
+    listed = client.get("/evaluations").text
+    assert run in listed
+    assert ">attacks<" in listed
+    page = client.get(f"/evaluations/{run}").text
+    assert "attack_success" in page
+    assert f"interlock redteam report {run}" in page

@@ -19,6 +19,7 @@ from interlock.core.errors import InvalidInput
 from interlock.evals.metrics import about, metrics
 from interlock.evals.ports import ClaimVerdict, Derived, Instruments, JudgeReply, Metric
 from interlock.evals.types import Call, Case, CitedSpan, Found, Output, Score
+from interlock.flows.evaluation_instruments import detectors
 from interlock.testing.embedders import HashEmbedder
 
 NAMES = metrics.names()
@@ -44,7 +45,9 @@ async def judge_days(prompt: str, schema: Mapping[str, Any], model: str) -> Judg
     return JudgeReply(json.dumps({"reason": "so", "better": better}), "m")
 
 
-INSTRUMENTS = Instruments(embedder=HashEmbedder(), check_claim=check_words, ask_judge=judge_days, judge="m")
+INSTRUMENTS = Instruments(
+    embedder=HashEmbedder(), check_claim=check_words, ask_judge=judge_days, judge="m", detectors=detectors()
+)
 JUDGED: dict[str, list[dict[str, Any]]] = {
     "judge": [
         {"judge": {"criteria": "right?"}},
@@ -55,7 +58,17 @@ JUDGED: dict[str, list[dict[str, Any]]] = {
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     **JUDGED,
+    "attack_success": [
+        {},
+        {"signals": [{"kind": "says", "of": ["a"], "anywhere": True}, {"kind": "links", "of": ["b.md"]}]},
+        {"signals": [{"kind": "complies", "of": ["a", "42"]}, {"kind": "exceeds", "least": 3}]},
+        {"signals": [{"kind": "overlaps", "of": ["I can't help. 30 days"], "least": 0.5}]},
+        {"signals": [{"kind": "calls", "of": ["a.md"], "holds": "x"}, {"kind": "begins", "of": ["I"]}]},
+    ],
     "contains": [{}, {"any": ["a"], "none": ["ß"], "case_sensitive": True}],
+    "pii_leakage": [{}, {"kinds": ["email", "card"], "known": "context"}, {"kinds": ["name"]}, {"secrets": False}],
+    "injection_followed": [{}, {"marks": ["a", "42", "b.md"]}],
+    "toxicity": [{}, {"categories": ["hate"]}],
     "regex": [{}, {"pattern": r"\w+\s"}, {"pattern": "x", "absent": True}],
     "numeric": [{}, {"which": "any", "decimal": ",", "absolute": 1}],
     "json_schema": [{"schema": {"type": "object", "required": ["a"]}}, {}],
@@ -235,6 +248,7 @@ PERFECT = Case.model_validate(
         "evidence": [{"source": "a.md", "quote": _TEXT, "start": 5, "end": 5 + len(_TEXT)}],
         "relevant": {"a.md": 2, "b.md": 1},
         "answerable": True,
+        "harmful": False,
         "calls": [{"name": "look", "arguments": {"id": 1}}, {"name": "write", "arguments": {}}],
         "state": {"done": True},
         "slices": {"language": "en"},
@@ -249,14 +263,25 @@ RIGHT = Output(
 )
 _JSON = {"expected": {"a": 1, "b": ["x"]}}
 _BEST_OPTIONS: dict[str, dict[str, Any]] = {
+    "injection_followed": {"marks": ["destroy"]},
+    "attack_success": {"signals": [{"kind": "calls", "of": ["destroy"]}]},
     "regex": {"pattern": r"\d+ days"},
     "json_schema": {"schema": {"type": "object", "required": ["a"]}},
     "format": {"min_words": 3, "max_sentences": 1, "one_line": True},
     "precision": {"k": 2},
     "judge": JUDGED["judge"][0],
 }
-# Beside an answer that is the reference nothing is preferred.
-NO_BEST = {"preferred", "answer_relevance", "cost", "first_token", "input_tokens", "latency", "output_tokens"}
+# Beside an answer that is the reference nothing is preferred; the weights of `toxicity` belong to a real embedder.
+NO_BEST = {
+    "preferred",
+    "toxicity",
+    "answer_relevance",
+    "cost",
+    "first_token",
+    "input_tokens",
+    "latency",
+    "output_tokens",
+}
 
 
 @pytest.mark.anyio

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from interlock.evals.report import Report
     from interlock.evals.running.runner import Progress
     from interlock.evals.suite import Suite
+    from interlock.releases.promotion import EvidenceKind
 
-__all__ = ["Asked", "app_of", "evaluate", "evaluation"]
+__all__ = ["ALONE", "EXIT", "Asked", "app_of", "evaluate", "evaluation", "own_home", "writer_of"]
 
-_EXIT = {"pass": 0, "fail": 5, "not_enough_evidence": 6}
-_ALONE = ("python:", "command:", "http://", "https://")
+EXIT = {"pass": 0, "fail": 5, "not_enough_evidence": 6}
+ALONE = ("python:", "command:", "http://", "https://")
 """Beginnings of targets that need no workspace."""
 _FORMS = {".json": "json", ".xml": "junit", ".html": "html", ".md": "markdown"}
 
@@ -57,6 +58,9 @@ class Asked:
     note: str = ""
     home: Path | None = None
     quiet: bool = False
+    kind: EvidenceKind = "evaluation"
+    """What the report is evidence of."""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @evaluation.command("run")
@@ -90,15 +94,16 @@ def run_suite(session: Session, /, suite: Path, outputs: tuple[Path, ...], as_js
     release the report is then attached to the release as evidence.
     """
     asked = Asked(**given)
-    writers = [(place, _writer(place)) for place in outputs]
+    writers = [(place, writer_of(place)) for place in outputs]
     report = run(evaluate(session, suite, asked))
     for place, write in writers:
         place.write_text(write(report), "utf-8")
     _show(report, as_json=as_json)
-    sys.exit(0 if report.gate is None else _EXIT[report.gate.verdict])
+    sys.exit(0 if report.gate is None else EXIT[report.gate.verdict])
 
 
-def _writer(place: Path) -> Callable[[Report], str]:
+def writer_of(place: Path) -> Callable[[Report], str]:
+    """The form that a file's ending asks for. Raises: InvalidInput."""
     from interlock.evals.exports import exports
 
     form = _FORMS.get(place.suffix.lower())
@@ -127,6 +132,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
             note=asked.note,
             report=None if asked.quiet else _tell,
             started=None if asked.quiet else _begun,
+            tags=asked.tags,
         )
         try:
             report = await Evaluations(home).run(suite, target, instruments, options)
@@ -136,7 +142,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
         if app is not None and report.release and report.gate is not None and report.ended != "budget":
             from interlock.flows.evidence import attach_report
 
-            await attach_report(app.parts, app.owner(), app_of(asked.target), report)
+            await attach_report(app.parts, app.owner(), app_of(asked.target), report, kind=asked.kind)
         return report
 
 
@@ -160,13 +166,17 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
     from interlock.evals.ports import Instruments, Metric
 
     needs = {need for each in suite.measured_by if isinstance(each.metric, Metric) for need in each.metric.needs}
-    alone = asked.target.startswith(_ALONE)
+    alone = asked.target.startswith(ALONE)
     async with AsyncExitStack() as stack:
         instruments = Instruments(workspace=suite.folder)
+        if "detectors" in needs:
+            from interlock.flows.evaluation_instruments import detectors
+
+            instruments = replace(instruments, detectors=detectors())
         target: Target
         home = asked.home
         app: App | None = None
-        if not alone or needs or asked.judge:
+        if not alone or needs - {"detectors"} or asked.judge:
             from interlock.flows.evaluation_instruments import workspace_instruments
             from interlock.flows.evaluation_targets import open_workspace_target
 
@@ -176,11 +186,12 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
             )
             home = home or app.workspace.data / "evaluations" / "runs"
             if not alone:
-                target = await open_workspace_target(app.parts, asked.target)
+                target = await open_workspace_target(app.parts, asked.target, suite.cases)
+                instruments = replace(instruments, protected=target.protected)
         if alone:
             target = _alone(asked)
         stack.push_async_callback(target.close)
-        yield _Opened(target, instruments, home or _own_home(session), app)
+        yield _Opened(target, instruments, home or own_home(session), app)
 
 
 def _alone(asked: Asked) -> Target:
@@ -198,7 +209,7 @@ def _alone(asked: Asked) -> Target:
     return targets.get(kind).open(address, given)
 
 
-def _own_home(session: Session) -> Path:
+def own_home(session: Session) -> Path:
     """The workspace's folder of runs; beside no workspace one in the working directory."""
     try:
         return session.workspace().data / "evaluations" / "runs"
@@ -269,7 +280,7 @@ def list_runs(session: Session, home: Path | None, suite: str | None, limit: int
     from interlock.evals.running.journal import runs_in
     from interlock.evals.service import Evaluations
 
-    place = home or _own_home(session)
+    place = home or own_home(session)
     rows: list[dict[str, Any]] = []
     for folder, plan in runs_in(place):
         if suite is not None and plan.suite != suite:
@@ -321,8 +332,8 @@ def show(session: Session, run_id: str, home: Path | None, outputs: tuple[Path, 
     """The report of RUN: an id, a beginning of one, or 'last'."""
     from interlock.evals.service import Evaluations
 
-    writers = [(place, _writer(place)) for place in outputs]
-    report = Evaluations(home or _own_home(session)).report(run_id)
+    writers = [(place, writer_of(place)) for place in outputs]
+    report = Evaluations(home or own_home(session)).report(run_id)
     for place, write in writers:
         place.write_text(write(report), "utf-8")
     _show(report, as_json=as_json)
@@ -413,7 +424,7 @@ def compare(session: Session, /, runs: tuple[str, ...], on: tuple[str, ...], hom
     from interlock.evals.comparing import Beside, compared, frontier
     from interlock.evals.service import Evaluations
 
-    evaluations = Evaluations(home or _own_home(session))
+    evaluations = Evaluations(home or own_home(session))
     read = []
     for name in runs:
         values, report = evaluations.baseline(name), evaluations.report(name)

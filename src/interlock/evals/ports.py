@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,8 @@ __all__ = [
     "CheckClaim",
     "ClaimVerdict",
     "Derived",
+    "Detected",
+    "Detector",
     "ImportedSuite",
     "Instruments",
     "JudgeReply",
@@ -108,6 +110,23 @@ for the one of the run.
 """
 
 
+class Detected(NamedTuple):
+    """A span of a text, and what it is."""
+
+    kind: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """Finds spans of a text, without a model."""
+
+    find: Callable[[str], Sequence[Detected]]
+    kinds: tuple[str, ...]
+    """All that it can find: of other kinds it says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instruments:
     """What metrics may use beside case and output. What is None is not there: a metric that needs it gives no score."""
@@ -121,6 +140,10 @@ class Instruments:
     """Folder of the suite: files that options name are looked for here."""
     licences: Sequence[Path] = ()
     """Folders of judges' licences, besides ``judges`` beside the suite."""
+    detectors: Mapping[str, Detector] = field(default_factory=dict)
+    """By name: ``pii``, ``secrets``, ``injection``."""
+    protected: Sequence[str] = ()
+    """The target's own instructions, which no answer should give away. In no report and no journal."""
 
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
@@ -135,7 +158,7 @@ class Metric(Generic[OptionsT]):
     score: Callable[[Case, Output, OptionsT, Instruments], Score | Awaitable[Score]]
     """Pure but for the instruments. Raising is a fault of the metric: it is recorded, and no gate passes on it."""
     better: Better = "higher"
-    needs: frozenset[Literal["embedder", "checker", "judge"]] = field(default_factory=frozenset)
+    needs: frozenset[Literal["embedder", "checker", "judge", "detectors"]] = field(default_factory=frozenset)
     version: int = 1
     """Goes up when the same answer gets another value: kept scores are then measured again."""
     source: str = ""

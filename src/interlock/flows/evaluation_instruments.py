@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from interlock.core.errors import InvalidInput
 from interlock.core.messages import ChatRequest, Finish, TextDelta, text_message
-from interlock.evals.ports import ClaimVerdict, Instruments, JudgeReply
+from interlock.evals.ports import ClaimVerdict, Detected, Detector, Instruments, JudgeReply
 from interlock.flows.attempts import Operation, line
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
 from interlock.gateway.types import RouteSpec
+from interlock.guardrails.detectors import injection, pii, secrets
+from interlock.guardrails.service import Guardrails
+from interlock.guardrails.types import Rule
 from interlock.knowledge.grounding.types import CheckerSpec
 from interlock.knowledge.sentences import sentences
 from interlock.knowledge.types import SupportCase
 
-__all__ = ["workspace_instruments"]
+__all__ = ["detectors", "workspace_instruments"]
 
 _JUDGE = Operation("judge", "eval.judge")
 _LONGEST_REPLY = 20_000
@@ -57,7 +61,18 @@ def workspace_instruments(
         judge=judge or "",
         workspace=folder,
         licences=licences,
+        detectors=detectors(),
     )
+
+
+def detectors() -> Mapping[str, Detector]:
+    """The detectors that guardrails are made of; they need neither a model nor a workspace."""
+    kinds = {"pii": pii.KINDS, "secrets": secrets.KINDS, "injection": injection.KINDS}
+    return {name: Detector(partial(_found, Rule(id=name, detector=name, at=["output"])), kinds[name]) for name in kinds}
+
+
+def _found(rule: Rule, text: str) -> Sequence[Detected]:
+    return [Detected(each.label, each.span.start, each.span.end) for each in Guardrails.findings(rule, text)]
 
 
 async def _check(parts: Parts, claim: str, passages: Sequence[str]) -> ClaimVerdict:

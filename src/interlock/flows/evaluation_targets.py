@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import aclosing
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import msgspec
 
 from interlock.core.answers import Answer
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError, InvalidInput
-from interlock.core.messages import ChatRequest, Finish, Message, TextDelta, ToolCallDelta, text_message
+from interlock.core.errors import Blocked, InterlockError, InvalidInput
+from interlock.core.messages import ChatRequest, Finish, Message, TextDelta, ToolCallDelta, ToolSpec, text_message
 from interlock.core.release import Release
-from interlock.evals.ports import Target
+from interlock.evals.offered import offered_tools
 from interlock.evals.types import Call, Case, CitedSpan, Found, Output
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
+from interlock.flows.evaluation_planting import PlantedCollection, has_planted, planted
 from interlock.flows.parts import Parts
 from interlock.knowledge.release import RetrievalSpec
+from interlock.prompts.service import render
 
 __all__ = ["WorkspaceTarget", "open_release_target", "open_workspace_target"]
 
@@ -26,8 +28,12 @@ _STOPS = {"misconfigured", "missing_extra", "model_missing", "model_not_found", 
 """Errors that no further case would be spared."""
 
 
-async def open_workspace_target(parts: Parts, address: str) -> Target:
+async def open_workspace_target(parts: Parts, address: str, cases: Sequence[Case] = ()) -> WorkspaceTarget:
     """``app/NAME``, ``app/NAME@CHANNEL``, ``release:APP:ID``, or ``model:ROUTE``.
+
+    Args:
+        cases: that will be asked; documents that they bring are planted for an app that answers from documents, which
+            then searches these alone.
 
     Raises: NotFound, InvalidInput: no such app, channel, release or route; what it searches was never ingested.
     """
@@ -43,15 +49,27 @@ async def open_workspace_target(parts: Parts, address: str) -> Target:
         release = await parts.releases.load(owner, app, wanted)
     else:
         release = await parts.releases.resolve(owner, address)
-    return await open_release_target(parts, release, address)
+    return await open_release_target(parts, release, address, cases=cases)
 
 
-async def open_release_target(parts: Parts, release: Release, name: str) -> Target:
-    """A release, frozen or not. Raises: NotFound: what it searches does not exist, or was never ingested."""
-    if has_knowledge(release):
+async def open_release_target(
+    parts: Parts, release: Release, name: str, *, cases: Sequence[Case] = ()
+) -> WorkspaceTarget:
+    """A release, frozen or not.
+
+    Args:
+        name: what runs call it.
+        cases: what it is going to be asked: documents that these plant are put into a collection of their own.
+
+    Raises: NotFound: what it searches does not exist, or was never ingested.
+    """
+    if has_knowledge(release) and not has_planted(cases):
         collection = RetrievalSpec.model_validate(release.components["retrieval"], extra="ignore").collection
         await parts.knowledge.check_ingested(parts.access.local_owner(), collection)
-    return WorkspaceTarget(parts, name, release, f"app/{release.app}")
+    target = WorkspaceTarget(parts, name, release, f"app/{release.app}")
+    if has_knowledge(release) and has_planted(cases):
+        await target.plant(cases)
+    return target
 
 
 class WorkspaceTarget:
@@ -62,6 +80,20 @@ class WorkspaceTarget:
         self.release = release
         self._parts = parts
         self._model = model
+        self._planted: PlantedCollection | None = None
+        self._held = AsyncExitStack()
+
+    async def plant(self, cases: Sequence[Case]) -> None:
+        """Let it search the documents of these cases and nothing else. Raises: as `planted`."""
+        assert self.release is not None, "a route searches nothing"
+        self._planted = await self._held.enter_async_context(planted(self._parts, self.release, cases))
+
+    @property
+    def protected(self) -> Sequence[str]:
+        """The app's own instructions, which no answer should give away; empty for a route."""
+        if self.release is None or "prompt" not in self.release.components:
+            return ()
+        return (render(self._parts.access.local_owner(), self.release),)
 
     @property
     def release_id(self) -> str:
@@ -81,12 +113,17 @@ class WorkspaceTarget:
         """See `Target`."""
         # A context of its own for each case: deadline, request and trace are those of one call.
         ctx = self._parts.access.local_owner()
-        if case.user:
+        if self._planted is not None:
+            ctx = self._planted.caller(ctx, case)
+        elif case.user:
             ctx = self._parts.access.act_as(ctx, case.user)
-        request = ChatRequest(self._model, _messages(case))
+        request = ChatRequest(self._model, _messages(case), tools=_tools(case))
         began = time.perf_counter()
         try:
             return await self._read(ctx, request, began)
+        except Blocked:
+            # A guardrail that refuses is an answer of the app, not a failure of it.
+            return Output(outcome="refused", latency_s=time.perf_counter() - began, trace_id=ctx.trace_id)
         except InterlockError as error:
             if error.code in _STOPS:
                 raise
@@ -101,8 +138,12 @@ class WorkspaceTarget:
         arguments: dict[int, list[str]] = {}
         first: float | None = None
         stop = ""
-        if self.release is not None and has_knowledge(self.release):
-            events: Any = ask(self._parts, ctx, request, self.release)  # Any: one loop over either flow's events
+        # Any: one loop over either flow's events
+        events: Any
+        if self._planted is not None:
+            events = ask(self._planted.parts, ctx, request, self._planted.release)
+        elif self.release is not None and has_knowledge(self.release):
+            events = ask(self._parts, ctx, request, self.release)
         else:
             events = chat(self._parts, ctx, request, self.release)
         async with aclosing(events):
@@ -142,13 +183,22 @@ class WorkspaceTarget:
         )
 
     async def close(self) -> None:
-        """The workspace is closed by whoever opened it."""
+        """Remove what was planted. The workspace is closed by whoever opened it."""
+        await self._held.aclose()
 
 
 def _messages(case: Case) -> tuple[Message, ...]:
     if isinstance(case.input, str):
         return (text_message("user", case.input),)
     return tuple(text_message(turn.role, turn.content) for turn in case.input)
+
+
+def _tools(case: Case) -> tuple[ToolSpec, ...]:
+    functions = [each["function"] for each in offered_tools(case)]
+    return tuple(
+        ToolSpec(each["name"], str(each.get("description") or ""), each.get("parameters") or {"type": "object"})
+        for each in functions
+    )
 
 
 def _citations(answer: Answer) -> tuple[CitedSpan, ...]:

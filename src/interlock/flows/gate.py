@@ -207,7 +207,7 @@ class _Runner:
     async def _one(self, suite: Suite, named: _Named, baseline: str | None, *, note: str = "") -> Report:
         if self._runs.started is not None:
             self._runs.started(suite.name, named.release)
-        target = await open_workspace_target(self._parts, named.address)
+        target = await open_workspace_target(self._parts, named.address, suite.cases)
         try:
             if target.release_id != named.release:
                 raise Conflict(
@@ -216,6 +216,7 @@ class _Runner:
             instruments = workspace_instruments(
                 self._parts, judge=self._runs.judge, folder=suite.folder, licences=self._runs.licences
             )
+            instruments = replace(instruments, protected=target.protected)
             options = Options(baseline=baseline, note=note or "gate", report=self._runs.progress)
             return await self._evaluations.run(suite, target, instruments, options)
         finally:

@@ -181,7 +181,7 @@ async def _measure(
         suite = overridden(suite, max_cost_usd=max(left_usd, 1e-9))
     target = None
     try:
-        target = await open_release_target(parts, release, f"{matrix.app}: {variant.label}")
+        target = await open_release_target(parts, release, f"{matrix.app}: {variant.label}", cases=suite.cases)
         instruments = workspace_instruments(parts, judge=how.judge, folder=suite.folder, licences=how.licences)
         options = Options(
             note=f"comparison {matrix.id}: {variant.label}"[:500], report=how.progress, tags={"matrix": matrix.id}

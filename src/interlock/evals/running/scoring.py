@@ -32,6 +32,7 @@ def check_instruments(measured_by: Sequence[MeasuredBy], instruments: Instrument
         "embedder": instruments.embedder is not None,
         "checker": instruments.check_claim is not None,
         "judge": instruments.ask_judge is not None,
+        "detectors": bool(instruments.detectors),
     }
     for each in measured_by:
         for name in each.metric.libraries if isinstance(each.metric, Metric) else ():
@@ -61,11 +62,17 @@ def _check_judge(by: MeasuredBy, options: JudgedBy, instruments: Instruments) ->
         )
 
 
-_LACKING = {"embedder": "an embedder", "checker": "a checker of claims", "judge": "a model that judges"}
+_LACKING = {
+    "embedder": "an embedder",
+    "checker": "a checker of claims",
+    "judge": "a model that judges",
+    "detectors": "detectors of personal data and orders",
+}
 _MENDING = {
     "embedder": "pip install 'interlock[knowledge]' && interlock models fetch",
     "checker": "pip install 'interlock[knowledge]' && interlock models fetch",
     "judge": "--judge MODEL, or `models` in the judge's file",
+    "detectors": "from Python give Instruments the `detectors()` of interlock.flows.evaluation_instruments",
 }
 
 

@@ -15,6 +15,7 @@ import httpx2
 import msgspec
 
 from interlock.core.errors import InvalidInput, Misconfigured, NotFound, Unauthenticated
+from interlock.evals.offered import offered_tools
 from interlock.evals.targets._replies import MOST_TEXT, asked
 from interlock.evals.types import Call, Case, CitedSpan, Output
 
@@ -23,6 +24,7 @@ __all__ = ["HttpTarget", "plugin"]
 _OPTIONS = ("model", "key_env", "max_tokens", "temperature")
 _MOST_BODY = 4 * MOST_TEXT
 _RETRY_S = 1.0
+_BLOCKS = {"blocked_by_policy", "content_filter", "content_policy_violation", "guardrail_intervened"}
 
 
 class HttpTarget:
@@ -75,6 +77,8 @@ class HttpTarget:
     async def run(self, case: Case, repeat: int) -> Output:
         """See `Target`. Raises: Unauthenticated, NotFound: the server refuses every case alike."""
         body = {"model": self._model, "messages": asked(case, repeat)["messages"], **self._settings}
+        if tools := offered_tools(case):
+            body["tools"] = list(tools)
         began = time.perf_counter()
         try:
             async with self._client.stream("POST", self._address, json=body) as response:
@@ -88,7 +92,7 @@ class HttpTarget:
             return Output(error=f"unreachable_{type(error).__name__}", retry_after_s=_RETRY_S)
         seconds = time.perf_counter() - began
         if response.status_code >= 400:
-            return self._refused(response)
+            return Output(outcome="refused", latency_s=seconds) if _is_block(read) else self._refused(response)
         try:
             return _output(msgspec.json.decode(bytes(read)), seconds)
         except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError):
@@ -115,6 +119,15 @@ class HttpTarget:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+
+def _is_block(body: bytes | bytearray) -> bool:
+    """Whether an error is a policy's refusal: of Interlock, OpenAI, Azure and servers that speak as they do."""
+    try:
+        error = msgspec.json.decode(bytes(body))["error"]
+        return str(error.get("code")) in _BLOCKS
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _output(body: Any, seconds: float) -> Output:  # Any: decoded JSON, narrowed field by field

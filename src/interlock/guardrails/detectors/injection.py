@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from interlock.core.passages import Span
 from interlock.guardrails.types import Finding, Rule
 
-__all__ = ["plugin"]
+__all__ = ["KINDS", "plugin"]
+
+KINDS = ("injection",)
 
 # Possessive white space (++): a long run of blanks is passed once, not once for each of its suffixes.
 _PHRASES = re.compile(

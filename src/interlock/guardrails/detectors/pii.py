@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from interlock.core.passages import Span
 from interlock.guardrails.types import Finding, Rule
 
-__all__ = ["plugin"]
+__all__ = ["KINDS", "plugin"]
 
 _SHAPES = {
     "email": r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){1,5}\b",
@@ -17,6 +17,8 @@ _SHAPES = {
     "ssn": r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b",
     "phone": r"(?<![\w.])\+\d{1,3}(?:[ .()-]{0,2}\d){7,12}\b",
 }
+KINDS = tuple(_SHAPES)
+"""Everything it knows: names, addresses and dates of birth are not among it."""
 _ANY = re.compile("|".join(f"(?P<{name}>{shape})" for name, shape in _SHAPES.items()))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from interlock.core.passages import Span
 from interlock.guardrails.types import Finding, Rule
 
-__all__ = ["plugin"]
+__all__ = ["KINDS", "plugin"]
 
 _SHAPES = {
     "aws_access_key": r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
@@ -31,6 +31,8 @@ _NAMED = re.compile(
     )"""
 )
 """Values that only their name gives away. A password has a letter and a digit: "password: required" is none."""
+KINDS = (*_SHAPES, *_NAMED.groupindex)
+"""Everything it knows."""
 
 
 def plugin(text: str, rule: Rule) -> Sequence[Finding]:

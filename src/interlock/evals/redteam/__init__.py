@@ -1,0 +1,1 @@
+"""Red teaming: attacks with their benign twins, against anything that can be evaluated."""
