@@ -71,7 +71,6 @@ def current_view(loaded: Loaded) -> dict[str, Any]:
         "component": loaded.spec.component(),
         "files": dict(loaded.files),
         "base": {path: text_digest(text) for path, text in loaded.files.items()},
-        "tests": loaded.tests,
     }
 
 

@@ -29,7 +29,6 @@ _MOST_BYTES = 1 << 20
 _MOST_ROWS = 2000
 _PARTIAL = re.compile(r"partials/[A-Za-z0-9_][A-Za-z0-9_./-]{0,200}\Z")
 _DEEPEST = 8
-TESTS = ".tests.yaml"
 
 
 def text_digest(text: str) -> str:
@@ -110,18 +109,12 @@ class Loaded:
     main: str
     """Path of the prompt below the workspace."""
     files: Mapping[str, str]
-    """Everything it was read from, by path below the workspace; the tests beside it too."""
+    """Everything it was read from, by path below the workspace."""
 
     @property
     def digest(self) -> str:
         """Of the component: what releases pin."""
         return digest_json(self.spec.component())
-
-    @property
-    def tests(self) -> str | None:
-        """Path of the tests beside the prompt, where there are some."""
-        name = self.main.rsplit(".", 1)[0] + TESTS
-        return name if name in self.files else None
 
 
 def load_prompt(path: Path, shelf: Shelf | None = None) -> Loaded:
@@ -150,9 +143,6 @@ def load_prompt(path: Path, shelf: Shelf | None = None) -> Loaded:
     spec = spec.model_copy(update={"partials": dict(sorted(partials.items()))})
     if spec.escapes is not None or spec.partials:
         _check_names(path, spec)
-    tests = path.with_name(path.stem + TESTS)
-    if tests.is_file() or shelf.name(tests) in shelf.drafted:
-        shelf.text(tests, "tests")
     return Loaded(spec, front, shelf.name(path), dict(sorted(shelf.read.items())))
 
 

@@ -23,7 +23,7 @@ from interlock.core.ids import TenantId
 from interlock.core.ports import Embedder
 from interlock.prompts import prompt_store as store
 from interlock.prompts.choosing import Nearness
-from interlock.prompts.files import TESTS, Loaded, Shelf, load_prompt, text_digest
+from interlock.prompts.files import Loaded, Shelf, load_prompt, text_digest
 from interlock.prompts.patching import unified
 from interlock.prompts.prompt_store import Label, Version
 from interlock.prompts.settings import PromptSettings
@@ -285,7 +285,7 @@ class Prompts:
                 raise InvalidInput(
                     f"a draft of {place.name!r} does not write {path[:200]!r}",
                     param="files",
-                    hint=f"Markdown, JSONL and {TESTS} beside the prompt, and files of {folder}/",
+                    hint=f"Markdown and JSONL beside the prompt, and files of {folder}/",
                 )
         if sum(map(len, texts.values())) > _MOST_DRAFT_BYTES:
             raise InvalidInput(f"a draft holds at most {_MOST_DRAFT_BYTES >> 20} MiB", param="files")
@@ -296,7 +296,7 @@ def _version_of(tenant: TenantId, version: Version, conn: Connection) -> Version
 
 
 def _may_write(name: str) -> bool:
-    return name.endswith((".md", ".jsonl", TESTS)) and not name.startswith(".")
+    return name.endswith((".md", ".jsonl")) and not name.startswith(".")
 
 
 def _reason(rationale: str) -> str:
