@@ -82,7 +82,7 @@ def house(tmp_path: Path) -> Iterator[House]:
             "helper": {"route": route, "tenants": ["acme"]},
             "falls": {"route": {"targets": ["down/m", "small/m"], "retries": 0}, "prompt": "../helper/prompt.md"},
             "formed": {
-                "route": {**route, "structured": {"check": True, "repairs": 0}},
+                "route": checked,
                 "output": {"schema": "output.json"},
             },
         },
