@@ -43,7 +43,7 @@ from interlock.cost.rules import Rules
 from interlock.cost.service import Costs
 from interlock.evals.review.service import Reviews
 from interlock.evals.service import Evaluations
-from interlock.flows.app_files import app_sources
+from interlock.flows.app_files import app_sources, prompt_places
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.parts import Parts
 from interlock.flows.passage_vectors import PassageVectors
@@ -80,6 +80,7 @@ from interlock.knowledge.types import Reading
 from interlock.observe.exporters.openlineage import OpenLineageSink
 from interlock.observe.exporters.otlp import OtlpSink
 from interlock.observe.service import Observe
+from interlock.prompts.registry import Place, Prompts
 from interlock.releases.service import Releases
 from interlock.releases.types import AppSource
 from interlock.serving.catalogue import entries
@@ -357,6 +358,8 @@ async def open_app(
             detected=[found.target for found in detected],
             fusion=knowledge.fusion_of,
             steps=knowledge.steps_of,
+            prompts=workspace.path(settings.prompts.folder),
+            root=workspace.root,
         )
         directory = read_directory(workspace.path(settings.access.users)) if settings.access.users else {}
         access = Access(
@@ -420,6 +423,14 @@ async def open_app(
             background=Background(kept),
             shadowing=shadowing,
             reviews=Reviews(sql, governance),
+            prompts=Prompts(
+                sql,
+                governance,
+                root=workspace.root,
+                settings=settings.prompts,
+                places=lambda tenant: _prompt_places(workspace, sources, tenant),
+                embedder=near,
+            ),
             evaluations=Evaluations(data / "evaluations" / "runs"),
         )
         configuration = Configuration(
@@ -447,6 +458,23 @@ def _collections_of(workspace: Workspace, tenant: TenantId) -> Collection[str] |
     """Names of a tenant's knowledge files; None for another tenant, and where a file is broken, which doctor tells."""
     specs = _read_specs(workspace) if tenant == workspace.settings.tenant else None
     return None if specs is None or specs.broken else specs.known
+
+
+def _prompt_places(workspace: Workspace, sources: Mapping[str, AppSource], tenant: TenantId) -> Mapping[str, Place]:
+    visible = {name for name, source in sources.items() if _is_for(source, tenant)}
+    settings = workspace.settings
+    if not visible and tenant != settings.tenant:
+        return {}
+    return prompt_places(workspace.path(settings.apps_dir), workspace.path(settings.prompts.folder), visible)
+
+
+def _is_for(source: AppSource, tenant: TenantId) -> bool:
+    try:
+        named = source.tenants()
+    except InvalidInput:
+        # It was never whole: nobody can call it, and who looks is told what to mend.
+        return True
+    return named is None or tenant in named
 
 
 def _targets(source: AppSource) -> Sequence[str]:

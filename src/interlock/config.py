@@ -25,6 +25,7 @@ from interlock.cost.types import CostSettings
 from interlock.gateway.settings import SECRET_STORES, GatewaySettings
 from interlock.knowledge.settings import KnowledgeSettings
 from interlock.observe.settings import ObserveSettings
+from interlock.prompts.settings import PromptSettings
 from interlock.releases.settings import ReleaseSettings
 from interlock.stores.blob.settings import S3Settings
 from interlock.stores.compute.settings import ComputeSettings
@@ -133,6 +134,7 @@ class Settings(BaseSettings):
     compute: ComputeSettings = ComputeSettings()
     knowledge: KnowledgeSettings = KnowledgeSettings()
     releases: ReleaseSettings = ReleaseSettings()
+    prompts: PromptSettings = PromptSettings()
 
     @classmethod
     def settings_customise_sources(  # the layers are merged by `load_settings`, which also keeps where each came from

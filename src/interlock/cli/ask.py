@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -22,6 +22,7 @@ __all__ = ["ask", "print_answer"]
 @click.option("--app", "app_name", help="App, as NAME or NAME@channel (default: the only app).")
 @click.option("--release", "frozen", metavar="APP:ID", help="Ask exactly this frozen release instead.")
 @click.option("--as", "user", metavar="USER", help="Ask as a user of the workspace's directory.")
+@click.option("--var", "given", multiple=True, metavar="NAME=VALUE", help="A variable of the prompt; YAML unless text.")
 @click.option("--stream", is_flag=True, help="Print each sentence as soon as it is checked.")
 @click.option("--explain", is_flag=True, help="Show which claim rests on what, with every verdict.")
 @json_option
@@ -33,12 +34,16 @@ def ask(
     app_name: str | None,
     frozen: str | None,
     user: str | None,
+    given: tuple[str, ...],
     stream: bool,
     explain: bool,
     as_json: bool,
 ) -> None:
     """Ask an app, and see the answer with its sources, cost and trace."""
-    run(_ask(session, question, app_name, user, frozen=frozen, stream=stream, explain=explain, as_json=as_json))
+    asking = _ask(
+        session, question, app_name, user, frozen=frozen, given=given, stream=stream, explain=explain, as_json=as_json
+    )
+    run(asking)
 
 
 async def _ask(
@@ -48,6 +53,7 @@ async def _ask(
     user: str | None,
     *,
     frozen: str | None,
+    given: tuple[str, ...],
     stream: bool,
     explain: bool,
     as_json: bool,
@@ -65,6 +71,11 @@ async def _ask(
             release = await app.parts.releases.resolve(ctx, request.model)
         else:
             release = await app.parts.releases.load(ctx, name, release_id)
+        if given:
+            from interlock.cli.prompts import values_of
+            from interlock.prompts.service import prompt_of
+
+            request = replace(request, variables=values_of(prompt_of(release), given))
         answer: Answer | None = None
         receipt: Receipt | None = None
         texts: list[str] = []

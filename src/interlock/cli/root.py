@@ -36,6 +36,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases, look at them, point channels at them."),
     "compare": ("compare:compare", "Measure variants of an app beside each other."),
+    "prompt": ("prompts:prompt", "Versions, drafts and previews of prompts."),
     "gate": ("gate:gate", "Say whether a release may go out, and run what is missing."),
     "rollout": ("rollout:rollout", "Move a channel to a release step by step."),
     "traces": ("observe:traces", "List traces, or show one."),

@@ -45,6 +45,7 @@ _PLACES = (
     Place("Build", "Apps", "/apps", _ALL),
     Place("Build", "Documents", "/documents", None),
     Place("Build", "Retrieval", "/retrieval", _ALL),
+    Place("Build", "Prompts", "/prompts", _OVERSIGHT),
     Place("Build", "Evaluations", "/evaluations", _OVERSIGHT),
     Place("Build", "Releases", "/releases", _OVERSIGHT),
     Place("Run", "Overview", "/", _ALL),

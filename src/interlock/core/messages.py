@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import msgspec
@@ -25,6 +26,8 @@ __all__ = [
     "NativePart",
     "Only",
     "Part",
+    "PromptUse",
+    "PromptVariant",
     "Reasoning",
     "ReasoningDelta",
     "ReasoningPart",
@@ -268,6 +271,31 @@ class Only:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptVariant:
+    """A prompt's text for certain models."""
+
+    name: str
+    models: tuple[str, ...]
+    """``provider/model``, with ``*`` and ``?``."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptUse:
+    """The app's prompt that a request is sent under."""
+
+    name: str
+    version: str
+    """Digest of the component."""
+    text: str
+    """What the first system message begins with."""
+    variants: tuple[PromptVariant, ...] = ()
+    """The first that fits a model is sent to it instead."""
+    chosen: str = ""
+    """Name of the variant that is sent, ``default`` of the text itself; empty until a model is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One chat call in canonical form."""
 
@@ -306,6 +334,28 @@ class ChatRequest:
     """What not every API can take."""
     logprobs: int | None = None
     """Alternatives wanted beside each token's probability; 0 for the token alone. APIs without them leave them out."""
+    variables: Mapping[str, object] = field(default_factory=dict)
+    """Values for the variables of the app's prompt, as the caller sent them: not checked yet."""
+    prompt: PromptUse | None = None
+
+    def for_target(self, target: str) -> ChatRequest:
+        """The same call as ``provider/model`` is sent it: under the prompt's text for that model."""
+        use = self.prompt
+        if use is None or use.chosen:
+            return self
+        fits = (each for each in use.variants if any(fnmatchcase(target, pattern) for pattern in each.models))
+        variant = next(fits, None)
+        if variant is None:
+            return replace(self, prompt=replace(use, chosen="default"))
+        turns = list(self.messages)
+        for place, turn in enumerate(turns):
+            if turn.role == "system" and turn.parts and isinstance(turn.parts[0], TextPart):
+                head = turn.parts[0]
+                if head.text.startswith(use.text):
+                    text = variant.text + head.text[len(use.text) :]
+                    turns[place] = replace(turn, parts=(replace(head, text=text), *turn.parts[1:]))
+                break
+        return replace(self, messages=tuple(turns), prompt=replace(use, chosen=variant.name))
 
     def with_model(self, model: str) -> ChatRequest:
         """The same call to another model."""

@@ -36,6 +36,7 @@ from interlock.flows.answer_drafts import Job, ModelStream, OnUsage, Tally, Writ
 from interlock.knowledge.grounding.citations import Citations, cite
 from interlock.knowledge.grounding.clarifying import asked_back
 from interlock.knowledge.grounding.contradictions import Conflict
+from interlock.knowledge.grounding.prompts import WritePassages
 from interlock.knowledge.grounding.types import AnswerSpec, Selection
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ async def answer(
     on_usage: OnUsage,
     snapshot: str = "",
     judge: ModelStream | None = None,
+    write: WritePassages | None = None,
 ) -> AsyncGenerator[AnswerEvent, None]:
     """Yield a Quote as soon as evidence is chosen, each sentence after its checks, and last the Answer.
 
@@ -71,6 +73,7 @@ async def answer(
         on_usage: told the tokens of every finished model call.
         snapshot: knowledge snapshot that answered.
         judge: the model that a checker asks, where the app's checker asks one; `model` when None.
+        write: how passages are put before a capable model; numbered paragraphs when None.
 
     Under the policy `decline` nothing is yielded before everything was checked. A model's failure never fails the
     answer: what is left is quoted, and the outcome says so. Writing stops after ``spec.max_seconds`` or at the
@@ -87,6 +90,7 @@ async def answer(
         grounding,
         on_usage,
         ctx.with_deadline(Deadline.after(spec.max_seconds)).deadline,
+        write,
     )
     if not passages:
         for event in _declined(job, "no_passages", 0.0, snapshot):

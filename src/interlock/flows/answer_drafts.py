@@ -19,7 +19,7 @@ from interlock.core.messages import ChatEvent, ChatRequest, Finish, TextDelta, U
 from interlock.core.passages import Passage, Span
 from interlock.flows.answer_claims import quoted, shown
 from interlock.knowledge.grounding.citations import Citations, markers, without_markers
-from interlock.knowledge.grounding.prompts import NONE, claim_request, passages_request
+from interlock.knowledge.grounding.prompts import NONE, WritePassages, claim_request, passages_request
 from interlock.knowledge.grounding.types import AnswerSpec, CheckerSpec, Evidence, Judged, Selection, Verdict
 from interlock.knowledge.sentences import sentences
 
@@ -76,6 +76,8 @@ class Job:
     on_usage: OnUsage
     deadline: Deadline
     """When writing must have ended."""
+    write: WritePassages | None = None
+    """How passages are put before a capable model."""
 
 
 async def drafts(
@@ -179,7 +181,12 @@ async def _from_passages(
 ) -> AsyncGenerator[AnswerSentence, None]:
     """A cited answer over all passages, sentence by sentence; each claim is judged. Raises: Refused."""
     request = passages_request(
-        job.question, job.passages, selection.candidates, system=job.system, limit=job.spec.max_sentences
+        job.question,
+        job.passages,
+        selection.candidates,
+        system=job.system,
+        limit=job.spec.max_sentences,
+        write=job.write,
     )
     cited: list[Evidence] = []
     said: set[str] = set()

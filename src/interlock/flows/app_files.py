@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,12 +19,13 @@ from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.settings import FusionSettings
-from interlock.prompts.service import read_prompt
+from interlock.prompts.files import Shelf, load_prompt
+from interlock.prompts.registry import Place
 from interlock.releases.promotion import PromotionPolicy
 from interlock.releases.rollouts.types import RolloutSpec
 from interlock.releases.types import AppSource, Components
 
-__all__ = ["DETECTED", "Pins", "app_sources", "validate_yaml"]
+__all__ = ["DETECTED", "OutputFile", "Pins", "app_sources", "prompt_places", "validate_yaml"]
 
 DETECTED = "detected"
 """A route's target that stands for whatever model was found on this machine; it vanishes when none was."""
@@ -32,6 +34,15 @@ Pins = Callable[[RouteSpec, RetrievalSpec | None, AnswerSpec], Mapping[str, obje
 """Identity of the models an app uses (weights' digests, embedding space): component `models` of the release."""
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class OutputFile(BaseModel):
+    """The form in which an app answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_: str = Field(alias="schema", description="file with a JSON Schema")
+    name: str = Field(default="answer", pattern=r"^[A-Za-z0-9_-]{1,64}$")
 
 
 class AppFile(BaseModel):
@@ -53,6 +64,7 @@ class AppFile(BaseModel):
         default_factory=dict, description="what a release must have shown before a channel points at it"
     )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="how a channel moves to a new release")
+    output: OutputFile | None = Field(default=None, description="the app answers in this form; not with knowledge")
 
 
 def app_sources(
@@ -62,19 +74,25 @@ def app_sources(
     detected: Sequence[str] = (),
     fusion: Callable[[str], FusionSettings] | None = None,
     steps: Callable[[str], RetrievalSteps] | None = None,
+    prompts: Path | None = None,
+    root: Path | None = None,
 ) -> dict[str, AppSource]:
     """Every sub-folder with an `app.yaml`, by name. Files are read when a release is resolved, not now.
 
     Args:
         fusion: how a collection is searched where its app does not say; releases pin it.
         steps: which steps its searches take where its app does not say; pinned too.
+        prompts: the workspace's folder of prompts; ``prompts`` in the workspace without it.
+        root: the workspace; what `folder` is in without it.
     """
     sources: dict[str, AppSource] = {}
     for file in sorted(folder.glob("*/app.yaml")):
         name = file.parent.name
         if not name.replace("-", "").replace("_", "").isalnum() or len(name) > 64:
             raise InvalidInput(f"an app's folder is named with letters, digits, - and _, not {name!r}", param="apps")
-        loader = _Loader(file, pins, tuple(detected), fusion, steps)
+        home = folder.parent if root is None else root
+        shelf = Shelf(home, home / "prompts" if prompts is None else prompts)
+        loader = _Loader(file, pins, tuple(detected), shelf, fusion=fusion, steps=steps)
         try:
             described = loader.read()
         except InvalidInput as error:
@@ -95,6 +113,37 @@ def app_sources(
     return sources
 
 
+def prompt_places(apps: Path, prompts: Path, visible: Container[str]) -> dict[str, Place]:
+    """Prompts by name: of the apps that are `visible`, and those of the folder of prompts that such an app uses or no
+    app uses. An app whose file is broken has the prompt that an app has by default.
+    """
+    users: dict[Path, list[str]] = {}
+    foreign: set[Path] = set()
+    for file in sorted(apps.glob("*/app.yaml")):
+        try:
+            named = validate_yaml(file, AppFile).prompt
+        except InvalidInput:
+            named = "prompt.md"
+        at = (file.parent / named).resolve()
+        if file.parent.name in visible:
+            users.setdefault(at, []).append(file.parent.name)
+        else:
+            foreign.add(at)
+    shared = {file.resolve() for file in prompts.glob("*.md")}
+    found: dict[str, Place] = {}
+    for at, names in users.items():
+        if at in shared:
+            continue
+        for name in names:
+            found[name] = Place(name, at, (name,))
+    for at in sorted(shared):
+        # A text of a prompt beside it is no prompt of its own.
+        if "." in at.stem or (at in foreign and at not in users):
+            continue
+        found[f"shared.{at.stem}"] = Place(f"shared.{at.stem}", at, tuple(users.get(at, ())))
+    return found
+
+
 class _Loader:
     """Reads one app's files, again only when one of them changed."""
 
@@ -103,9 +152,12 @@ class _Loader:
         file: Path,
         pins: Pins,
         detected: tuple[str, ...],
+        shelf: Shelf,
+        *,
         fusion: Callable[[str], FusionSettings] | None,
         steps: Callable[[str], RetrievalSteps] | None,
     ) -> None:
+        self._shelf = shelf
         self._fusion = fusion
         self._steps = steps
         self._file = file
@@ -162,8 +214,12 @@ class _Loader:
         folder = self._file.parent
         route = self._route(app.route)
         policy = app.guardrails
+        shelf = Shelf(self._shelf.root, self._shelf.folder)
+        prompt = load_prompt(folder / app.prompt, shelf)
         if watch:
             self._named = (folder / app.prompt, *([folder / policy] if isinstance(policy, str) else []))
+            # Siblings of a shared prompt may become variants without being named anywhere.
+            self._named += (*(shelf.root / name for name in prompt.files), (folder / app.prompt).parent)
         if isinstance(policy, str):
             policy = validate_yaml(folder / policy, GuardrailSpec)
         retrieval = app.knowledge
@@ -174,7 +230,7 @@ class _Loader:
             if retrieval.steps is None and self._steps is not None:
                 retrieval = retrieval.model_copy(update={"steps": self._steps(retrieval.collection)})
         components: dict[str, Mapping[str, object]] = {
-            "prompt": read_prompt(folder / app.prompt).model_dump(mode="json"),
+            "prompt": prompt.spec.component(),
             "route": route.model_dump(mode="json"),
             "guardrails": policy.model_dump(mode="json"),
             "models": self._pins(route, retrieval, app.answer),
@@ -182,7 +238,29 @@ class _Loader:
         if retrieval is not None:
             components["retrieval"] = retrieval.model_dump(mode="json")
             components["answer"] = app.answer.model_dump(mode="json")
+        if app.output is not None:
+            components["output"] = self._output(app, app.output)
         return components
+
+    def _output(self, app: AppFile, output: OutputFile) -> Mapping[str, object]:
+        file = self._file.parent / output.schema_
+        if app.knowledge is not None:
+            raise InvalidInput(
+                "an app that answers from documents answers in sentences with citations",
+                param="output",
+                hint="leave output out, or knowledge",
+            )
+        if file not in self._named:
+            self._named += (file,)
+        try:
+            schema = json.loads(file.read_text("utf-8"))
+        except OSError as error:
+            raise InvalidInput(f"{file.name} cannot be read: {error.strerror}", param="output.schema") from error
+        except ValueError as error:
+            raise InvalidInput(f"{file.name} is not JSON", param="output.schema") from error
+        if not isinstance(schema, dict) or not schema:
+            raise InvalidInput(f"{file.name} is no JSON Schema: it is an object", param="output.schema")
+        return {"schema": schema, "name": output.name}
 
     def _route(self, route: RouteSpec) -> RouteSpec:
         targets = [found for name in route.targets for found in (self._detected[:1] if name == DETECTED else (name,))]

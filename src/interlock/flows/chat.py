@@ -17,7 +17,7 @@ from interlock.core.answers import Answer, AnswerEvent, AnswerSentence, Claim, Q
 from interlock.core.clock import Deadline
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput
-from interlock.core.messages import ChatRequest, TextDelta, Usage, text_message
+from interlock.core.messages import ChatRequest, TextDelta, Usage
 from interlock.core.money import Money
 from interlock.core.passages import Citation
 from interlock.core.release import Release
@@ -30,6 +30,14 @@ from interlock.flows.answer_places import Boxes, boxed
 from interlock.flows.file_search import file_search_of
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
+from interlock.flows.prompting import (
+    composed,
+    describe_prompt,
+    for_app,
+    refuse_variables,
+    under,
+    written_passages,
+)
 from interlock.flows.retrieval_assistant import RetrievalAssistant
 from interlock.gateway.cache.types import CacheScope, CacheStatus
 from interlock.gateway.handing import Replay
@@ -44,9 +52,8 @@ from interlock.knowledge.grounding.types import AnswerSpec
 from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.retrieval.conversation import standalone
 from interlock.knowledge.retrieval.types import Turn
-from interlock.prompts.service import render
 
-__all__ = ["Answered", "Receipt", "ask", "chat", "for_app", "has_knowledge"]
+__all__ = ["Answered", "Receipt", "ask", "chat", "has_knowledge"]
 
 
 class Receipt(NamedTuple):
@@ -158,7 +165,8 @@ async def ask(
     served = served or Served()
 
     async with _open(parts, ctx, release, "chat.answer", request.tags) as line:
-        system = render(line.ctx, release)
+        prompt = await composed(parts, line.ctx, release, request, inline=True)
+        describe_prompt(line.span, prompt)
         await parts.guardrails.check_input(line.ctx, release, question)
         # A follow-up alone says too little: its evidence is chosen by what it follows, as it is searched.
         earlier = _earlier(request)
@@ -210,18 +218,20 @@ async def ask(
             collection=retrieval.collection,
             documents=[passage.document_id for passage in passages],
         )
+        generating = _generating(parts.gateway, route)
         events = answer(
             line.ctx,
             question=asked,
             passages=passages,
             spec=spec,
             tier=tier,
-            model=metered(parts.gateway, line.bill, _generating(parts.gateway, route), served, knowledge=scope),
+            model=under(prompt.use, metered(parts.gateway, line.bill, generating, served, knowledge=scope)),
             judge=metered(parts.gateway, line.bill, _judging(spec, route), knowledge=scope),
-            system=system,
+            system=prompt.system,
             grounding=parts.grounding,
             on_usage=lambda _: None,  # `metered` puts usage on the bill, broken-off calls included
             snapshot=snapshot,
+            write=written_passages(release),
         )
         known: Boxes = {}
         async with aclosing(events):
@@ -330,12 +340,6 @@ def _describe(line: _Line, finished: Answer) -> None:
     )
 
 
-def for_app(ctx: Context, request: ChatRequest, release: Release) -> ChatRequest:
-    """The request as an app without documents sends it: under the app's own prompt."""
-    turns = tuple(message for message in request.messages if message.role != "system")
-    return replace(request, messages=(text_message("system", render(ctx, release)), *turns))
-
-
 async def chat(
     parts: Parts,
     ctx: Context,
@@ -362,11 +366,12 @@ async def chat(
     asked = request
     async with _open(parts, ctx, release, "chat.model", request.tags, answered=answered) as line:
         if release is None:
+            refuse_variables(request)
             line.span.set({"gen_ai.request.model": request.model})
             line.record.subject = request.model
         else:
             await parts.guardrails.check_input(line.ctx, release, request.last_user_text)
-            request = for_app(line.ctx, asked, release)
+            request = await for_app(parts, line.ctx, asked, release, line.span)
         replay = answered.replay if answered is not None else None
         events: AsyncGenerator[ReplyEvent, None]
         if searching is not None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from interlock.core.context import Context
-from interlock.core.messages import ChatRequest, text_message
+from interlock.core.messages import ChatRequest
 from interlock.core.release import Release
 from interlock.flows.parts import Parts
+from interlock.flows.prompting import for_app
 from interlock.gateway.call import refuse_foreign
 from interlock.gateway.estimate import estimate_input
 from interlock.gateway.ports import CountsTokens
 from interlock.gateway.types import RouteSpec
-from interlock.prompts.service import render
 
 __all__ = ["Count", "count_tokens"]
 
@@ -38,9 +37,9 @@ async def count_tokens(parts: Parts, ctx: Context, request: ChatRequest, release
                 record.subject = request.model
             else:
                 route = RouteSpec.model_validate(release.components["route"], extra="ignore")
-                turns = tuple(message for message in request.messages if message.role != "system")
-                request = replace(request, messages=(text_message("system", render(inner, release)), *turns))
+                request = await for_app(parts, inner, request, release)
             target = parts.gateway.order(inner, route)[0]
+            request = request.for_target(str(target))
             provider = parts.gateway.provider(target.provider)
             refuse_foreign(request, provider, target)
             if isinstance(provider, CountsTokens):

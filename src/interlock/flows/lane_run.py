@@ -12,8 +12,9 @@ from interlock.core.errors import InterlockError, Unavailable
 from interlock.core.ids import TenantId, TraceId
 from interlock.flows.batch_line import LineCall, call_of, refused
 from interlock.flows.batch_lines import ENDPOINTS, AskedLine
-from interlock.flows.chat import for_app, has_knowledge
+from interlock.flows.chat import has_knowledge
 from interlock.flows.parts import Parts
+from interlock.flows.prompting import for_app
 from interlock.gateway.handing import Prepared, prepare
 from interlock.gateway.kept import Batch
 from interlock.gateway.kept_lanes import KeptLanes
@@ -103,7 +104,7 @@ class LaneRun:
             route = RouteSpec.model_validate(call.release.components["route"], extra="ignore")
             if target is None:
                 await parts.guardrails.check_input(call.ctx, call.release, request.last_user_text)
-            request = for_app(call.ctx, request, call.release)
+            request = await for_app(parts, call.ctx, request, call.release)
         pressure = parts.cost.open(call.ctx, call.release, tags=request.tags).pressure()
         prepared = prepare(parts.gateway, call.ctx, request, route, pressure=pressure, target=target)
         return prepared if isinstance(prepared, str) else Ready(call, prepared)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from interlock.evals.service import Evaluations
     from interlock.knowledge.grounding.service import Grounding
     from interlock.knowledge.service import KnowledgeService
+    from interlock.prompts.registry import Prompts
 
 __all__ = ["Parts"]
 
@@ -51,3 +52,4 @@ class Parts:
     shadowing: Shadowing
     evaluations: Evaluations
     reviews: Reviews
+    prompts: Prompts

@@ -173,11 +173,11 @@ class Call:
             return plan.order
         return [first, *(target for target in plan.order if target != first)]
 
-    def _shape(self, target: Target) -> Shape | None:
+    def _shape(self, target: Target, request: ChatRequest) -> Shape | None:
         """How the target has to be asked for the form that the caller wants."""
         provider = self._attempts.provider(target.provider)
         lacks = provider.lacks if isinstance(provider, Lacking) else frozenset[str]()
-        return shape_for(self._request, self._attempts.profile(target), lacks, self._route.structured)
+        return shape_for(request, self._attempts.profile(target), lacks, self._route.structured)
 
     async def _formed(self, ctx: Context, target: Target) -> AsyncGenerator[ChatEvent, None]:
         """Events of one target, in the form that was asked for.
@@ -187,10 +187,11 @@ class Call:
         and charged by itself, and the answer's usage is the sum.
         Raises: ProviderError (`schema_unmet`) naming where the form was not met.
         """
-        refuse_foreign(self._request, self._attempts.provider(target.provider), target)
-        shape = self._shape(target)
+        asked = self._request.for_target(str(target))
+        refuse_foreign(asked, self._attempts.provider(target.provider), target)
+        shape = self._shape(target, asked)
         if shape is None:
-            async with aclosing(self._target(ctx, target, self._request)) as events:
+            async with aclosing(self._target(ctx, target, asked)) as events:
                 async for event in events:
                     yield event
             return
@@ -418,6 +419,15 @@ def _broken_off(request: ChatRequest, characters: int) -> Usage:
 
 
 def _describe(span: Span, request: ChatRequest, served: Served) -> None:
+    prompt = request.prompt
+    if prompt is not None:
+        span.set(
+            {
+                "gen_ai.prompt.name": prompt.name,
+                "gen_ai.prompt.version": prompt.version,
+                "interlock.prompt.variant": prompt.chosen,
+            }
+        )
     span.set(
         {
             "interlock.attempt": served.attempts,

@@ -5,15 +5,25 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interlock.core.errors import InvalidInput
 from interlock.core.messages import FilePart, ImagePart
 from interlock.core.wording import plain
 
-__all__ = ["DataUrl", "Loose", "data_url", "decode_base64", "field_error", "file_from", "image_at", "parsed"]
+__all__ = [
+    "DataUrl",
+    "Extension",
+    "Loose",
+    "data_url",
+    "decode_base64",
+    "field_error",
+    "file_from",
+    "image_at",
+    "parsed",
+]
 
 _TYPE_NAME = re.compile(r"(str|int|float|bool|dict|list|set|tuple|literal|union|tagged-union|function-[a-z]+)($|\[)")
 Model = TypeVar("Model", bound=BaseModel)
@@ -23,6 +33,14 @@ class Loose(BaseModel):
     """Unknown fields are let be: clients send more every month."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+class Extension(Loose):
+    """The field ``interlock`` of a request: what no other API has."""
+
+    # Any: JSON values; the prompt says what they have to be.
+    variables: dict[str, Any] = Field(default_factory=dict, max_length=64)
+    """Values for the variables of the app's prompt."""
 
 
 def parsed(model: type[Model], body: object) -> Model:

@@ -89,6 +89,7 @@ def prepare(
     if lane is None:
         return "no_batch_api"
     provider, facts = gateway.provider(target.provider), profile(target.model)
+    request = request.for_target(str(target))
     refuse_foreign(request, provider, target)
     lacks = provider.lacks if isinstance(provider, Lacking) else frozenset[str]()
     shape = shape_for(request, facts, lacks, route.structured)

@@ -14,8 +14,9 @@ from interlock.gateway.cache.types import CacheScope
 
 __all__ = ["decides", "key_of", "question_key_of", "reader_of"]
 
-_CHANGES_NOTHING = frozenset({"stream", "user_hint", "tags", "native"})
-"""Fields of a request that do not change the answer; `native` is looked at by itself."""
+_CHANGES_NOTHING = frozenset({"stream", "user_hint", "tags", "native", "variables", "prompt"})
+"""Fields of a request that do not change the answer; `native` and `prompt` are looked at by themselves. What variables
+change is the prompt that is made with them."""
 _NATIVE_CHANGES_NOTHING = frozenset(
     {"stream", "stream_options", "user", "metadata", "safety_identifier", "prompt_cache_key", "store", "model"}
 )
@@ -39,8 +40,9 @@ def decides(request: ChatRequest, *, route: Mapping[str, object], residency: tup
         residency: regions that the tenant's requests are held to.
     """
     asked = {item.name: _plain(getattr(request, item.name)) for item in fields(request)}
-    native = request.native
+    native, prompt = request.native, request.prompt
     return {
+        **({} if prompt is None or not prompt.variants else {"prompts": _plain(prompt.variants)}),
         "version": _VERSION,
         "route": dict(route),
         "residency": list(residency),

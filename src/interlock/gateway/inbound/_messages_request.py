@@ -27,7 +27,7 @@ from interlock.core.messages import (
     ToolResultPart,
     ToolSpec,
 )
-from interlock.gateway.fields import Loose, decode_base64, parsed
+from interlock.gateway.fields import Extension, Loose, decode_base64, parsed
 from interlock.gateway.wires.anthropic import is_native
 
 __all__ = [
@@ -130,6 +130,7 @@ class Count(Loose):
         default=None, max_length=32
     )
     """The header of that name; whoever reads the request puts it here."""
+    interlock: Extension | None = None
 
 
 class Request(Count):
@@ -163,6 +164,7 @@ def request_of(given: Count, body: Mapping[str, Any]) -> ChatRequest:
         parallel_tool_calls=False if choice is not None and choice.disable_parallel_tool_use else None,
         reasoning=_reasoning(given.thinking, given.output_config),
         native=Native(WIRE, body),
+        variables=given.interlock.variables if given.interlock else {},
     )
 
 

@@ -22,7 +22,7 @@ from interlock.core.messages import (
     ToolResultPart,
     ToolSpec,
 )
-from interlock.gateway.fields import Loose, file_from, image_at, parsed
+from interlock.gateway.fields import Extension, Loose, file_from, image_at, parsed
 from interlock.gateway.inbound._free_text import arguments_of, free_text_tool
 from interlock.gateway.ports import FileSearchTool
 
@@ -158,6 +158,7 @@ class Request(Loose):
     reasoning: _Reasoning | None = None
     truncation: Literal["auto", "disabled"] | None = None
     metadata: dict[str, str] | None = None
+    interlock: Extension | None = None
     include: list[str] | None = Field(default=None, max_length=32)
     user: str | None = Field(default=None, max_length=512)
     safety_identifier: str | None = Field(default=None, max_length=512)

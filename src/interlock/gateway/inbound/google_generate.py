@@ -38,7 +38,7 @@ from interlock.core.messages import (
     ToolSpec,
     Usage,
 )
-from interlock.gateway.fields import Loose, decode_base64, parsed
+from interlock.gateway.fields import Extension, Loose, decode_base64, parsed
 from interlock.gateway.inbound._answers import Gathered, as_object, gather
 from interlock.gateway.inbound._openai import tags_of
 from interlock.gateway.ports import Asked, Fault, FileCited, FileSearched, Frame, Inbound, Replier, ReplyEvent
@@ -143,6 +143,7 @@ class _Request(_Camel):
     tools: list[_Tool] | None = Field(default=None, max_length=64)
     tool_config: _ToolConfig | None = None
     labels: dict[str, str] | None = None
+    interlock: Extension | None = None
 
 
 class _Generate:
@@ -177,6 +178,7 @@ class _Generate:
             presence_penalty=config.presence_penalty,
             reasoning=_reasoning(config.thinking_config),
             tags=tags_of(given.labels),
+            variables=given.interlock.variables if given.interlock else {},
             logprobs=_logprobs_wanted(config),
             native=Native(self.name, body),
         )

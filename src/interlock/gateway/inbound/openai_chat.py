@@ -35,7 +35,7 @@ from interlock.core.messages import (
     ToolSpec,
     Usage,
 )
-from interlock.gateway.fields import Loose, decode_base64, file_from, image_at, parsed
+from interlock.gateway.fields import Extension, Loose, decode_base64, file_from, image_at, parsed
 from interlock.gateway.inbound._annotations import cited_in, url_citations
 from interlock.gateway.inbound._answers import gather
 from interlock.gateway.inbound._free_text import arguments_of, free_text_tool, input_of
@@ -150,6 +150,7 @@ class _Request(Loose):
     metadata: dict[str, str] | None = None
     user: str | None = Field(default=None, max_length=512)
     safety_identifier: str | None = Field(default=None, max_length=512)
+    interlock: Extension | None = None
 
 
 class _Chat:
@@ -181,6 +182,7 @@ class _Chat:
             parallel_tool_calls=given.parallel_tool_calls,
             reasoning=Reasoning(effort=given.reasoning_effort) if given.reasoning_effort else None,
             tags=tags_of(given.metadata),
+            variables=given.interlock.variables if given.interlock else {},
             logprobs=given.top_logprobs or 0 if given.logprobs else None,
             native=Native(self.name, body),
         )

@@ -79,6 +79,7 @@ class _Responses:
             parallel_tool_calls=given.parallel_tool_calls,
             reasoning=Reasoning(effort=wanted.effort, summary=wanted.summary) if wanted else None,
             tags=tags_of(given.metadata),
+            variables=given.interlock.variables if given.interlock else {},
             logprobs=(given.top_logprobs or 0) if LOGPROBS in (given.include or ()) else given.top_logprobs or None,
             native=Native(self.name, body if searching is None else _without_search(body)),
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from interlock.core.messages import ChatRequest, Message, text_message
 from interlock.core.passages import Passage
 from interlock.knowledge.grounding.types import Evidence
 
-__all__ = ["claim_request", "passages_request"]
+__all__ = ["WritePassages", "claim_request", "passages_request"]
+
+WritePassages = Callable[[Sequence[Passage]], str]
+"""Writes all passages, each with its number, 1-based."""
 
 _RESTATE = "You repeat the fact as one full sentence, word for word. Keep every number, name and condition."
 # Shown only how to repeat: an example that rewords makes a small model reword what it should keep.
@@ -66,11 +69,24 @@ def _turn(fact: str, question: str) -> str:
 
 
 def passages_request(
-    question: str, passages: Sequence[Passage], evidence: Sequence[Evidence], *, system: str, limit: int
+    question: str,
+    passages: Sequence[Passage],
+    evidence: Sequence[Evidence],
+    *,
+    system: str,
+    limit: int,
+    write: WritePassages | None = None,
 ) -> ChatRequest:
-    """Ask a capable model for a cited answer over numbered passages. Passages keep their numbers, 1-based."""
+    """Ask a capable model for a cited answer over numbered passages. Passages keep their numbers, 1-based.
+
+    Args:
+        write: how passages are written; ``[1] text`` without it.
+    """
     instruction = _PASSAGES.format(limit=limit)
-    blocks = [f"[{number}] {_lead(p)}{p.text}" for number, p in enumerate(passages, start=1)]
+    if write is not None:
+        blocks = [write(passages)]
+    else:
+        blocks = [f"[{number}] {_lead(p)}{p.text}" for number, p in enumerate(passages, start=1)]
     rows = [e for e in evidence if e.is_row]
     if rows:
         blocks.append("Rows with their column names:\n" + "\n".join(f"[{e.rank}] {e.readable}" for e in rows))
