@@ -150,6 +150,33 @@ class Description(World):
 
 
 class TestOpenApi(ConnectorConformance):
+    @pytest.mark.timeout(60)
+    async def test_schemas_that_hold_themselves_are_told_as_far_as_anybody_reads(self, desk, world):
+        node = {"$ref": "#/components/schemas/Node"}
+        nothing = {"$ref": "#/components/schemas/Nothing"}
+        root = {
+            "openapi": "3.1.0",
+            "info": {"title": "Birds", "version": "2"},
+            "components": {
+                "schemas": {
+                    "Node": {"type": "object", "properties": {f"wing{n}": node for n in range(200)}},
+                    # Leads nowhere, by very many ways.
+                    "Nothing": {"anyOf": [nothing] * 200},
+                }
+            },
+            "paths": {
+                f"/{name}": {
+                    "post": {"summary": name, "requestBody": {"content": {"application/json": {"schema": of}}}}
+                }
+                for name, of in (("flock", node), ("void", nothing))
+            },
+        }
+        (world.root / "api.yaml").write_text(json.dumps(root))
+        assert (await desk.ingest()).added == 2
+        (info,) = [each for name, each in (await desk.documents()).items() if "flock" in name]
+        text = (await desk.knowledge.document_text(_public(), info.id)).text
+        assert 150 < text.count("wing") <= 200
+
     async def test_parameters_bodies_and_answers_can_be_found(self, desk, world):
         root = {
             "openapi": "3.1.0",

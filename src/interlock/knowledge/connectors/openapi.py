@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -24,6 +25,9 @@ __all__ = ["OpenApiSource", "plugin"]
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace", "query")
 _DEPTH = 4
 _MOST_FIELDS = 200
+_MOST_MEDIA = 20
+_MOST_SCHEMAS = 2000
+"""Looked at for one body, however they refer to each other."""
 
 
 class OpenApiSource(ApiSource):
@@ -163,34 +167,39 @@ def _parameter(root: Mapping[str, Any], one: Mapping[str, Any]) -> str:
 def _content(root: Mapping[str, Any], part: Mapping[str, Any]) -> list[str]:
     lines = [str(part["description"])] if part.get("description") else []
     content = _mapping(part.get("content")) or ({"": {"schema": part["schema"]}} if "schema" in part else {})
-    for media, one in content.items():
-        fields = _fields(root, _mapping(one).get("schema"), "", 0)
-        lines.append((f"As `{media}`:\n\n" if media else "") + "\n".join(fields[:_MOST_FIELDS]))
+    for media, one in list(content.items())[:_MOST_MEDIA]:
+        fields = _fields(root, _mapping(one).get("schema"), iter(range(_MOST_SCHEMAS)))
+        lines.append((f"As `{media}`:\n\n" if media else "") + "\n".join(islice(fields, _MOST_FIELDS)))
     return lines
 
 
-def _fields(root: Mapping[str, Any], schema: object, indent: str, depth: int) -> list[str]:
+def _fields(
+    root: Mapping[str, Any], schema: object, steps: Iterator[int], *, indent: str = "", depth: int = 0
+) -> Iterator[str]:
+    """Lines of a schema, as they are asked for; no more than `steps` schemas are looked at, as one may hold itself."""
     found = _mapping(_resolved(root, schema))
-    if depth >= _DEPTH or not found:
-        return []
+    if depth >= _DEPTH or not found or next(steps, None) is None:
+        return
     for name in ("allOf", "oneOf", "anyOf"):
         if name in found:
-            return [line for one in _list(found[name]) for line in _fields(root, one, indent, depth + 1)]
+            for one in _list(found[name])[:_MOST_FIELDS]:
+                yield from _fields(root, one, steps, indent=indent, depth=depth + 1)
+            return
     if "items" in found:
-        return [f"{indent}- list of:", *_fields(root, found["items"], indent + "  ", depth + 1)]
+        yield f"{indent}- list of:"
+        yield from _fields(root, found["items"], steps, indent=indent + "  ", depth=depth + 1)
+        return
     properties = _mapping(found.get("properties"))
     if not properties:
-        return [f"{indent}- {_type(found)}"]
+        yield f"{indent}- {_type(found)}"
     required = set(map(str, _list(found.get("required"))))
-    lines: list[str] = []
     for name, one in list(properties.items())[:_MOST_FIELDS]:
         inner = _mapping(_resolved(root, one))
         must = ", required" if name in required else ""
         said = " ".join(str(inner.get("description", "")).split())
-        lines.append(f"{indent}- `{name}` ({_type(inner)}{must}): {said}".rstrip(": "))
+        yield f"{indent}- `{name}` ({_type(inner)}{must}): {said}".rstrip(": ")
         if "properties" in inner or "items" in inner:
-            lines += _fields(root, inner, indent + "  ", depth + 1)
-    return lines
+            yield from _fields(root, inner, steps, indent=indent + "  ", depth=depth + 1)
 
 
 def _type(schema: Mapping[str, Any]) -> str:
