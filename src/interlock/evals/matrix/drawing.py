@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from html import escape
 from typing import NamedTuple
 
 from interlock.evals.comparing import Cell
@@ -52,7 +53,7 @@ def svg(matrix: Matrix) -> str:
         for p in points
     )
     parts = [
-        f'<svg class="frontier" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{_safe(told)}" '
+        f'<svg class="frontier" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}" '
         'fill="none" stroke="currentColor" font-size="12" style="max-width:100%;height:auto">',
         f'<path d="M{_LEFT},{_TOP} V{_HEIGHT - _BOTTOM} H{_WIDTH - _RIGHT}" opacity=".35"/>',
     ]
@@ -117,9 +118,5 @@ def _ticks(low: float, high: float) -> list[float]:
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="currentColor" stroke="none" '
-        f'opacity=".8">{_safe(text)}</text>'
+        f'opacity=".8">{escape(text)}</text>'
     )
-
-
-def _safe(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

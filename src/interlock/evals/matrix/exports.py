@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 from interlock.evals.comparing import Cell
 from interlock.evals.matrix.drawing import cell_of, svg
 from interlock.evals.matrix.types import Matrix, Measured
@@ -71,14 +73,14 @@ def markdown(matrix: Matrix) -> str:
 def html(matrix: Matrix) -> str:
     """One page: no scripts, nothing from elsewhere, light and dark."""
     columns, found = rows(matrix)
-    head = "".join(f'<th scope="col">{_safe(each)}</th>' for each in columns)
+    head = "".join(f'<th scope="col">{escape(each)}</th>' for each in columns)
     body = ""
     for row, each in zip(found, matrix.variants, strict=True):
         best = ' class="best"' if each.variant.label in matrix.frontier else ""
-        body += f"<tr{best}>" + "".join(f"<td>{_safe(cell)}</td>" for cell in row) + "</tr>"
-    notes = "".join(f"<li>{_safe(note)}</li>" for note in matrix.notes)
-    legend = _safe(_LEGEND.format(dimensions=", ".join(matrix.dimensions) or "the metrics"))
-    title = f"{_safe(matrix.app)}: {len(matrix.variants)} variants on {_safe(matrix.suite)}"
+        body += f"<tr{best}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+    notes = "".join(f"<li>{escape(note)}</li>" for note in matrix.notes)
+    legend = escape(_LEGEND.format(dimensions=", ".join(matrix.dimensions) or "the metrics"))
+    title = f"{escape(matrix.app)}: {len(matrix.variants)} variants on {escape(matrix.suite)}"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
@@ -93,7 +95,3 @@ def html(matrix: Matrix) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _safe(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
