@@ -125,8 +125,8 @@ def test_the_same_by_rest(changing: Site) -> None:
     with httpx2.Client(base_url=changing.url) as client:
         path = "/api/v1/collections/docs/embedder"
 
-        def done(step: str) -> dict[str, Any]:
-            answer = client.post(f"{path}/{step}")
+        def done(step: str, **asked: int) -> dict[str, Any]:
+            answer = client.post(f"{path}/{step}", json=asked) if asked else client.post(f"{path}/{step}")
             assert answer.status_code == 202, answer.text
             for _ in range(300):
                 job = client.get(f"/api/v1/jobs/{answer.json()['job']}").json()
@@ -140,6 +140,9 @@ def test_the_same_by_rest(changing: Site) -> None:
         assert first["answers"]["space"] == "hash:64"
         assert first["configured"] == {"space": "other:32", "error": "", "answers": False}
         assert client.post(f"{path}/switch").status_code == 404
+        for step, field in (("compare", "questions"), ("compare", "titles"), ("switch", "to"), ("build", "force")):
+            answer = client.post(f"{path}/{step}", json={field: "x"})
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
         assert done("build")["beside"]["complete"]
         found = done("compare")["beside"]["comparison"]
         assert found["titles"] > 0
@@ -149,6 +152,7 @@ def test_the_same_by_rest(changing: Site) -> None:
         labelled = done("compare")["beside"]["comparison"]
         assert (labelled["questions"], labelled["titles"]) == (1, found["titles"])
         assert labelled["figures"]["recall@10"] == {"answers": 1.0, "beside": 1.0, "gain": 0.0, "interval": [0.0, 0.0]}
+        assert done("compare", titles=1)["beside"]["comparison"]["titles"] == 1
         assert done("switch")["answers"]["space"] == "other:32"
         told = client.post("/api/v1/collections/docs/explain", json={"query": "hardware"}).json()
         assert told["space"] == "other:32"

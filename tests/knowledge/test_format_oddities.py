@@ -22,6 +22,7 @@ from .compound import compound_file
 from .samples import zip_file
 
 W = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+M = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
 MC = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
 
 
@@ -133,6 +134,61 @@ class TestWord:
         assert reasons(load("docx", word(par(run("White on blue.", dark))), "b.docx")) == set()
 
 
+def sign(text):
+    return f"<m:r><m:t>{text}</m:t></m:r>"
+
+
+FORMULAS = [
+    (f"<m:f><m:num>{sign('a+b')}</m:num><m:den>{sign('2')}</m:den></m:f>", "(a+b)/2"),
+    (f"<m:sSup><m:e>{sign('x')}</m:e><m:sup>{sign('2')}</m:sup></m:sSup>", "x^2"),
+    (
+        f"<m:sSubSup><m:e>{sign('x')}</m:e><m:sub>{sign('i+1')}</m:sub><m:sup>{sign('2')}</m:sup></m:sSubSup>",
+        "x_(i+1)^2",
+    ),
+    (f'<m:rad><m:radPr><m:degHide m:val="1"/></m:radPr><m:deg/><m:e>{sign("2x")}</m:e></m:rad>', "√(2x)"),
+    (
+        f'<m:nary><m:naryPr><m:chr m:val="∑"/></m:naryPr><m:sub>{sign("i=1")}</m:sub><m:sup>{sign("n")}</m:sup>'
+        f"<m:e>{sign('i')}</m:e></m:nary>",
+        "∑_(i=1)^n i",
+    ),
+    (f"<m:func><m:fName>{sign('sin')}</m:fName><m:e><m:d><m:e>{sign('x')}</m:e></m:d></m:e></m:func>", "sin (x)"),
+    (
+        f"<m:m><m:mr><m:e>{sign('1')}</m:e><m:e>{sign('0')}</m:e></m:mr>"
+        f"<m:mr><m:e>{sign('0')}</m:e><m:e>{sign('1')}</m:e></m:mr></m:m>",
+        "[1, 0; 0, 1]",
+    ),
+]
+
+
+class TestFormulas:
+    @pytest.mark.parametrize(("formula", "text"), FORMULAS)
+    def test_of_word_stand_in_their_sentences(self, formula, text):
+        inline = f"<w:r><w:t>It is </w:t></w:r><m:oMath>{formula}</m:oMath><w:r><w:t> here.</w:t></w:r>"
+        alone = f"<m:oMathPara><m:oMath>{formula}</m:oMath></m:oMathPara>"
+        document = load("docx", word(f"<w:p {W} {M}>{inline}</w:p>", f"<w:p {W} {M}>{alone}</w:p>"), "f.docx")
+        assert lines(document) == [f"It is {text} here.", text]
+
+    def test_of_powerpoint_too(self):
+        import pptx
+        from pptx.oxml import parse_xml
+
+        deck = pptx.Presentation()
+        slide = deck.slides.add_slide(deck.slide_layouts[1])
+        slide.shapes.title.text = "Energy"
+        power = f"<m:sSup><m:e>{sign('mc')}</m:e><m:sup>{sign('2')}</m:sup></m:sSup>"
+        paragraph = (
+            '<a:p xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" '
+            f'xmlns:a14="http://schemas.microsoft.com/office/drawing/2010/main" {M} {MC}>'
+            "<a:r><a:t>E = </a:t></a:r>"
+            '<mc:AlternateContent><mc:Choice Requires="a14"><a14:m><m:oMathPara><m:oMath>'
+            f"{power}</m:oMath></m:oMathPara></a14:m></mc:Choice>"
+            "<mc:Fallback><a:r><a:t>picture</a:t></a:r></mc:Fallback></mc:AlternateContent></a:p>"
+        )
+        body = slide.placeholders[1].text_frame._txBody
+        body.append(parse_xml(paragraph))
+        assert lines(load("pptx", saved(deck), "f.pptx")) == ["Energy", "E = mc^2"]
+
+
 class TestExcel:
     def test_hidden_columns_and_rows_are_left_out_and_told(self):
         book = openpyxl.Workbook()
@@ -166,6 +222,17 @@ class TestExcel:
         assert "Ann | Leeds" in document.text
         assert "Cid | Bath" in document.text
         assert reasons(document) == set()
+
+    @pytest.mark.parametrize("length", [5_000, 300_000])
+    def test_entities_hide_behind_no_comment(self, length):
+        comment = f"<?xml version='1.0'?><!-- {'x' * length} -->"
+        bomb = f'{comment}<!DOCTYPE sst [<!ENTITY x "heron">]><sst>&x;</sst>'
+        with zipfile.ZipFile(io.BytesIO(samples.xlsx_file())) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members["xl/sharedStrings.xml"] = bomb.encode()
+        with pytest.raises(InvalidInput) as caught:
+            load("xlsx", zip_file(members), "e.xlsx")
+        assert caught.value.code == "hostile_document"
 
     def test_entities_hide_behind_no_encoding(self):
         bomb = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE sst [<!ENTITY x "heron">]><sst>&x;</sst>'

@@ -360,8 +360,9 @@ WRONG = [
     ([{**TOOL, "max_num_results": 51}], "tools[0].max_num_results"),
     ([{**TOOL, "ranking_options": {"score_threshold": 2}}], "tools[0].ranking_options.score_threshold"),
     ([TOOL, TOOL], "tools[1]"),
-    ([{**TOOL, "filters": {"type": "near"}}], "filters"),
+    ([{**TOOL, "filters": {"type": "near"}}], "tools[0].filters"),
     ([TOOL, {"type": "function", "name": "file_search", "parameters": {}}], "tools"),
+    ([{**TOOL, "filters": {"type": "eq", "key": "", "value": "x"}}], "tools[0].filters"),
     ([{**TOOL, "vector_store_ids": ["handbook", "nothing"]}], "tools[0].vector_store_ids[1]"),
 ]
 

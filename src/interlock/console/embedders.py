@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -14,11 +16,12 @@ from interlock.flows import embedder_change
 from interlock.flows.embedder_views import status_view
 from interlock.http.callers import app_of
 from interlock.knowledge.sources import SourceSpec
+from interlock.stores.jobs.base import Job
 
 __all__ = ["routes"]
 
 _OVERSIGHT = (Role.DEVELOPER, Role.OPERATOR)
-_STEPS = {
+_STEPS: dict[str, Callable[..., Awaitable[Job]]] = {
     "build": embedder_change.enqueue_build,
     "compare": embedder_change.enqueue_compare,
     "switch": embedder_change.enqueue_switch,

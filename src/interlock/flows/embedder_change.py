@@ -34,6 +34,7 @@ from interlock.stats.intervals import Interval
 from interlock.stores.jobs.base import Job
 
 __all__ = [
+    "TITLES",
     "SpaceComparison",
     "SpaceFigure",
     "accepted_questions",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 _CUT = 10
-_SAMPLE = 100
+TITLES = 100
 _MOST_QUESTIONS = 500
 _SEARCH_S = 60.0
 _SEED = 7
@@ -103,13 +104,16 @@ async def enqueue_build(parts: Parts, ctx: Context, collection: str, *, worker: 
     return await enqueue_alone(parts, ctx, collection, {"collection": collection, "embedder": "build"}, worker=worker)
 
 
-async def enqueue_compare(parts: Parts, ctx: Context, collection: str) -> Job:
-    """Ask for both spaces to be compared by accepted questions and by titles.
+async def enqueue_compare(
+    parts: Parts, ctx: Context, collection: str, *, limit: int | None = None, titles: int = TITLES
+) -> Job:
+    """Ask for both spaces to be compared by the first `limit` accepted questions, or all, and by `titles` titles.
 
     Raises: Forbidden, NotFound: there is one only; Conflict.
     """
     await parts.knowledge.spaces.other(ctx, collection)
-    return await enqueue_alone(parts, ctx, collection, {"collection": collection, "embedder": "compare"})
+    payload: dict[str, object] = {"collection": collection, "embedder": "compare", "limit": limit, "titles": titles}
+    return await enqueue_alone(parts, ctx, collection, payload)
 
 
 async def enqueue_switch(parts: Parts, ctx: Context, collection: str, *, worker: str | None = None) -> Job:
@@ -217,10 +221,17 @@ async def run_drop(
 
 async def _run_compare(parts: Parts, ctx: Context, job: Job) -> None:
     collection = str(job.payload["collection"])
+    # Jobs of earlier versions name neither.
+    limit, titles = job.payload.get("limit"), job.payload.get("titles", TITLES)
 
     async def work(inner: Context, note: ReportProgress, span: Span) -> SpaceComparison:
         questions = await accepted_questions(parts, inner, collection)
-        return await compare_spaces(parts.knowledge, inner, collection, questions=questions, progress=note)
+        if isinstance(limit, int):
+            questions = questions[:limit]
+        sample = titles if isinstance(titles, int) else TITLES
+        return await compare_spaces(
+            parts.knowledge, inner, collection, questions=questions, sample=sample, progress=note
+        )
 
     found = await run_as_job(parts, ctx, job, work, name="embedder compare", on_progress=None)
     counts: dict[str, str | int | bool] = {"questions": found.questions, "titles": found.titles}
@@ -247,7 +258,7 @@ async def compare_spaces(
     questions: Sequence[JudgedQuestion] = (),
     asker: Callable[[str | None], Context] | None = None,
     named: Callable[[str], str] = str,
-    sample: int = _SAMPLE,
+    sample: int = TITLES,
     progress: ReportProgress | None = None,
 ) -> SpaceComparison:
     """Search both spaces of a collection with the same questions, and keep the figures with the newer one. Needs the

@@ -111,7 +111,7 @@ async def file_search_of(parts: Parts, ctx: Context, tool: FileSearchTool) -> Fi
             else await parts.knowledge.documents(ctx, collection=name)
         ):
             raise NotFound(f"there is no vector store {name[:64]!r}", param=f"{tool.param}.vector_store_ids[{number}]")
-    return FileSearch(tool.stores, tool.limit, tool.threshold, store_filter(tool.filters))
+    return FileSearch(tool.stores, tool.limit, tool.threshold, store_filter(tool.filters, f"{tool.param}.filters"))
 
 
 class _Run:

@@ -6,17 +6,28 @@ import ipaddress
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from interlock.app import App
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput, TooLarge, Unauthenticated, UnsupportedMediaType
 from interlock.core.ids import new_id
+from interlock.gateway.fields import field_error
 
-__all__ = ["app_of", "context_of", "identity_of", "is_loopback", "read_bytes", "read_json", "read_stream"]
+__all__ = [
+    "app_of",
+    "context_of",
+    "identity_of",
+    "is_loopback",
+    "read_bytes",
+    "read_json",
+    "read_optional",
+    "read_stream",
+]
 
 _PROXY_HEADERS = (
     "forwarded",
@@ -36,6 +47,7 @@ _CACHE_MODES: dict[str, Literal["use", "refresh", "no-store"]] = {
     "refresh": "refresh",
     "no-store": "no-store",
 }
+_Body = TypeVar("_Body", bound=BaseModel)
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
@@ -147,6 +159,15 @@ async def read_json(request: Request) -> Any:
         except UnicodeEncodeError as error:
             raise InvalidInput("the body holds half a character (a lone surrogate)", code="invalid_json") from error
     return value
+
+
+async def read_optional(request: Request, model: type[_Body]) -> _Body:
+    """The body by a model; none stands for an empty object. Raises: as `read_json`; InvalidInput naming the field."""
+    empty = request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers
+    try:
+        return model.model_validate({} if empty else await read_json(request))
+    except ValidationError as error:
+        raise field_error(error) from error
 
 
 _MAX_DEPTH = 500

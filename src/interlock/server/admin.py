@@ -21,7 +21,7 @@ from interlock.core.ids import DocumentId, JobId
 from interlock.core.passages import Span
 from interlock.flows.ingest import enqueue_as_asked, erase_document, review_document
 from interlock.gateway.fields import field_error
-from interlock.http.callers import app_of, context_of, read_json
+from interlock.http.callers import app_of, context_of, read_json, read_optional
 from interlock.knowledge.cleaning.types import Verdict
 from interlock.knowledge.types import DocumentInfo, PageBoxes
 from interlock.stores.compute.base import ExecutorKind
@@ -291,7 +291,7 @@ async def start_ingest(request: Request) -> Response:
         # The folders of this workspace are its own tenant's: the worker reads them for that tenant alone.
         raise NotFound("your tenant has no collections in this workspace", param="collection")
     spec = app.source_spec(request.path_params["name"])
-    wanted = await _wanted_of(request)
+    wanted = await read_optional(request, _IngestRequest)
     compute = ComputeChoice(wanted.executor, wanted.workers) if wanted.executor or wanted.workers else None
     job = await enqueue_as_asked(app.parts, ctx, spec, compute=compute, allow_removals=wanted.allow_removals)
     return JSONResponse(_job(ctx, job), 202)
@@ -303,15 +303,6 @@ class _IngestRequest(BaseModel):
     executor: ExecutorKind | None = None
     workers: int | None = Field(default=None, ge=1, le=1024)
     allow_removals: bool = False
-
-
-async def _wanted_of(request: Request) -> _IngestRequest:
-    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
-        return _IngestRequest()
-    try:
-        return _IngestRequest.model_validate(await read_json(request))
-    except ValidationError as error:
-        raise field_error(error) from error
 
 
 async def jobs(request: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -12,8 +13,7 @@ from interlock.core.context import Context, Role
 from interlock.core.errors import NotFound
 from interlock.flows import embedder_change
 from interlock.flows.embedder_views import status_view
-from interlock.flows.parts import Parts
-from interlock.http.callers import app_of, context_of
+from interlock.http.callers import app_of, context_of, read_optional
 from interlock.knowledge.sources import SourceSpec
 from interlock.stores.jobs.base import Job
 
@@ -36,31 +36,51 @@ async def status(request: Request) -> Response:
     return JSONResponse(status_view(await app_of(request).parts.knowledge.spaces.status(ctx, spec.collection)))
 
 
-def _queued(enqueue: Callable[[Parts, Context, str], Awaitable[Job]], told: str) -> Callable[[Request], object]:
+class _Nothing(BaseModel):
+    """A body without fields: one that is given is refused instead of being overlooked."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Compared(_Nothing):
+    limit: int | None = Field(default=None, ge=1)
+    titles: int = Field(default=embedder_change.TITLES, ge=0, le=1000)
+
+
+def _queued(
+    enqueue: Callable[..., Awaitable[Job]], told: str, body: type[_Nothing] = _Nothing
+) -> Callable[[Request], object]:
     async def endpoint(request: Request) -> Response:
         ctx = await context_of(request)
         spec = _spec(request, ctx)
-        job = await enqueue(app_of(request).parts, ctx, spec.collection)
+        asked = await read_optional(request, body)
+        job = await enqueue(app_of(request).parts, ctx, spec.collection, **asked.model_dump())
         return JSONResponse({"job": job.id, "state": job.state}, 202)
 
     endpoint.__doc__ = told
     return endpoint
 
 
-_STEPS = {
-    "build": (embedder_change.enqueue_build, "builds the space of the embedder that the settings name"),
-    "compare": (embedder_change.enqueue_compare, "compares both spaces by titles and headings"),
-    "switch": (embedder_change.enqueue_switch, "lets the other space answer; 409 while it is incomplete"),
-    "drop": (embedder_change.enqueue_drop, "removes the space that does not answer"),
+_STEPS: dict[str, tuple[Callable[..., Awaitable[Job]], str, type[_Nothing]]] = {
+    "build": (embedder_change.enqueue_build, "builds the space of the embedder that the settings name", _Nothing),
+    "compare": (
+        embedder_change.enqueue_compare,
+        'compares both spaces by accepted questions and titles; ``{"limit": 50, "titles": 100}`` says by how many',
+        _Compared,
+    ),
+    "switch": (embedder_change.enqueue_switch, "lets the other space answer; 409 while it is incomplete", _Nothing),
+    "drop": (embedder_change.enqueue_drop, "removes the space that does not answer", _Nothing),
 }
 routes = [
     Route("/api/v1/collections/{name}/embedder", status),
     *(
         Route(
             f"/api/v1/collections/{{name}}/embedder/{step}",
-            _queued(enqueue, f"``POST /api/v1/collections/{{name}}/embedder/{step}``: {told}. Queues it as a job."),
+            _queued(
+                enqueue, f"``POST /api/v1/collections/{{name}}/embedder/{step}``: {told}. Queues it as a job.", body
+            ),
             methods=["POST"],
         )
-        for step, (enqueue, told) in _STEPS.items()
+        for step, (enqueue, told, body) in _STEPS.items()
     ),
 ]

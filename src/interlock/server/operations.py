@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -27,9 +27,8 @@ from interlock.flows.operations import (
     route_answer_view,
     route_rows,
 )
-from interlock.gateway.fields import field_error
 from interlock.gateway.kept_lanes import KeptLanes
-from interlock.http.callers import app_of, context_of, read_json
+from interlock.http.callers import app_of, context_of, read_json, read_optional
 from interlock.server.running import ask_to_reload, running
 
 __all__ = ["at_home", "routes"]
@@ -86,7 +85,7 @@ class _ReconcileRequest(BaseModel):
 async def reconcile_limits(request: Request) -> Response:
     """``POST /api/v1/limit-use/reconcile``: counters against the ledger; with `repair`, put right."""
     ctx = await context_of(request)
-    body = _parsed(_ReconcileRequest, await _body(request))
+    body = await read_optional(request, _ReconcileRequest)
     app = app_of(request)
     found = await reconcile(
         app.parts.cost,
@@ -126,7 +125,7 @@ class _ExplainRequest(BaseModel):
 async def explain(request: Request) -> Response:
     """``POST /api/v1/routes/explain``: where a request would go now, and why not elsewhere. Sends nothing."""
     ctx = at_home(request, await context_of(request))
-    body = _parsed(_ExplainRequest, await read_json(request))
+    body = await read_optional(request, _ExplainRequest)
     asking = Asking(
         body.model,
         tools=body.tools,
@@ -158,7 +157,7 @@ class _TestRequest(BaseModel):
 async def check_provider(request: Request) -> Response:
     """``POST /api/v1/providers/{name}/test``: ask it for its models, or `model` for a word."""
     ctx = at_home(request, await context_of(request))
-    body = _parsed(_TestRequest, await _body(request))
+    body = await read_optional(request, _TestRequest)
     found = await probe_provider(app_of(request).parts, ctx, request.path_params["name"], model=body.model)
     return JSONResponse(found._asdict())
 
@@ -193,7 +192,7 @@ class _RollbackRequest(BaseModel):
 async def rollback(request: Request) -> Response:
     """``POST /api/v1/config/rollback``: write an earlier `interlock.yaml` and reload it."""
     ctx = await context_of(request)
-    body = _parsed(_RollbackRequest, await _body(request))
+    body = await read_optional(request, _RollbackRequest)
     done = await app_of(request).configuration.rollback(ctx, body.number)
     _tell_others(request)
     return JSONResponse(_reloaded(done))
@@ -219,20 +218,6 @@ def at_home(request: Request, ctx: Context) -> Context:
     if ctx.tenant != app_of(request).workspace.settings.tenant:
         raise NotFound("your tenant has no providers of its own in this workspace")
     return ctx
-
-
-async def _body(request: Request) -> Any:
-    """The JSON body; none stands for an empty object."""
-    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
-        return {}
-    return await read_json(request)
-
-
-def _parsed(model: type[Any], body: object) -> Any:
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        raise field_error(error) from error
 
 
 routes = [

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from anyio import to_thread
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -17,8 +17,7 @@ from starlette.routing import Route
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, NotFound, Unauthenticated
 from interlock.flows.ingest import sync_source
-from interlock.gateway.fields import field_error
-from interlock.http.callers import app_of, context_of, give_name, read_bytes, read_json
+from interlock.http.callers import app_of, context_of, give_name, read_bytes, read_optional
 from interlock.knowledge.sources import SourceSpec
 from interlock.knowledge.types import SourceStatus
 from interlock.knowledge.uploads import remove_upload, write_upload
@@ -58,12 +57,7 @@ async def sync(request: Request) -> Response:
     """
     ctx = await context_of(request)
     spec = _spec(request, ctx)
-    asked = _SyncRequest()
-    if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
-        try:
-            asked = _SyncRequest.model_validate(await read_json(request))
-        except ValidationError as error:
-            raise field_error(error) from error
+    asked = await read_optional(request, _SyncRequest)
     job = await sync_source(
         app_of(request).parts,
         ctx,

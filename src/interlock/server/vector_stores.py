@@ -72,7 +72,7 @@ async def search(request: Request) -> Response:
     queries = [asked.query] if isinstance(asked.query, str) else asked.query
     if not 1 <= len(queries) <= _MOST_QUERIES:
         raise InvalidInput(f"query is a text, or 1 to {_MOST_QUERIES} of them", param="query")
-    narrowed = store_filter(asked.filters)
+    narrowed = store_filter(asked.filters, "filters")
     await _seen(request, ctx, name)
     rankings: list[list[Passage]] = []
     parts = app_of(request).parts

@@ -177,6 +177,31 @@ class TestOpenApi(ConnectorConformance):
         text = (await desk.knowledge.document_text(_public(), info.id)).text
         assert 150 < text.count("wing") <= 200
 
+    async def test_the_body_of_the_older_specification_is_told_as_a_body(self, desk, world):
+        bird = {
+            "type": "object",
+            "required": ["name"],
+            "properties": {"name": {"type": "string"}, "wings": {"type": "integer"}},
+        }
+        given = {"in": "body", "name": "bird", "description": "What was seen", "schema": {"$ref": "#/definitions/Bird"}}
+        operation = {"summary": "Report", "parameters": [{"in": "query", "name": "silent", "type": "boolean"}, given]}
+        root = {
+            "swagger": "2.0",
+            "info": {"title": "Birds", "version": "1"},
+            "definitions": {"Bird": bird},
+            "paths": {"/birds": {"post": operation}},
+        }
+        (world.root / "api.yaml").write_text(json.dumps(root))
+        await desk.ingest()
+        (info,) = (await desk.documents()).values()
+        text = (await desk.knowledge.document_text(_public(), info.id)).text
+        before, _, body = text.partition("Request body")
+        assert "silent (query, boolean)" in before
+        assert "What was seen" not in before
+        assert "What was seen" in body
+        assert "name (string, required)" in body
+        assert "wings (integer)" in body
+
     async def test_parameters_bodies_and_answers_can_be_found(self, desk, world):
         root = {
             "openapi": "3.1.0",

@@ -16,6 +16,7 @@ from interlock.testing.connectors import (
     IncrementalConformance,
     ThrottleConformance,
     TokenConformance,
+    caller,
     desk,
 )
 
@@ -29,6 +30,8 @@ class GitHub(HttpWorld):
     issues: dict = field(default_factory=dict)
     discussions: list = field(default_factory=list)
     comments: dict = field(default_factory=dict)
+    more: dict = field(default_factory=dict)
+    """Of a discussion or a comment, what its first page did not hold."""
 
     def routes(self):
         return [
@@ -59,7 +62,14 @@ class GitHub(HttpWorld):
 
     async def _graphql(self, request):
         body = await request.json()
-        assert body["variables"]["owner"] == "ada"
+        asked = body["variables"]
+        if "id" in asked:
+            held, at = self.more[asked["id"]], int(asked["after"])
+            name = "replies" if asked["id"].startswith("comment") else "comments"
+            assert f"{name}(first: 100, after: $after)" in body["query"]
+            page = {"nodes": [held[at]], "pageInfo": {"hasNextPage": at + 1 < len(held), "endCursor": str(at + 1)}}
+            return JSONResponse({"data": {"node": {name: page}}})
+        assert asked["owner"] == "ada"
         nodes = sorted(self.discussions, key=lambda one: one["updatedAt"], reverse=True)
         page = {"pageInfo": {"hasNextPage": False, "endCursor": None}, "nodes": nodes}
         return JSONResponse({"data": {"repository": {"discussions": page}}})
@@ -125,6 +135,29 @@ class TestGitHub(ConnectorConformance, IncrementalConformance, ThrottleConforman
         assert (await desk.documents())["issues/1.md"].metadata["labels"] == "bug"
         report = await desk.ingest(take=["pulls"])
         assert report.deleted == 2
+
+    async def test_the_whole_of_a_long_discussion_is_read(self, desk, world):
+        def said(text, **more):
+            return {"body": text, "author": {"login": "bob"}, **more}
+
+        def following(more):
+            return {"hasNextPage": bool(more), "endCursor": "0" if more else None}
+
+        world.more = {
+            "discussion1": [said("An otter at noon.", id="comment2"), said("A walrus at dusk.", id="comment3")],
+            "comment1": [said("A pelican replied late."), said("A heron replied last.")],
+        }
+        replies = {"nodes": [said("First reply.")], "pageInfo": following(True)}
+        first = said("First comment.", id="comment1", replies=replies)
+        comments = {"nodes": [first], "pageInfo": following(True)}
+        one = {"id": "discussion1", "number": 9, "title": "Seen", "body": "Tell.", "updatedAt": world.tick()}
+        world.discussions.append({**one, "comments": comments})
+        await desk.ingest(take=["discussions"])
+        (info,) = (await desk.documents()).values()
+        text = (await desk.knowledge.document_text(caller(), info.id)).text
+        told = ["First comment.", "First reply.", "pelican", "heron", "otter", "walrus"]
+        assert [text.find(word) for word in told] == sorted(text.find(word) for word in told)
+        assert "walrus" in text
 
     async def test_the_hours_calls_being_used_up_is_waited_for(self, desk, world):
         await world.put("n0", "The heron stands by the river.")

@@ -14,6 +14,7 @@ from interlock.testing.connectors import (
     IncrementalConformance,
     ThrottleConformance,
     TokenConformance,
+    caller,
     desk,
 )
 
@@ -115,6 +116,40 @@ class TestNotion(
         await desk.ingest(attachments=False)
         assert await desk.found("pelican") == {"n0.md"}
         assert await desk.found("walrus") == set()
+
+    async def test_properties_and_tables_are_read(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        world.pages["n0"]["properties"] |= {
+            "Status": {"type": "status", "status": {"name": "Nesting <now>"}},
+            "Seen by": {"type": "multi_select", "multi_select": [{"name": "Ada"}, {"name": "Bob"}]},
+            "When": {"type": "date", "date": {"start": "2026-05-01", "end": "2026-05-03"}},
+            "Ringed": {"type": "checkbox", "checkbox": True},
+            "Weight": {"type": "formula", "formula": {"type": "number", "number": 1.5}},
+            "Notes": {
+                "type": "rollup",
+                "rollup": {"type": "array", "array": [{"type": "rich_text", "rich_text": rich("a toucan")}]},
+            },
+            "Empty": {"type": "rich_text", "rich_text": []},
+            "Linked": {"type": "relation", "relation": [{"id": "9d8c7b"}]},
+        }
+        table = {"table_width": 2, "has_column_header": True}
+        world.blocks["n0"].append({"id": "n0-t", "type": "table", "table": table, "has_children": True})
+        world.blocks["n0-t"] = [
+            {"id": f"r{number}", "type": "table_row", "table_row": {"cells": [rich(cell) for cell in row]}}
+            for number, row in enumerate([("Bird", "Count"), ("Otter|like", "3"), ("Pelican", "4")])
+        ]
+        await desk.ingest(attachments=False)
+        (info,) = (await desk.documents()).values()
+        document = await desk.knowledge.document_text(caller(), info.id)
+        for said in ("Status: Nesting <now>", "Seen by: Ada, Bob", "When: 2026-05-01 to 2026-05-03", "Ringed: yes"):
+            assert said in document.text
+        assert "Weight: 1.5" in document.text
+        assert "Notes: a toucan" in document.text
+        assert "Empty" not in document.text
+        assert "9d8c7b" not in document.text
+        assert "Otter|like | 3" in document.text
+        assert "Pelican | 4" in document.text
+        assert "---" not in document.text
 
     async def test_a_page_in_the_bin_is_gone_by_the_cursor(self, desk, world):
         await world.put("n0", "The heron stands by the river.")

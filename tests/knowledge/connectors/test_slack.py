@@ -19,6 +19,7 @@ from interlock.testing.connectors import (
     ThrottleConformance,
     TokenConformance,
     World,
+    caller,
     desk,
 )
 
@@ -140,11 +141,47 @@ class TestSlack(
         world.replies[ts] = [world.messages["n0"], {"user": "U1", "text": "a pelican, days later", "ts": late}]
         await desk.ingest()
         (info,) = (await desk.documents()).values()
-        from interlock.testing.connectors import caller
-
         text = (await desk.knowledge.document_text(caller(), info.id)).text
         assert "@Ada saw <one> at the site (https://birds.example)" in text
         assert "a pelican, days later" in text
+
+    async def test_messages_of_blocks_and_attachments_are_read(self, desk, world):
+        section = {"type": "section", "text": {"type": "mrkdwn", "text": "Deploy of *heron* by <@U1>"}}
+        context = {"type": "context", "elements": [{"type": "plain_text", "text": "List<Otter> grew"}]}
+        inner = [{"type": "text", "text": "a "}, {"type": "link", "url": "https://birds.example", "text": "pelican"}]
+        rich = {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": inner}]}
+        await world.put("n0", "notification only")
+        world.messages["n0"]["blocks"] = [section, context]
+        await world.put("n1", "")
+        world.messages["n1"] |= {
+            "blocks": [rich],
+            "attachments": [{"title": "Alarm", "fields": [{"title": "Host", "value": "walrus-7"}], "fallback": "x"}],
+        }
+        await desk.ingest()
+        texts = [
+            (await desk.knowledge.document_text(caller(), info.id)).text for info in (await desk.documents()).values()
+        ]
+        first, second = sorted(texts, key=lambda text: "walrus" in text)
+        assert "Deploy of *heron* by @Ada" in first or "Deploy of heron by @Ada" in first
+        assert "List<Otter> grew" in first
+        assert "notification only" not in first
+        assert "a pelican" in second
+        assert "Host: walrus-7" in second
+
+    async def test_files_of_messages_that_are_gone_go_with_them(self, desk, world):
+        await world.put("n0", "The heron stands by the river.")
+        await desk.ingest()
+        await world.put("n1", "The otter swims at night.")
+        file = await world.attach("n1", "pier.txt", b"unused")
+        world.messages["n9"] = {**world.messages["n1"], "text": "Said the same day.", "files": []}
+        await desk.ingest()
+        assert file in await desk.documents()
+        del world.messages["n1"]
+        full_at = (await desk.state()).full_at
+        assert (await desk.ingest()).deleted == 1
+        assert (await desk.state()).full_at == full_at
+        assert file not in await desk.documents()
+        assert world.path("n1") in await desk.documents()
 
     async def test_a_day_without_messages_is_gone_by_the_cursor_within_the_look_back(self, desk, world):
         await self.fill(world)

@@ -23,12 +23,31 @@ _DISCUSSIONS = """query($owner: String!, $name: String!, $after: String, $size: 
     discussions(first: $size, after: $after, orderBy: {field: UPDATED_AT, direction: DESC}) {
       pageInfo { hasNextPage endCursor }
       nodes {
-        number title body url updatedAt author { login } category { name } isAnswered
-        comments(first: 50) { nodes { body author { login } replies(first: 20) { nodes { body author { login } } } } }
+        id number title body url updatedAt author { login } category { name }
+        comments(first: 50) { ...Comments }
       }
     }
   }
-}"""
+}
+"""
+_COMMENTS = """query($id: ID!, $after: String) {
+  node(id: $id) { ... on Discussion { comments(first: 100, after: $after) { ...Comments } } }
+}
+"""
+_REPLIES = """query($id: ID!, $after: String) {
+  node(id: $id) { ... on DiscussionComment { replies(first: 100, after: $after) { ...Replies } } }
+}
+"""
+_PARTS = """fragment Replies on DiscussionCommentConnection {
+  pageInfo { hasNextPage endCursor } nodes { body author { login } }
+}
+"""
+_NESTED = """fragment Comments on DiscussionCommentConnection {
+  pageInfo { hasNextPage endCursor } nodes { id body author { login } replies(first: 20) { ...Replies } }
+}
+"""
+_MOST_COMMENTS = 10_000
+"""Of one discussion, replies counted; the rest stays unread."""
 
 
 class GitHubSource(ApiSource):
@@ -114,13 +133,11 @@ class _GitHub:
         owner, _, name = self._source.repo.partition("/")
         after: str | None = None
         oldest = "" if cursor is None else since(cursor).strftime("%Y-%m-%dT%H:%M:%SZ")
-        base = self._source.url.rstrip("/")
-        graph = base.removesuffix("/api/v3") + "/api/graphql" if base.endswith("/api/v3") else base + "/graphql"
         while True:
-            variables = {"owner": owner, "name": name, "after": after, "size": min(self._source.page_size, 50)}
-            body = {"query": _DISCUSSIONS, "variables": variables}
-            found, _ = await self._api.json(graph, method="POST", body=body, headers=_HEADERS)
-            page = named(found, "data", "repository", "discussions")
+            size = min(self._source.page_size, 50)
+            asked = {"owner": owner, "name": name, "after": after, "size": size}
+            found = await self._graph(_DISCUSSIONS + _NESTED + _PARTS, asked)
+            page = named(found, "repository", "discussions")
             if not page:
                 raise Unavailable("GitHub gives no discussions of this repository", code="source_unreachable")
             fresh = [one for one in listed(page.get("nodes")) if words(one, "updatedAt") >= oldest]
@@ -129,21 +146,50 @@ class _GitHub:
                 return
             after = words(page, "pageInfo", "endCursor")
 
+    async def _graph(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        base = self._source.url.rstrip("/")
+        # Of GitHub Enterprise it lies beside the REST API, not below it.
+        path = base.removesuffix("/api/v3") + "/api/graphql" if base.endswith("/api/v3") else base + "/graphql"
+        body = {"query": query, "variables": variables}
+        found, _ = await self._api.json(path, method="POST", body=body, headers=_HEADERS)
+        return named(found, "data")
+
     def _discussion(self, one: dict[str, Any]) -> Held:
-        comments: list[tuple[str, str]] = []
-        for comment in listed(named(one, "comments").get("nodes")):
-            comments.append((words(comment, "author", "login"), words(comment, "body")))
-            replies = listed(named(comment, "replies").get("nodes"))
-            comments += [(words(reply, "author", "login"), words(reply, "body")) for reply in replies]
         metadata = facts(
             url=words(one, "url"),
             author=words(one, "author", "login"),
             category=words(one, "category", "name"),
             updated=words(one, "updatedAt"),
         )
+
+        async def content() -> bytes:
+            said: list[tuple[str, str]] = []
+            async for comment in self._rest(_COMMENTS + _NESTED + _PARTS, words(one, "id"), "comments", one):
+                said.append((words(comment, "author", "login"), words(comment, "body")))
+                async for reply in self._rest(_REPLIES + _PARTS, words(comment, "id"), "replies", comment):
+                    said.append((words(reply, "author", "login"), words(reply, "body")))
+                if len(said) >= _MOST_COMMENTS:
+                    break
+            return document(words(one, "title"), words(one, "body"), said)
+
         path = f"discussions/{words(one, 'number')}.md"
-        data = document(words(one, "title"), words(one, "body"), comments)
-        return Held(SourceItem(path, words(one, "updatedAt"), None, metadata), data)
+        return Held(SourceItem(path, words(one, "updatedAt"), None, metadata), content)
+
+    async def _rest(
+        self, query: str, identity: str, name: str, holder: dict[str, Any]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """What a thing has of `name`: the first page came with it, the others are asked for."""
+        page, count = named(holder, name), 0
+        while True:
+            for one in listed(page.get("nodes")):
+                yield one
+                count += 1
+            after = words(page, "pageInfo", "endCursor")
+            if named(page, "pageInfo").get("hasNextPage") is not True or not after or count >= _MOST_COMMENTS:
+                return
+            page = named(await self._graph(query, {"id": identity, "after": after}), "node", name)
+            if not page:
+                raise Unavailable("GitHub gives the rest of a discussion no more", code="source_unreachable")
 
     async def fetch(self, item: SourceItem) -> bytes:
         """The thing with its comments."""

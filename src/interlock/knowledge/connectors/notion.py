@@ -10,7 +10,8 @@ from pydantic import Field
 
 from interlock.core.errors import Unavailable
 from interlock.knowledge.connectors._http import served_at
-from interlock.knowledge.connectors._markdown import document, path_part, plain
+from interlock.knowledge.connectors._markdown import document, path_part
+from interlock.knowledge.connectors._notion_values import properties, shown, unmarked
 from interlock.knowledge.connectors._shelf import Fetch, Held, Shelf, facts, listed, moment, named, since, words
 from interlock.knowledge.connectors._sites import ApiSource, Url, api_of
 from interlock.knowledge.loaders import find_loader
@@ -93,18 +94,18 @@ class _Notion:
                 return
 
     async def _held(self, one: dict[str, Any]) -> list[Held]:
-        identity, edited = words(one, "id"), words(one, "last_edited_time")
+        edited = words(one, "last_edited_time")
         metadata = facts(url=words(one, "url"), updated=edited)
         item = SourceItem(_path(one), edited, None, metadata)
         if not self._source.attachments:
 
             async def content() -> bytes:
-                return document(_title(one), await self._text(identity, []))
+                return document(_title(one), await self._text(one, []))
 
             return [Held(item, content)]
         files: list[dict[str, Any]] = []
-        data = document(_title(one), await self._text(identity, files))
-        return [Held(item, data), *(held for file in files if (held := self._file(identity, file, metadata)))]
+        data = document(_title(one), await self._text(one, files))
+        return [Held(item, data), *(held for file in files if (held := self._file(words(one, "id"), file, metadata)))]
 
     def _file(self, page: str, block: dict[str, Any], metadata: dict[str, str]) -> Held | None:
         file = named(block, words(block, "type"))
@@ -123,9 +124,9 @@ class _Notion:
 
         return content
 
-    async def _text(self, identity: str, files: list[dict[str, Any]]) -> str:
-        lines: list[str] = []
-        await self._read(identity, lines, files, 0)
+    async def _text(self, one: dict[str, Any], files: list[dict[str, Any]]) -> str:
+        lines = ["\n".join(properties(named(one, "properties")))]
+        await self._read(words(one, "id"), lines, files, 0)
         return "\n\n".join(line for line in lines if line.strip())
 
     async def _read(self, identity: str, lines: list[str], files: list[dict[str, Any]], depth: int) -> None:
@@ -137,6 +138,9 @@ class _Notion:
                 kind = words(block, "type")
                 if kind in _FILES:
                     files.append(block)
+                if kind == "table":
+                    lines.append(await self._table(block))
+                    continue
                 lines.append(("  " * depth if depth and kind.endswith("_item") else "") + _line(block, kind))
                 # A child page is a document of its own.
                 below = block.get("has_children") is True and kind not in {"child_page", "child_database"}
@@ -145,6 +149,28 @@ class _Notion:
             start = words(found, "next_cursor") or None
             if start is None or len(lines) >= _MOST_BLOCKS:
                 return
+
+    async def _table(self, block: dict[str, Any]) -> str:
+        """Its rows as a table of Markdown, the first as the names of the columns where Notion shows it so."""
+        rows: list[str] = []
+        start: str | None = None
+        path = f"v1/blocks/{path_part(words(block, 'id'))}/children"
+        while True:
+            params: dict[str, str | int] = {"page_size": 100, **({"start_cursor": start} if start else {})}
+            found, _ = await self._api.json(path, params, headers=_VERSION)
+            for row in listed(named(found).get("results")):
+                cells = named(row, "table_row").get("cells")
+                rows.append("| " + " | ".join(_cell(cell) for cell in cells or ()) + " |")
+            start = words(found, "next_cursor") or None
+            if start is None or len(rows) >= _MOST_BLOCKS:
+                break
+        if not rows:
+            return ""
+        width = rows[0].count(" | ") + 1
+        rule = "|" + " --- |" * width
+        if named(block, "table").get("has_column_header") is True:
+            return "\n".join([rows[0], rule, *rows[1:]])
+        return "\n".join(["|" + "  |" * width, rule, *rows])
 
     async def fetch(self, item: SourceItem) -> bytes:
         """The page as Markdown, or the file."""
@@ -162,28 +188,21 @@ def _path(one: dict[str, Any]) -> str:
 def _title(one: dict[str, Any]) -> str:
     for value in named(one, "properties").values():
         if isinstance(value, dict) and value.get("type") == "title":
-            return _plain(value.get("title"))
+            return unmarked(value.get("title"))
     return words(one, "id")
 
 
-def _plain(rich: object) -> str:
-    return "".join(words(piece, "plain_text") for piece in listed(rich))
-
-
-def _shown(rich: object) -> str:
-    return plain(_plain(rich))
+def _cell(rich: object) -> str:
+    return " ".join(shown(rich).replace("|", "\\|").split())
 
 
 def _line(block: dict[str, Any], kind: str) -> str:
     value = named(block, kind)
-    if kind == "table_row":
-        cells = value.get("cells")
-        return " | ".join(_shown(cell) for cell in cells) if isinstance(cells, list) else ""
     if kind == "code":
-        return f"```{words(value, 'language')}\n{_plain(value.get('rich_text'))}\n```"
+        return f"```{words(value, 'language')}\n{unmarked(value.get('rich_text'))}\n```"
     if kind == "equation":
         return words(value, "expression")
-    return _MARKS.get(kind, "") + _shown(value.get("rich_text") or value.get("caption"))
+    return _MARKS.get(kind, "") + shown(value.get("rich_text") or value.get("caption"))
 
 
 class _Plugin:

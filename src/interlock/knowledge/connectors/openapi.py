@@ -139,15 +139,21 @@ def _document(root: Mapping[str, Any], call: str, shared: Mapping[str, Any], ope
         parts.append("This operation is deprecated.")
     if operation.get("description"):
         parts.append(str(operation["description"]))
-    parameters = [
+    given = [
         _mapping(_resolved(root, one))
         for one in (*_list(shared.get("parameters")), *_list(operation.get("parameters")))
     ]
+    # Swagger 2 gives the body as one of the parameters.
+    parameters = [one for one in given if one.get("in") != "body"]
     if parameters:
         parts.append("## Parameters\n\n" + "\n".join(_parameter(root, one) for one in parameters))
-    body = _mapping(_resolved(root, operation.get("requestBody")))
-    if body:
-        parts.append("## Request body\n\n" + "\n\n".join(_content(root, body)))
+    bodies = [
+        _mapping(_resolved(root, operation.get("requestBody"))),
+        *(one for one in given if one.get("in") == "body"),
+    ]
+    for body in bodies:
+        if body:
+            parts.append("## Request body\n\n" + "\n\n".join(_content(root, body)))
     answers = _mapping(operation.get("responses"))
     if answers:
         parts.append("## Responses")

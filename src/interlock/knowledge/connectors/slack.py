@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from anyio import to_thread
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from interlock.knowledge.connectors._http import Answer, served_at
 from interlock.knowledge.connectors._markdown import document, path_part
 from interlock.knowledge.connectors._shelf import Fetch, Held, Shelf, facts, listed, moment, named, since, words
 from interlock.knowledge.connectors._sites import ApiSource, Url, api_of
+from interlock.knowledge.connectors._slack_blocks import message_text
 from interlock.knowledge.connectors.folder import files_below, read_regular
 from interlock.knowledge.loaders import find_loader
 from interlock.knowledge.ports import Connector, SourceItem, SourcePage, Surroundings
@@ -37,6 +38,8 @@ _MEANT = {
     "channel_not_found": 404,
 }
 _MOST_DAY = 20_000_000
+_MOST_FILES = 20_000
+"""That a cursor remembers; of files beyond, only a full listing finds out that they are gone."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _LEAST = datetime(2010, 1, 1, tzinfo=UTC)
 
@@ -91,7 +94,7 @@ class _Days:
         """The day's document and its files."""
         said, files = [], []
         for message in sorted(messages, key=lambda one: float(words(one, "ts") or 0)):
-            said.append((self._name(message), self._plain(words(message, "text"))))
+            said.append((self._name(message), self._plain(message_text(message))))
             files += listed(message.get("files"))
         if not any(text for _, text in said) and not files:
             return []
@@ -135,8 +138,9 @@ class _Slack:
         """All days, or those since the cursor's moment and `look_back` before it. The last day of it comes whole."""
         _, first = await self._api.json("auth.test", method="POST")
         begun = served_at(first)
-        earliest = _LEAST if cursor is None else since(cursor) - self._source.look_back
-        oldest = datetime(earliest.year, earliest.month, earliest.day, tzinfo=UTC)
+        known = _Cursor.read(cursor)
+        oldest = _LEAST if known is None else self._window(since(known.at))
+        kept: list[str] = []
         users = {words(one, "id"): _user(one) async for one in self._all("users.list", "members", {})}
         wanted = {"types": "public_channel,private_channel", "exclude_archived": "false"}
         async for channel in self._all("conversations.list", "channels", wanted):
@@ -148,9 +152,17 @@ class _Slack:
             async for message in self._messages(words(channel, "id"), oldest):
                 found.setdefault(_day(message), []).append(message)
             held = [one for day, messages in found.items() for one in days.held(day, messages, self._download)]
-            removed = [] if cursor is None else _empty_days(name, oldest, begun, set(found))
+            listed_now = {one.item.source for one in held}
+            kept += [path for path in listed_now if path.count("/") > 1]
+            removed = [] if known is None else _gone(name, oldest, begun, listed_now, known.files)
             yield SourcePage(self._shelf.put(held), removed)
-        yield SourcePage(cursor=moment(begun), complete=cursor is None)
+        following = _Cursor(moment(begun), _within(kept, self._window(begun)))
+        yield SourcePage(cursor=following.written(), complete=known is None)
+
+    def _window(self, at: datetime) -> datetime:
+        """Whole days, as one is one document."""
+        earliest = at - self._source.look_back
+        return datetime(earliest.year, earliest.month, earliest.day, tzinfo=UTC)
 
     async def _messages(self, channel: str, oldest: datetime) -> AsyncIterator[dict[str, Any]]:
         params = {"channel": channel, "oldest": f"{oldest.timestamp():.6f}", "inclusive": "true"}
@@ -304,11 +316,37 @@ def _day(message: dict[str, Any]) -> str:
         return "undated"
 
 
-def _empty_days(channel: str, oldest: datetime, until: datetime, full: set[str]) -> list[str]:
-    """Days of the window without messages: whatever they had is gone."""
+def _gone(channel: str, oldest: datetime, until: datetime, present: set[str], files: Sequence[str]) -> list[str]:
+    """Days of the window that say nothing any more, and files that hung on messages of it the last time."""
+    folder = path_part(channel)
     count = (until - oldest).days + 1
-    days = ((oldest + timedelta(days=number)).strftime("%Y-%m-%d") for number in range(count))
-    return [f"{path_part(channel)}/{day}.md" for day in days if day not in full]
+    days = (f"{folder}/{oldest + timedelta(days=number):%Y-%m-%d}.md" for number in range(count))
+    mine = (path for path in _within(files, oldest) if path.startswith(f"{folder}/"))
+    return [path for path in (*days, *mine) if path not in present]
+
+
+def _within(files: Sequence[str], oldest: datetime) -> list[str]:
+    """Files of days since `oldest`, the newest first as far as a cursor holds them."""
+    dated = sorted(((path.split("/")[1], path) for path in files), reverse=True)
+    return [path for day, path in dated if day >= f"{oldest:%Y-%m-%d}"][:_MOST_FILES]
+
+
+class _Cursor(NamedTuple):
+    """A moment and the files that hung on messages of the days which the next run looks at again."""
+
+    at: str
+    files: Sequence[str]
+
+    @classmethod
+    def read(cls, cursor: str | None) -> _Cursor | None:
+        """Also of a version that kept the moment alone."""
+        if cursor is None or not cursor.startswith("{"):
+            return None if cursor is None else cls(cursor, ())
+        found = json.loads(cursor)
+        return cls(str(found["at"]), [str(path) for path in found["files"]])
+
+    def written(self) -> str:
+        return json.dumps(self._asdict())
 
 
 class _Plugin:

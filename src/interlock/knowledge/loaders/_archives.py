@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 
 from interlock.core.errors import InvalidInput, TooLarge
@@ -18,6 +19,9 @@ _MAX_RATIO = 200
 _RATIO_FLOOR = 1024 * 1024
 """Small members may compress as well as they like."""
 _STEP = 256 * 1024
+_MAX_PROLOG = 64 * 1024
+"""Of an XML file before its first element."""
+_PROLOG = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff|\s+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
 _ENCRYPTED = 0x1
 
 
@@ -54,16 +58,26 @@ def _check_members(archive: zipfile.ZipFile, size: int, name: str) -> None:
         head = b""
         with archive.open(member) as stream:
             while piece := stream.read(_STEP):
-                head = head or piece[:4096]
+                head = head if len(head) >= _MAX_PROLOG else head + piece[:_MAX_PROLOG]
                 unpacked += len(piece)
                 if total + unpacked > _MAX_TOTAL or unpacked > max(_RATIO_FLOOR, _MAX_RATIO * member.compress_size):
                     raise _bomb(name)
         total += unpacked
         if total > max(_RATIO_FLOOR, _MAX_RATIO * size):
             raise _bomb(name)
-        # In UTF-16 and UTF-32 every other byte, or three of four, are none of the tag.
-        if member.filename.lower().endswith((".xml", ".rels")) and b"<!DOCTYPE" in head.replace(b"\0", b"").upper():
+        if member.filename.lower().endswith((".xml", ".rels")) and _declares(head):
             raise InvalidInput(f"the file {name!r} declares XML entities", param=name, code="hostile_document")
+
+
+def _declares(head: bytes) -> bool:
+    """Whether XML has a document type, or so much before its first element that one may stand there."""
+    # In UTF-16 and UTF-32 every other byte, or three of four, are none of the tag.
+    text = head.replace(b"\0", b"")
+    prolog = _PROLOG.match(text)
+    rest = text[prolog.end() if prolog is not None else 0 :]
+    if rest[:9].upper() == b"<!DOCTYPE":
+        return True
+    return len(head) >= _MAX_PROLOG and (not rest or rest.startswith((b"<!", b"<?")))
 
 
 def member(archive: zipfile.ZipFile, path: str, name: str) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from interlock.knowledge.loaders._mathematics import FORMULAS, linear
+
 __all__ = ["as_shown", "has_unseen"]
 
 # Any in this module: python-docx and lxml ship no types.
@@ -33,6 +35,7 @@ def as_shown(document: Any) -> None:
     for element in list(body.iter(*_AROUND)):
         _unwrap(element)
     _take_boxes(body)
+    _take_formulas(body)
     _drop_hidden(document, body)
 
 
@@ -83,6 +86,19 @@ def _take_boxes(body: Any) -> None:
         anchor = next(box.iterancestors(f"{_W}p"), None)
         if anchor is not None:
             _put_after(anchor, list(box), last)
+
+
+def _take_formulas(body: Any) -> None:
+    """Formulas become runs of text in their places, as the library reads runs alone."""
+    for formula in list(body.iter(*FORMULAS)):
+        parent = formula.getparent()
+        if parent is None or any(above.tag in FORMULAS for above in formula.iterancestors()):
+            continue
+        run = parent.makeelement(f"{_W}r", {})
+        text = run.makeelement(f"{_W}t", {})
+        text.text = linear(formula)
+        run.append(text)
+        parent.replace(formula, run)
 
 
 def _put_after(anchor: Any, elements: list[Any], last: dict[Any, Any]) -> None:

@@ -28,7 +28,7 @@ _WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document
 class DocxLoader:
     """Text of the body with its notes and boxes; headers, footers, comments, hidden and deleted text are left out."""
 
-    version = "docx/4"
+    version = "docx/5"
     suffixes = frozenset({".docx"})
     isolated = True
 

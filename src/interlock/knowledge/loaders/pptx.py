@@ -10,6 +10,7 @@ from interlock.core.errors import InvalidInput, TooLarge
 from interlock.knowledge.loaders._archives import OLE, check_archive
 from interlock.knowledge.loaders._building import TextBuilder, looks_like_header, squeeze
 from interlock.knowledge.loaders._charts import add_chart, chart_ids
+from interlock.knowledge.loaders._mathematics import linear
 from interlock.knowledge.types import LoadedDocument
 
 __all__ = ["PptxLoader", "plugin"]
@@ -17,6 +18,8 @@ __all__ = ["PptxLoader", "plugin"]
 _SLIDES = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 _DIAGRAM = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}relIds"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+_FORMULA = "{http://schemas.microsoft.com/office/drawing/2010/main}m"
 _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _POINT = "{http://schemas.openxmlformats.org/drawingml/2006/diagram}t"
 _MAX_SLIDES = 2_000
@@ -28,7 +31,7 @@ _LINE = 91_440
 class PptxLoader:
     """Slides in order; hidden slides and shapes, masters, comments and pictures are left out."""
 
-    version = "pptx/3"
+    version = "pptx/4"
     suffixes = frozenset({".pptx", ".pptm"})
     isolated = True
 
@@ -104,12 +107,18 @@ def _add_slide(builder: TextBuilder, slide: Any, page: int, name: str) -> None:
 
 
 def _choose(slide: Any) -> None:
-    """Put shapes that are written in two ways, for newer programs and for older ones, in their places as the newer."""
+    """Take of shapes that are written in two ways, for newer programs and older ones, the newer; formulas as text."""
     for ways in list(slide.element.iter(f"{_MC}AlternateContent")):
         chosen = next(ways.iterchildren(f"{_MC}Choice"), None)
         parent = ways.getparent()
         place = parent.index(ways)
         parent[place : place + 1] = [] if chosen is None else list(chosen)
+    for formula in list(slide.element.iter(_FORMULA)):
+        run = formula.makeelement(f"{_A}r", {})
+        text = run.makeelement(f"{_A}t", {})
+        text.text = linear(formula)
+        run.append(text)
+        formula.getparent().replace(formula, run)
 
 
 def _charts(shape: Any) -> list[bytes]:
