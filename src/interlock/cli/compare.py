@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from interlock.evals.matrix.types import Matrix, Variant
     from interlock.evals.running.runner import Progress
 
-__all__ = ["compare", "write_matrix"]
+__all__ = ["announce", "compare", "tell", "write_matrix"]
 
 _path = click.Path(dir_okay=False, path_type=Path)
 
@@ -118,7 +118,7 @@ async def _run(
             quality=quality,
             max_cost_usd=max_cost,
             fresh=fresh,
-            started=None if quiet else _begun,
+            started=None if quiet else announce,
             progress=None if quiet else tell,
         )
         try:
@@ -236,7 +236,8 @@ def write_matrix(found: Matrix, place: Path) -> None:
         raise InvalidInput(f"{place.name!r} cannot be written: {error.strerror}", param="--output") from error
 
 
-def _begun(variant: Variant, number: int, of: int) -> None:
+def announce(variant: Variant, number: int, of: int) -> None:
+    """Say which variant begins."""
     click.echo(f"{number} of {of}: {variant.label}", err=True)
 
 

@@ -236,6 +236,21 @@ def read_suite(path: Path) -> Suite:
     return Suite(spec, path.parent, cases, _measured_by(spec), sealed, frozenset(sealed_ids))
 
 
+def unasked(suite: Suite) -> list[Case]:
+    """Cases of the suite's files that its split and tags leave out; nothing of sealed files. Reads the files again.
+
+    Raises: as `read_suite`.
+    """
+    asked = {case.id for case in suite.cases}
+    found: list[Case] = []
+    for entry in suite.spec.cases:
+        if isinstance(entry, Case):
+            found.append(entry)
+        elif not entry.sealed:
+            found.extend(_cases_of(suite.folder, entry.model_copy(update={"split": None, "tags": []})))
+    return [case for case in found if case.id not in asked]
+
+
 def overridden(
     suite: Suite,
     *,

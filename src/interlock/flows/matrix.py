@@ -24,11 +24,12 @@ from interlock.evals.running.runner import Progress
 from interlock.evals.service import Evaluations, Options
 from interlock.evals.suite import Suite, measuring, overridden
 from interlock.flows.evaluation_instruments import workspace_instruments
+from interlock.flows.evaluation_oracle import cases_with_documents
 from interlock.flows.evaluation_targets import open_release_target
 from interlock.flows.parts import Parts
 from interlock.releases.types import ReleaseInfo
 
-__all__ = ["MatrixRuns", "freeze_variant", "run_matrix"]
+__all__ = ["MatrixRuns", "besides", "freeze_variant", "run_matrix"]
 
 _BESIDES = ("cost", "latency")
 """Measured with every variant, whether the suite asks for it or not."""
@@ -110,6 +111,10 @@ async def freeze_variant(parts: Parts, ctx: Context, matrix: Matrix, label: str,
     else:
         labels = ", ".join(repr(each.variant.label) for each in matrix.variants)
         raise InvalidInput(f"{matrix.id} has no variant {label!r}", param="variant", hint=f"one of {labels}")
+    if each.variant.oracle:
+        raise InvalidInput(
+            "it was given the right documents by hand: no app can be like that", param="variant", hint="freeze another"
+        )
     if parts.releases.variant(ctx, matrix.app, each.variant.changes).id != each.release:
         raise Conflict(
             "the app's files changed since it was measured: it would be another release",
@@ -121,7 +126,7 @@ async def freeze_variant(parts: Parts, ctx: Context, matrix: Matrix, label: str,
 
 
 def _built(parts: Parts, ctx: Context, app: str, variants: Sequence[Variant]) -> list[_Built]:
-    found: dict[str, _Built] = {}
+    found: dict[tuple[str, bool], _Built] = {}
     for variant in variants:
         try:
             release = parts.releases.variant(ctx, app, variant.changes)
@@ -129,7 +134,7 @@ def _built(parts: Parts, ctx: Context, app: str, variants: Sequence[Variant]) ->
             raise InvalidInput(
                 f"the variant {variant.label!r} is no valid app: {error.message}", param=error.param, hint=error.hint
             ) from error
-        found.setdefault(release.id, _Built(variant, release))
+        found.setdefault((release.id, variant.oracle), _Built(variant, release))
     if len(found) < 2:
         raise InvalidInput(
             "all variants are the same release: there is nothing to compare", param="axes", hint="vary something"
@@ -173,7 +178,7 @@ async def _measure(
 ) -> Measured:
     variant, release = built
     evaluations = Evaluations(how.home / "runs")
-    known = await to_thread.run_sync(_finished, evaluations, matrix.id, release.id)
+    known = await to_thread.run_sync(_finished, evaluations, matrix.id, variant.label)
     if known is not None:
         return _told(variant, known)
     nothing = Measured(variant, release.id, "", 0, 0, None)
@@ -181,10 +186,13 @@ async def _measure(
         suite = overridden(suite, max_cost_usd=max(left_usd, 1e-9))
     target = None
     try:
-        target = await open_release_target(parts, release, f"{matrix.app}: {variant.label}", cases=suite.cases)
+        cases = await cases_with_documents(parts, release, suite.cases) if variant.oracle else suite.cases
+        target = await open_release_target(parts, release, f"{matrix.app}: {variant.label}", cases=cases)
         instruments = workspace_instruments(parts, judge=how.judge, folder=suite.folder, licences=how.licences)
         options = Options(
-            note=f"comparison {matrix.id}: {variant.label}"[:500], report=how.progress, tags={"matrix": matrix.id}
+            note=f"comparison {matrix.id}: {variant.label}"[:500],
+            report=how.progress,
+            tags={"matrix": matrix.id, "variant": variant.label},
         )
         report = await evaluations.run(suite, target, instruments, options)
     except InterlockError as error:
@@ -203,9 +211,10 @@ def _told(variant: Variant, report: Report) -> Measured:
     return Measured(variant, report.release, report.id, report.failed, report.cost_nano, None, error)
 
 
-def _finished(evaluations: Evaluations, matrix: str, release: str) -> Report | None:
+def _finished(evaluations: Evaluations, matrix: str, label: str) -> Report | None:
     for folder, plan in runs_in(evaluations.home):
-        if plan.tags.get("matrix") == matrix and plan.release == release and (folder / "report.json").exists():
+        mine = plan.tags.get("matrix") == matrix and plan.tags.get("variant") == label
+        if mine and (folder / "report.json").exists():
             report = evaluations.report(plan.id)
             return None if report.ended == "budget" else report
     return None
@@ -216,18 +225,18 @@ def _beside(evaluations: Evaluations, matrix: Matrix) -> Matrix:
     whole = [each for each in matrix.variants if not each.error]
     if len(whole) < 2:
         return replace(matrix, notes=(*matrix.notes, "fewer than two variants were measured whole"))
-    runs: list[Beside] = []
-    for each in whole:
-        values = evaluations.baseline(each.run)
-        runs.append(Beside(each.run, each.variant.label, values.cases, values.measured))
+    runs = besides(evaluations, matrix)
     cells = compared(runs)
     dimensions = [name for name in (matrix.quality, *_BESIDES) if _known(cells, name, len(runs))]
     notes = list(matrix.notes)
     if left_out := [name for name in (matrix.quality, *_BESIDES) if name not in dimensions]:
         notes.append(f"{', '.join(left_out)} is not known of every variant: the frontier is told without it")
-    labels = {each.run: each.variant.label for each in whole}
-    best = [labels[run] for run in frontier(cells, dimensions)] if dimensions else []
-    shares: Mapping[str, float] = frontier_shares(runs, dimensions) if dimensions else {}
+    labels = {each.run: each.variant.label for each in whole if not each.variant.oracle}
+    own = [cell for cell in cells if cell.run in labels]
+    best = [labels[run] for run in frontier(own, dimensions)] if dimensions else []
+    shares: Mapping[str, float] = {}
+    if dimensions:
+        shares = frontier_shares([run for run in runs if run.id in labels], dimensions)
     return replace(
         matrix,
         cells=tuple(cells),
@@ -236,6 +245,16 @@ def _beside(evaluations: Evaluations, matrix: Matrix) -> Matrix:
         variants=tuple(replace(each, frontier=shares.get(each.run)) for each in matrix.variants),
         notes=tuple(notes),
     )
+
+
+def besides(evaluations: Evaluations, matrix: Matrix) -> list[Beside]:
+    """What the variants that were measured whole gave, case by case, each called by its label."""
+    found: list[Beside] = []
+    for each in matrix.variants:
+        if not each.error:
+            values = evaluations.baseline(each.run)
+            found.append(Beside(each.run, each.variant.label, values.cases, values.measured))
+    return found
 
 
 def _known(cells: Sequence[Cell], name: str, runs: int) -> bool:

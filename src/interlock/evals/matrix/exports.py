@@ -8,7 +8,7 @@ from interlock.evals.comparing import Cell
 from interlock.evals.matrix.drawing import cell_of, svg
 from interlock.evals.matrix.types import Matrix, Measured
 
-__all__ = ["html", "markdown", "rows"]
+__all__ = ["html", "markdown", "questions", "rows", "terms"]
 
 _STYLE = """:root { color-scheme: light dark; --ink: light-dark(#1b1f24, #e6e8eb); --soft: light-dark(#57606a, #9aa4af);
   --line: light-dark(#d5dae0, #363d45); --page: light-dark(#fff, #15181c); }
@@ -58,9 +58,10 @@ _LEGEND = (
 
 
 def markdown(matrix: Matrix) -> str:
-    """Tables for a pull request or a memo."""
+    """Tables for a pull request; where advice was asked for, its memo before them."""
     columns, found = rows(matrix)
-    lines = [f"## {matrix.app}: {len(matrix.variants)} variants on {matrix.suite}", ""]
+    lines = _memo(matrix)
+    lines += [f"## {matrix.app}: {len(matrix.variants)} variants on {matrix.suite}", ""]
     lines.append("| " + " | ".join(_cell(each) for each in columns) + " |")
     lines.append("|---" * len(columns) + "|")
     lines += ["| " + " | ".join(_cell(each) for each in row) + " |" for row in found]
@@ -68,6 +69,61 @@ def markdown(matrix: Matrix) -> str:
     lines += [f"- {_cell(note)}" for note in matrix.notes]
     lines.append(f"Comparison `{matrix.id}`, {matrix.began_at:%Y-%m-%d %H:%M} UTC.")
     return "\n".join(lines) + "\n"
+
+
+_QUESTIONS = {
+    "documents": "Would documents help?",
+    "retrieval": "Is retrieval what is missing?",
+    "examples": "Would examples in the prompt help?",
+    "model": "Would another model help?",
+    "tuning": "Would tuning a model help?",
+}
+
+
+def questions(matrix: Matrix) -> list[tuple[str, str, str]]:
+    """Of the advice: question, answer, and why; empty without one."""
+    if matrix.advice is None:
+        return []
+    return [(_QUESTIONS[each.question], each.answer, each.said) for each in matrix.advice.findings]
+
+
+def terms(matrix: Matrix) -> str:
+    """What the advice rests on, in one sentence."""
+    assert matrix.advice is not None, "there is advice"
+    return (
+        f"Measured on the same cases of {matrix.suite} ({matrix.suite_digest[:15]}), quality is {matrix.quality}, and "
+        f"what differs by less than {matrix.advice.margin:g} counts as equal. Better and as good are shown with an "
+        "error of 5 % at most, divided among those that are compared with the best."
+    )
+
+
+def _memo(matrix: Matrix) -> list[str]:
+    told = matrix.advice
+    if told is None:
+        return []
+    lines = [f"# {matrix.app}: take {_cell(told.recommended)}", "", *(f"- {_cell(each)}" for each in told.why), ""]
+    lines += ["| Question | Answer | Why |", "|---|---|---|"]
+    lines += [f"| {question} | {answer} | {_cell(said)} |" for question, answer, said in questions(matrix)]
+    priced = [f"{_cell(label)} {usd:.4g}" for label, usd in told.usd_per_thousand.items()]
+    if priced:
+        lines += ["", f"US dollars a thousand answers: {'; '.join(priced)}."]
+    return [*lines, "", terms(matrix), ""]
+
+
+def _memo_html(matrix: Matrix) -> str:
+    told = matrix.advice
+    if told is None:
+        return ""
+    why = "".join(f"<li>{escape(each)}</li>" for each in told.why)
+    body = "".join(
+        f"<tr><td>{escape(question)}</td><td>{answer}</td><td>{escape(said)}</td></tr>"
+        for question, answer, said in questions(matrix)
+    )
+    return f"""<h2>Take {escape(told.recommended)}</h2><ul>{why}</ul>
+<div class="wide"><table><thead>
+<tr><th scope="col">Question</th><th scope="col">Answer</th><th scope="col">Why</th></tr></thead>
+<tbody>{body}</tbody></table></div><p class="soft">{escape(terms(matrix))}</p>
+"""
 
 
 def html(matrix: Matrix) -> str:
@@ -87,7 +143,7 @@ def html(matrix: Matrix) -> str:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{title}</title><style>{_STYLE}</style></head><body>
 <h1>{title}</h1><p class="soft">Comparison <code>{matrix.id}</code> · {matrix.began_at:%Y-%m-%d %H:%M} UTC</p>
-{svg(matrix)}
+{_memo_html(matrix)}{svg(matrix)}
 <div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <p class="soft">{legend}</p><ul>{notes}</ul></body></html>
 """

@@ -14,9 +14,24 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.yaml_text import YamlFault, read_yaml
 from interlock.evals.comparing import Cell
+from interlock.stats.intervals import Interval
 
-__all__ = ["AS_IT_IS", "MOST_VARIANTS", "Matrix", "MatrixSpec", "Measured", "Variant", "read_matrix", "variants_of"]
+__all__ = [
+    "AS_IT_IS",
+    "MOST_VARIANTS",
+    "Advice",
+    "Contrast",
+    "Finding",
+    "Matrix",
+    "MatrixSpec",
+    "Measured",
+    "Question",
+    "Variant",
+    "read_matrix",
+    "variants_of",
+]
 
+Question = Literal["documents", "retrieval", "examples", "model", "tuning"]
 AS_IT_IS = "as it is"
 """The app as its files say: the others are compared with it."""
 MOST_VARIANTS = 64
@@ -47,6 +62,9 @@ class Variant:
     """Axis to the label on it; empty of the app as it is."""
     changes: Mapping[str, Any]  # Any: JSON values
     """To the app's file, as `AppSource.vary` takes them."""
+    oracle: bool = False
+    """Given, for each case, the documents that hold its answer and no others: what retrieval could bring at best. No
+    way for an app to be, so that it is never recommended, frozen, or on the frontier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +84,48 @@ class Measured:
     """How often it stands on the frontier when cases are drawn again; None where that cannot be told."""
     error: str = ""
     """Why it could not be measured; then nothing else is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contrast:
+    """Two variants on the same cases."""
+
+    new: str
+    """Label."""
+    old: str
+    metric: str
+    value: float | None
+    """Mean difference, new less old, in the metric's own direction; None without a case in both."""
+    interval: Interval | None
+    """95 %, two-sided."""
+    verdict: Literal["better", "as good", "worse", "cannot tell"]
+    """`as good`: shown not to be worse by the margin; `worse`: shown to be worse by it."""
+    more: int | None
+    """Further cases that would likely settle it; None when it is settled, or when nothing would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One question of a decision, and what the measurements say to it."""
+
+    question: Question
+    answer: Literal["yes", "no", "cannot tell", "not measured"]
+    said: str
+    contrasts: tuple[Contrast, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """Which variant to take, and why."""
+
+    recommended: str
+    """Label."""
+    why: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    margin: float
+    """Of quality: what differs by less counts as equal."""
+    usd_per_thousand: Mapping[str, float]
+    """Label to what a thousand answers cost; only of variants whose cost is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +150,8 @@ class Matrix:
     frontier: tuple[str, ...] = ()
     """Labels of the variants that no other equals in all dimensions and beats in one, by their means."""
     notes: tuple[str, ...] = ()
+    advice: Advice | None = None
+    """Where advice was asked for."""
 
 
 def read_matrix(path: Path) -> MatrixSpec:
