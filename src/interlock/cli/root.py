@@ -35,6 +35,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "review": ("reviewing:review", "Queues of answers that people judge."),
     "apps": ("releases:apps", "List apps and their channels."),
     "release": ("releases:release", "Freeze releases, look at them, point channels at them."),
+    "migrate": ("migrate:migrate", "Say what uses a model that ends, and prepare its successors."),
     "advise": ("advise:advise", "Say what would make an app better, from measurements."),
     "compare": ("compare:compare", "Measure variants of an app beside each other."),
     "prompt": ("prompts:prompt", "Versions, drafts and previews of prompts."),

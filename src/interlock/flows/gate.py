@@ -24,7 +24,7 @@ from interlock.flows.parts import Parts
 from interlock.releases.promotion import Demand, EvidenceKind, PromotionPolicy
 from interlock.releases.types import LIVE_CHANNEL
 
-__all__ = ["Gate", "GateRuns", "Verdict", "ask_gate", "run_gate"]
+__all__ = ["Gate", "GateRuns", "Verdict", "ask_gate", "run_gate", "suites_in"]
 
 Verdict = Literal["pass", "fail", "not_enough_evidence"]
 
@@ -104,7 +104,7 @@ async def run_gate(
     name = parts.releases.source(app, ctx).name
     named = await _named(parts, ctx, app, release)
     policy = parts.releases.policy(name, channel)
-    suites = await to_thread.run_sync(_suites, runs.folder)
+    suites = await to_thread.run_sync(suites_in, runs.folder)
     if not policy.evaluations and not policy.red_team:
         gated = sorted(known for known, suite in suites.items() if suite.spec.gate is not None)
         policy = policy.model_copy(update={"evaluations": gated})
@@ -145,8 +145,8 @@ async def _gate(parts: Parts, ctx: Context, place: _Place, named: _Named, policy
     return Gate(app, channel, named.release, named.live, tuple(asked), policy.rollout)
 
 
-def _suites(folder: Path) -> dict[str, Suite]:
-    """Suites by name. Raises: InvalidInput: one cannot be read, or two are called the same."""
+def suites_in(folder: Path) -> dict[str, Suite]:
+    """Suites of a folder by name. Raises: InvalidInput: one cannot be read, or two are called the same."""
     found: dict[str, Suite] = {}
     for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
         suite = read_suite(file)
