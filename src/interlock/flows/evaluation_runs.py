@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from anyio import to_thread
@@ -11,11 +12,14 @@ from anyio import to_thread
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ids import TenantId
+from interlock.evals.matrix.shelf import Shelf
+from interlock.evals.matrix.types import Matrix
 from interlock.evals.report import Report
 from interlock.evals.running.journal import Plan, find_run, runs_in
 from interlock.evals.service import Evaluations
+from interlock.flows.migrate import Migration, MigrationShelf
 
-__all__ = ["Kept", "KeptRuns"]
+__all__ = ["Kept", "KeptComparisons", "KeptRuns"]
 
 _MAY_READ = (Role.REVIEWER, Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
 
@@ -59,9 +63,7 @@ class KeptRuns:
         return await to_thread.run_sync(self._one, run)
 
     def _check(self, ctx: Context) -> None:
-        ctx.require(*_MAY_READ)
-        if ctx.tenant != self._tenant:
-            raise NotFound("your tenant has no evaluations in this workspace", param="tenant")
+        _check(ctx, self._tenant)
 
     def _list(self, suite: str | None, limit: int) -> Sequence[Kept]:
         found: list[Kept] = []
@@ -85,3 +87,38 @@ class KeptRuns:
         except InvalidInput:
             # The others are listed all the same; whoever opens this one is told.
             return None
+
+
+class KeptComparisons:
+    """Comparisons and migrations of one workspace, which are its own tenant's.
+
+    Args:
+        home: folder of its evaluations.
+        tenant: whose they are.
+    """
+
+    def __init__(self, home: Path, tenant: TenantId) -> None:
+        self._home = home
+        self._tenant = tenant
+
+    async def list(self, ctx: Context, *, app: str | None = None, limit: int = 50) -> Sequence[Matrix]:
+        """Newest first. Raises: Forbidden, NotFound: another tenant."""
+        _check(ctx, self._tenant)
+        found = (each for each in Shelf(self._home / "matrices").list() if app in {None, each.app})
+        return await to_thread.run_sync(lambda: list(islice(found, limit)))
+
+    async def one(self, ctx: Context, comparison: str) -> Matrix:
+        """One by its id. Raises: Forbidden, NotFound; InvalidInput: it is damaged."""
+        _check(ctx, self._tenant)
+        return await to_thread.run_sync(Shelf(self._home / "matrices").get, comparison)
+
+    async def migrations(self, ctx: Context, *, limit: int = 20) -> Sequence[Migration]:
+        """Newest first. Raises: Forbidden, NotFound: another tenant."""
+        _check(ctx, self._tenant)
+        return await to_thread.run_sync(lambda: list(islice(MigrationShelf(self._home / "migrations").list(), limit)))
+
+
+def _check(ctx: Context, tenant: TenantId) -> None:
+    ctx.require(*_MAY_READ)
+    if ctx.tenant != tenant:
+        raise NotFound("your tenant has no evaluations in this workspace", param="tenant")

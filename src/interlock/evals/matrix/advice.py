@@ -115,7 +115,7 @@ def _chosen(arms: _Arms, real: Sequence[str]) -> tuple[str, list[str]]:
     # Each could be called as good by chance: the error is divided among them.
     found = {label: arms.contrast(label, best, 0.05 / max(1, len(others))) for label in others}
     as_good = [best, *(label for label, each in found.items() if each.verdict in {"better", "as good"})]
-    told = [f"{best!r} has the best {arms.quality}: {arms.means[best]:.3g}."]
+    told = [f"{best!r} has the best quality: {arms.quality} {arms.means[best]:.3g}."]
     priced = [label for label in as_good if label in arms.costs]
     chosen = min(priced, key=lambda label: arms.costs[label]) if best in priced else best
     if chosen != best:

@@ -54,7 +54,7 @@ def svg(matrix: Matrix) -> str:
     )
     parts = [
         f'<svg class="frontier" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(told)}" '
-        'fill="none" stroke="currentColor" font-size="12" style="max-width:100%;height:auto">',
+        'fill="none" stroke="currentColor" font-size="12">',
         f'<path d="M{_LEFT},{_TOP} V{_HEIGHT - _BOTTOM} H{_WIDTH - _RIGHT}" opacity=".35"/>',
     ]
     for value in _ticks(y0, y1):

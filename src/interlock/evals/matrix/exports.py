@@ -18,6 +18,7 @@ h1 { font-size: 1.5rem; margin: 0; } .soft { color: var(--soft); } .wide { overf
 table { border-collapse: collapse; width: 100%; } code { font-size: .9em; }
 th, td { text-align: left; padding: .3rem .7rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } .n { text-align: right; font-variant-numeric: tabular-nums; }
+.frontier { max-width: 100%; height: auto; }
 .best td { font-weight: 600; }"""
 
 
