@@ -149,10 +149,48 @@ async def test_pairs_are_reviewed_side_by_side(reviews: Reviews, tmp_path: Path)
         await reviews.add(LEAD, "answers", items(1))
     await reviews.add(LEAD, "answers", items(2, other="another"))
     for who in ("ada", "bob"):
-        await labelled(reviews, person(who), {"i0": "a", "i1": "tie"})
+        reviewer = person(who)
+        while (task := await reviews.next(reviewer, "answers")) is not None:
+            meant = "a" if task.item.answer == "a0" else "b"
+            await reviews.say(reviewer, "answers", task.item.id, meant if task.item.id == "i0" else "tie")
     lines = await reviews.labels(LEAD, "answers")
     (tmp_path / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert [each.label for each in read_labels(tmp_path / "labels.jsonl")] == ["first", "tie"]
+
+
+async def test_half_of_the_people_see_the_second_answer_first_and_say_the_same(reviews: Reviews) -> None:
+    await reviews.create(LEAD, SPEC.model_copy(update={"pairwise": True}))
+    await reviews.add(LEAD, "answers", items(60, other="another"))
+    ada = person("ada")
+    turned = 0
+    while (task := await reviews.next(ada, "answers")) is not None:
+        first = task.item.answer != "another"
+        turned += not first
+        await reviews.say(ada, "answers", task.item.id, "a" if first else "b")
+        again = await reviews.again(ada, "answers", task.item.id)
+        assert again.item == task.item
+        assert again.said is not None and again.said.label == ("a" if first else "b")
+    assert 15 < turned < 45
+    found = await reviews.items(LEAD, "answers")
+    assert {label.label for each in found for label in each.labels} == {"a"}
+
+
+async def test_what_is_assigned_is_for_these_people_alone(reviews: Reviews) -> None:
+    await reviews.create(LEAD, SPEC.model_copy(update={"overlap": 0.0, "reviewers": ["ada", "bob"]}))
+    ada, bob, cy = person("ada"), person("bob"), person("cy")
+    await reviews.add(LEAD, "answers", [*items(1), *[Item(id="hers", question="?", assigned=["ada"])]])
+    await reviews.add(LEAD, "answers", [Item(id="both", question="?", assigned=["ada", "bob"])])
+    with pytest.raises(Forbidden):
+        await reviews.next(cy, "answers")
+    assert await reviews.progress(cy) == []
+    assert set(await labelled(reviews, bob, {"i0": "good", "both": "good"})) == {"i0", "both"}
+    (waiting,) = await reviews.progress(ada)
+    assert (waiting.done, waiting.left) == (0, 2)
+    assert set(await labelled(reviews, ada, {"hers": "bad", "both": "bad"})) == {"hers", "both"}
+    (done,) = await reviews.progress(LEAD)
+    assert done.states == {"open": 0, "agreed": 2, "disputed": 1, "decided": 0}
+    with pytest.raises(NotFound):
+        await reviews.again(bob, "answers", "hers")
 
 
 async def test_tenants_and_roles_are_kept_apart(reviews: Reviews) -> None:

@@ -47,6 +47,7 @@ _PLACES = (
     Place("Build", "Retrieval", "/retrieval", _ALL),
     Place("Build", "Prompts", "/prompts", _OVERSIGHT),
     Place("Build", "Evaluations", "/evaluations", _OVERSIGHT),
+    Place("Build", "Review", "/reviews", frozenset({Role.REVIEWER, Role.DEVELOPER, Role.OPERATOR, Role.RISK})),
     Place("Build", "Releases", "/releases", _OVERSIGHT),
     Place("Run", "Overview", "/", _ALL),
     Place("Run", "Rollouts", "/rollouts", _OVERSIGHT),

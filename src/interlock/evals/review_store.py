@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -12,22 +12,28 @@ from sqlalchemy import Connection
 from interlock.core.clock import now
 from interlock.core.errors import Conflict, NotFound
 from interlock.core.ids import TenantId
-from interlock.evals.review.types import Item, Label, QueueSpec, Reviewed
+from interlock.evals.review.types import Item, ItemState, Label, QueueSpec, Reviewed
 from interlock.stores.sql.base import BigId, Json, UtcDateTime, metadata
 
 __all__ = [
+    "GOLD_WANTED",
     "Claimed",
     "add_items",
     "claim",
     "decide",
     "forget",
+    "given_to",
     "insert_queue",
     "items_of",
     "label",
     "mentions",
+    "progress",
     "queue_spec",
     "queues_of",
 ]
+
+GOLD_WANTED = 1_000_000
+"""Everybody sees an item whose label is known."""
 
 queues = sa.Table(
     "review_queues",
@@ -48,6 +54,8 @@ items = sa.Table(
     sa.Column("seq", sa.Integer, nullable=False),
     sa.Column("item", Json, nullable=False),
     sa.Column("wanted", sa.Integer, nullable=False),
+    # One principal a line; empty: for everybody.
+    sa.Column("assigned", sa.Text, nullable=False, server_default=""),
     sa.Column("asker", sa.String(200), nullable=False),
     sa.Column("final", sa.String(64), nullable=True),
     sa.Column("decided_by", sa.String(128), nullable=False),
@@ -113,6 +121,7 @@ def add_items(conn: Connection, tenant: TenantId, queue: str, given: Sequence[tu
                 seq=seq + new,
                 item=item.model_dump(mode="json"),
                 wanted=wanted,
+                assigned="\n".join(item.assigned),
                 asker=item.asker,
                 final=None,
                 decided_by="",
@@ -139,23 +148,7 @@ def claim(conn: Connection, tenant: TenantId, queue: str, rater: str, *, held_fo
     One they hold already comes first. Others' holds that ran out do not count.
     """
     at = now()
-    rows = _items(conn, tenant, queue)
-    said = _labels(conn, tenant, queue)
-    mine: set[str] = set()
-    held: str | None = None
-    taken: dict[str, int] = {}
-    for row in said:
-        if row.rater == rater:
-            if row.label is None:
-                held = row.item
-            else:
-                mine.add(row.item)
-        elif row.label is not None or row.at > at - held_for:
-            taken[row.item] = taken.get(row.item, 0) + 1
-    open_ones = [row for row in rows if row.id not in mine and row.final is None]
-    waiting = [row for row in open_ones if row.id == held or taken.get(row.id, 0) < row.wanted]
-    # What somebody else has seen comes first: pairs of labels are complete the sooner.
-    waiting.sort(key=lambda row: (row.id != held, -taken.get(row.id, 0), row.seq))
+    mine, held, waiting = _waiting(conn, tenant, queue, rater, since=at - held_for)
     if not waiting:
         return Claimed(None, len(mine), 0)
     first = waiting[0]
@@ -170,7 +163,68 @@ def claim(conn: Connection, tenant: TenantId, queue: str, rater: str, *, held_fo
                 tenant=tenant, queue=queue, item=first.id, rater=rater, label=None, note="", seconds=None, at=at
             )
         )
-    return Claimed(Item.model_validate(first.item, extra="ignore"), len(mine), len(waiting))
+    whole = sa.select(items.c.item).where(items.c.tenant == tenant, items.c.queue == queue, items.c.id == first.id)
+    return Claimed(Item.model_validate(conn.execute(whole).scalar_one(), extra="ignore"), len(mine), len(waiting))
+
+
+def progress(
+    conn: Connection, tenant: TenantId, spec: QueueSpec, rater: str, *, held_for: timedelta
+) -> tuple[dict[ItemState, int], int, int]:
+    """Items by state, how many a person has labelled, and how many wait for them."""
+    said: dict[str, set[str]] = {}
+    count: dict[str, int] = {}
+    for row in _labels(conn, tenant, spec.queue):
+        if row.label is not None:
+            said.setdefault(row.item, set()).add(row.label)
+            count[row.item] = count.get(row.item, 0) + 1
+    states: dict[ItemState, int] = dict.fromkeys(("open", "agreed", "disputed", "decided"), 0)
+    for row in _light(conn, tenant, spec.queue):
+        state: ItemState = "open"
+        if row.decided_by or row.wanted >= GOLD_WANTED:
+            state = "decided"
+        elif count.get(row.id, 0) >= row.wanted:
+            state = "agreed" if len(said[row.id]) == 1 else "disputed"
+        states[state] += 1
+    mine, _, waiting = _waiting(conn, tenant, spec.queue, rater, since=now() - held_for)
+    return states, len(mine), len(waiting)
+
+
+def _waiting(
+    conn: Connection, tenant: TenantId, queue: str, rater: str, *, since: datetime
+) -> tuple[set[str], str | None, list[Any]]:
+    """What a person has labelled, what they hold, and what waits for them, best first. Holds before `since` ran out."""
+    mine: set[str] = set()
+    held: str | None = None
+    taken: dict[str, int] = {}
+    for row in _labels(conn, tenant, queue):
+        if row.rater == rater:
+            if row.label is None:
+                held = row.item
+            else:
+                mine.add(row.item)
+        elif row.label is not None or row.at > since:
+            taken[row.item] = taken.get(row.item, 0) + 1
+    rows = _light(conn, tenant, queue)
+    open_ones = [row for row in rows if row.id not in mine and row.final is None and _is_for(rater, row.assigned)]
+    waiting = [row for row in open_ones if row.id == held or taken.get(row.id, 0) < row.wanted]
+    # What somebody else has seen comes first: pairs of labels are complete the sooner.
+    waiting.sort(key=lambda row: (row.id != held, -taken.get(row.id, 0), row.seq))
+    return mine, held, waiting
+
+
+def _is_for(rater: str, assigned: str) -> bool:
+    return not assigned or rater in assigned.split("\n")
+
+
+def given_to(conn: Connection, tenant: TenantId, queue: str, item: str, rater: str) -> tuple[Item, Label | None] | None:
+    """An item that a person holds or has labelled, and what they said; None where it was not given to them."""
+    place = (labels.c.tenant == tenant, labels.c.queue == queue, labels.c.item == item, labels.c.rater == rater)
+    row = conn.execute(sa.select(labels).where(*place)).one_or_none()
+    if row is None:
+        return None
+    whole = sa.select(items.c.item).where(items.c.tenant == tenant, items.c.queue == queue, items.c.id == item)
+    said = None if row.label is None else Label(row.item, row.rater, row.label, row.note, row.seconds, row.at)
+    return Item.model_validate(conn.execute(whole).scalar_one(), extra="ignore"), said
 
 
 def label(conn: Connection, tenant: TenantId, queue: str, given: Label) -> None:
@@ -250,6 +304,12 @@ def _concerned(
 
 
 # Any: rows of unlike columns.
+def _light(conn: Connection, tenant: TenantId, queue: str) -> Sequence[Any]:
+    """Not the items themselves: a queue may hold very many."""
+    columns = (items.c.id, items.c.seq, items.c.wanted, items.c.final, items.c.decided_by, items.c.assigned)
+    return conn.execute(sa.select(*columns).where(items.c.tenant == tenant, items.c.queue == queue)).all()
+
+
 def _items(conn: Connection, tenant: TenantId, queue: str) -> Sequence[Any]:
     return conn.execute(
         sa.select(items).where(items.c.tenant == tenant, items.c.queue == queue).order_by(items.c.seq)

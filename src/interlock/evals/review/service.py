@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from interlock.core.audit import AuditEvent, AuditLog
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
-from interlock.core.errors import Conflict, InvalidInput, NotFound
+from interlock.core.errors import Conflict, Forbidden, InvalidInput, NotFound
 from interlock.evals import review_store as store
 from interlock.evals.review.agreement import Agreement, agreement_of
-from interlock.evals.review.types import Item, Label, QueueSpec, Reviewed, Task
+from interlock.evals.review.types import Item, Label, Progress, QueueSpec, Reviewed, Task
 from interlock.stores.sql.base import Sql
 
 __all__ = ["Reviews"]
 
 _HELD = timedelta(minutes=30)
 _MOST_ITEMS = 100_000
-_GOLD_WANTED = 1_000_000
-"""Everybody sees an item whose label is known."""
 _OVERSEE = (Role.DEVELOPER, Role.OPERATOR, Role.RISK)
 
 
@@ -42,6 +42,22 @@ class Reviews:
         """All queues by name. Raises: Forbidden."""
         ctx.require(Role.REVIEWER, *_OVERSEE)
         return await self._sql.read(lambda conn: store.queues_of(conn, ctx.tenant))
+
+    async def progress(self, ctx: Context) -> Sequence[Progress]:
+        """All queues that the caller may see, by name: those whose people they are of, for overseers every one.
+
+        Raises: Forbidden.
+        """
+        rater = ctx.principal.id
+        found: list[Progress] = []
+        for spec in await self.queues(ctx):
+            if spec.reviewers and rater not in spec.reviewers and not ctx.principal.has(*_OVERSEE):
+                continue
+            states, done, left = await self._sql.read(
+                partial(store.progress, tenant=ctx.tenant, spec=spec, rater=rater, held_for=_HELD)
+            )
+            found.append(Progress(spec, states, done, left if self._may_review(ctx, spec) else 0))
+        return found
 
     async def add(self, ctx: Context, queue: str, given: Sequence[Item]) -> int:
         """Add items; those whose id is there already stay as they are. Gives how many are new.
@@ -65,14 +81,23 @@ class Reviews:
 
         Blind: nothing of what others said, and not the label that is known. Raises: Forbidden, NotFound.
         """
-        ctx.require(Role.REVIEWER)
-        spec = await self._spec(ctx, queue)
-        rater = ctx.principal.id
+        spec, rater = await self._reviewing(ctx, queue)
         got = await self._sql.write(lambda conn: store.claim(conn, ctx.tenant, queue, rater, held_for=_HELD))
-        if got.item is None:
-            return None
-        blind = got.item.model_copy(update={"gold": None, "asker": "", "documents": []})
-        return Task(blind, spec, got.done, got.left)
+        return None if got.item is None else Task(_blind(spec, got.item, rater), spec, got.done, got.left)
+
+    async def again(self, ctx: Context, queue: str, item: str) -> Task:
+        """An item that the caller holds or has labelled, as `next` gave it, with what they said.
+
+        Raises: Forbidden; NotFound: it was not given to them.
+        """
+        spec, rater = await self._reviewing(ctx, queue)
+        got = await self._sql.read(lambda conn: store.given_to(conn, ctx.tenant, queue, item, rater))
+        if got is None:
+            raise NotFound("this item was not given to you", param="item", hint="ask for the next one first")
+        held, said = got
+        if said is not None:
+            said = replace(said, label=_turned(spec, held, rater, said.label))
+        return Task(_blind(spec, held, rater), spec, 0, 0, said)
 
     async def say(
         self, ctx: Context, queue: str, item: str, label: str, *, note: str = "", seconds: float | None = None
@@ -81,13 +106,22 @@ class Reviews:
 
         Raises: Forbidden; NotFound: it was not given to them; InvalidInput: no such label; Conflict: it is decided.
         """
-        ctx.require(Role.REVIEWER)
-        spec = await self._spec(ctx, queue)
+        spec, rater = await self._reviewing(ctx, queue)
         _check_label(spec, label)
         if len(note) > 10_000:
             raise InvalidInput("a note has 10,000 characters at most", param="note")
-        said = Label(item, ctx.principal.id, label, note, seconds, now())
+        got = await self._sql.read(lambda conn: store.given_to(conn, ctx.tenant, queue, item, rater))
+        meant = label if got is None else _turned(spec, got[0], rater, label)
+        said = Label(item, rater, meant, note, seconds, now())
         await self._sql.write(lambda conn: store.label(conn, ctx.tenant, queue, said))
+
+    async def _reviewing(self, ctx: Context, queue: str) -> tuple[QueueSpec, str]:
+        """The queue and who reviews. Raises: Forbidden, NotFound."""
+        ctx.require(Role.REVIEWER)
+        spec = await self._spec(ctx, queue)
+        if not self._may_review(ctx, spec):
+            raise Forbidden(f"the review queue {queue!r} is for certain people", param="queue")
+        return spec, ctx.principal.id
 
     async def items(self, ctx: Context, queue: str, *, state: str | None = None) -> Sequence[Reviewed]:
         """Everything of a queue, for who oversees it. Raises: Forbidden, NotFound."""
@@ -127,6 +161,10 @@ class Reviews:
         """How many are still there."""
         return await self._sql.read(lambda conn: store.mentions(conn, ctx.tenant, documents, asker))
 
+    @staticmethod
+    def _may_review(ctx: Context, spec: QueueSpec) -> bool:
+        return ctx.principal.has(Role.REVIEWER) and (not spec.reviewers or ctx.principal.id in spec.reviewers)
+
     async def _spec(self, ctx: Context, queue: str) -> QueueSpec:
         found = await self._sql.read(lambda conn: store.queue_spec(conn, ctx.tenant, queue))
         if found is None:
@@ -140,9 +178,28 @@ class Reviews:
 def _wanted(spec: QueueSpec, item: Item) -> int:
     """How many people should see an item: drawn by its id, so that adding it twice draws the same."""
     if item.gold is not None:
-        return _GOLD_WANTED
+        return store.GOLD_WANTED
+    if item.assigned:
+        return len(set(item.assigned))
     drawn = int.from_bytes(hashlib.sha256(f"{spec.queue}\0{item.id}".encode()).digest()[:6]) / (1 << 48)
     return spec.raters if drawn < spec.overlap else 1
+
+
+def _is_turned(spec: QueueSpec, item: Item, rater: str) -> bool:
+    """Half of the people see the second answer first: where an answer stands says nothing of it then."""
+    return spec.pairwise and bool(hashlib.sha256(f"{spec.queue}\0{item.id}\0{rater}".encode()).digest()[0] & 1)
+
+
+def _turned(spec: QueueSpec, item: Item, rater: str, label: str) -> str:
+    """A label of the answers as a person saw them as one of the item, and the other way round."""
+    return {"a": "b", "b": "a"}.get(label, label) if _is_turned(spec, item, rater) else label
+
+
+def _blind(spec: QueueSpec, item: Item, rater: str) -> Item:
+    told: dict[str, object] = {"gold": None, "asker": "", "documents": [], "assigned": []}
+    if _is_turned(spec, item, rater):
+        told |= {"answer": item.other or "", "other": item.answer}
+    return item.model_copy(update=told)
 
 
 def _check(spec: QueueSpec, item: Item) -> None:

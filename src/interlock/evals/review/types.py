@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-__all__ = ["PAIR_LABELS", "Item", "ItemState", "Label", "QueueSpec", "Reviewed", "Task"]
+__all__ = ["PAIR_LABELS", "Item", "ItemState", "Label", "Progress", "QueueSpec", "Reviewed", "Task"]
 
 PAIR_LABELS = ("a", "b", "tie")
 _Label = Annotated[str, StringConstraints(pattern=r"^[\w][\w .+-]{0,63}$")]
 _Text = Annotated[str, StringConstraints(max_length=200_000)]
+_Person = Annotated[str, StringConstraints(pattern=r"^\S{1,128}$")]
 
 
 class _Written(BaseModel):
@@ -31,6 +33,9 @@ class QueueSpec(_Written):
     pairwise: bool = Field(default=False, description="two answers stand beside each other: a, b or tie")
     overlap: float = Field(default=0.2, ge=0, le=1, description="share of the items that several people see")
     raters: int = Field(default=2, ge=2, le=10, description="so many people see these")
+    reviewers: list[_Person] = Field(
+        default_factory=list, max_length=100, description="only they get items; empty: all"
+    )
 
     @model_validator(mode="after")
     def _labels_differ(self) -> QueueSpec:
@@ -58,6 +63,9 @@ class Item(_Written):
     asker: str = Field(default="", max_length=200, description="end user who asked: erased with that person")
     documents: list[str] = Field(default_factory=list, max_length=1000, description="ids it was written from")
     gold: _Label | None = Field(default=None, description="known label: everybody sees it and is checked by it")
+    assigned: list[_Person] = Field(
+        default_factory=list, max_length=10, description="for all of these, and nobody else"
+    )
 
 
 ItemState = Literal["open", "agreed", "disputed", "decided"]
@@ -85,6 +93,20 @@ class Task:
     spec: QueueSpec
     done: int
     """Items this person has labelled in this queue."""
+    left: int
+    """Items that wait for this person."""
+    said: Label | None = None
+    """What they said of it before, where they look at it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a queue is, and what of it waits for one person."""
+
+    spec: QueueSpec
+    states: Mapping[ItemState, int]
+    done: int
+    """Items this person has labelled."""
     left: int
     """Items that wait for this person."""
 
