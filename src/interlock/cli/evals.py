@@ -61,6 +61,8 @@ class Asked:
     kind: EvidenceKind = "evaluation"
     """What the report is evidence of."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    attacker: str | None = None
+    """Model that chooses attacks as they go on."""
 
 
 @evaluation.command("run")
@@ -176,7 +178,7 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
         target: Target
         home = asked.home
         app: App | None = None
-        if not alone or needs - {"detectors"} or asked.judge:
+        if not alone or needs - {"detectors"} or asked.judge or asked.attacker:
             from interlock.flows.evaluation_instruments import workspace_instruments
             from interlock.flows.evaluation_targets import open_workspace_target
 
@@ -191,6 +193,12 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
         if alone:
             target = _alone(asked)
         stack.push_async_callback(target.close)
+        if asked.attacker is not None:
+            from interlock.evals.redteam.adaptive import AdaptiveTarget
+            from interlock.flows.evaluation_instruments import workspace_attacker
+
+            assert app is not None, "an attacker is a model of the workspace"
+            target = AdaptiveTarget(target, workspace_attacker(app.parts, asked.attacker), instruments.protected)
         yield _Opened(target, instruments, home or own_home(session), app)
 
 

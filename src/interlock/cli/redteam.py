@@ -61,6 +61,7 @@ def _which(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--judge", help="Route or provider/model that says whether an answer does harm, beside the signals."
         ),
+        click.option("--attacker", help="Route or provider/model that attacks by itself: PAIR, TAP, crescendo."),
         click.option("--repeats", type=click.IntRange(1, 100), default=1, show_default=True),
         click.option("--concurrency", type=click.IntRange(1, 512), default=4, show_default=True),
         click.option("--timeout", "timeout_s", type=click.FloatRange(1, 3600), default=120.0, show_default=True),
@@ -84,6 +85,7 @@ class _Wanted:
     max_false_blocks: float
     no_gate: bool
     judge: str | None
+    attacker: str | None
     repeats: int
     concurrency: int
     timeout_s: float
@@ -97,7 +99,7 @@ class _Wanted:
             families=self.families,
             size=size,
             seed=self.seed,
-            reach=reach,
+            reach=reach | {"attacker"} if self.attacker is not None else reach,
             repeats=self.repeats,
             concurrency=self.concurrency,
             timeout_s=self.timeout_s,
@@ -105,6 +107,7 @@ class _Wanted:
             most_success=None if self.no_gate else self.max_success,
             most_false_blocks=self.max_false_blocks,
             judge=self.judge,
+            attacker=self.attacker,
         )
 
 
@@ -165,6 +168,7 @@ def run_attacks(
                 wanted.target,
                 options=options,
                 judge=wanted.judge,
+                attacker=wanted.attacker,
                 fresh=fresh,
                 note=note,
                 home=place,

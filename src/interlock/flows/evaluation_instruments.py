@@ -10,7 +10,7 @@ from typing import Any
 
 from interlock.core.errors import InvalidInput
 from interlock.core.messages import ChatRequest, Finish, TextDelta, text_message
-from interlock.evals.ports import ClaimVerdict, Detected, Detector, Instruments, JudgeReply
+from interlock.evals.ports import AskJudge, ClaimVerdict, Detected, Detector, Instruments, JudgeReply
 from interlock.flows.attempts import Operation, line
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
@@ -22,7 +22,7 @@ from interlock.knowledge.grounding.types import CheckerSpec
 from interlock.knowledge.sentences import sentences
 from interlock.knowledge.types import SupportCase
 
-__all__ = ["detectors", "workspace_instruments"]
+__all__ = ["detectors", "workspace_attacker", "workspace_instruments"]
 
 _JUDGE = Operation("judge", "eval.judge")
 _LONGEST_REPLY = 20_000
@@ -90,12 +90,27 @@ async def _check(parts: Parts, claim: str, passages: Sequence[str]) -> ClaimVerd
     return ClaimVerdict(best.probability >= checker.threshold, best.probability, best.reason)
 
 
-async def _ask(parts: Parts, judge: str, route: RouteSpec, prompt: str, schema: Mapping[str, Any]) -> JudgeReply:
+def workspace_attacker(parts: Parts, model: str) -> AskJudge:
+    """A route or ``provider/model`` that attacks in a red team's run, its cost on the ledger like a judge's.
+
+    Raises: NotFound: no such route.
+    """
+    route = parts.gateway.route(model).model_copy(update={"shadow": None, "post": []})
+
+    async def ask(prompt: str, schema: Mapping[str, Any], named: str) -> JudgeReply:  # Any: a JSON schema
+        return await _ask(parts, named or model, route, prompt, schema, temperature=0.9)
+
+    return ask
+
+
+async def _ask(
+    parts: Parts, judge: str, route: RouteSpec, prompt: str, schema: Mapping[str, Any], *, temperature: float = 0.0
+) -> JudgeReply:
     request = ChatRequest(
         judge,
         (text_message("user", prompt),),
         max_output_tokens=1_000,
-        temperature=0.0,
+        temperature=temperature,
         response_schema=schema,
         schema_name="verdict",
     )

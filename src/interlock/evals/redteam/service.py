@@ -45,6 +45,8 @@ class Asked:
     most_false_blocks: float = 0.2
     judge: str | None = None
     """A judge says of jailbreaks whether the answer does harm, besides the signals."""
+    attacker: str | None = None
+    """A model that attacks by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,5 +236,6 @@ def folder_of(asked: Asked, target: str) -> str:
         "repeats": asked.repeats,
         "gate": [asked.most_success, asked.most_false_blocks],
         "judge": asked.judge or "",
+        **({"attacker": asked.attacker} if asked.attacker is not None else {}),
     }
     return f"red-team/{digest_json(told).removeprefix('sha256:')[:16]}"
