@@ -37,6 +37,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "release": ("releases:release", "Freeze releases, look at them, point channels at them."),
     "migrate": ("migrate:migrate", "Say what uses a model that ends, and prepare its successors."),
     "advise": ("advise:advise", "Say what would make an app better, from measurements."),
+    "pipeline": ("pipelines:pipeline", "Work through files and tables with an app."),
     "compare": ("compare:compare", "Measure variants of an app beside each other."),
     "prompt": ("prompts:prompt", "Versions, drafts and previews of prompts."),
     "gate": ("gate:gate", "Say whether a release may go out, and run what is missing."),

@@ -13,6 +13,7 @@ from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, TenantId
 from interlock.core.wording import first, told
 from interlock.core.yaml_text import YamlFault, read_yaml
+from interlock.flows.pipelines.types import PipelineSpec
 from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -65,6 +66,9 @@ class AppFile(BaseModel):
     )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="how a channel moves to a new release")
     output: OutputFile | None = Field(default=None, description="the app answers in this form; not with knowledge")
+    pipeline: PipelineSpec | None = Field(
+        default=None, description="the app works through the last user message in steps; not with knowledge"
+    )
 
 
 def app_sources(
@@ -240,6 +244,9 @@ class _Loader:
             components["answer"] = app.answer.model_dump(mode="json")
         if app.output is not None:
             components["output"] = self._output(app, app.output)
+        if app.pipeline is not None:
+            _check_pipeline(app, app.pipeline)
+            components["pipeline"] = app.pipeline.model_dump(mode="json", exclude_defaults=True)
         return components
 
     def _output(self, app: AppFile, output: OutputFile) -> Mapping[str, object]:
@@ -274,6 +281,19 @@ class _Loader:
 
 
 # Any: YAML before validation.
+def _check_pipeline(app: AppFile, spec: PipelineSpec) -> None:
+    if app.knowledge is not None:
+        raise InvalidInput(
+            "an app that works through a text does not answer from documents",
+            param="pipeline",
+            hint="leave pipeline out, or knowledge",
+        )
+    if (spec.kind == "extract") != (app.output is not None):
+        raise InvalidInput(
+            "`pipeline: {kind: extract}` and `output` go together: the form that is filled in", param="pipeline.kind"
+        )
+
+
 def validate_yaml(path: Path, model: type[M], changes: Mapping[str, Any] | None = None) -> M:
     """Read a YAML file into a model.
 

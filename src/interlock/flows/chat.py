@@ -30,6 +30,8 @@ from interlock.flows.answer_places import Boxes, boxed
 from interlock.flows.file_search import file_search_of
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
+from interlock.flows.pipelines.running import working
+from interlock.flows.pipelines.types import pipeline_of
 from interlock.flows.prompting import (
     composed,
     describe_prompt,
@@ -374,6 +376,9 @@ async def chat(
             request = await for_app(parts, line.ctx, asked, release, line.span)
         replay = answered.replay if answered is not None else None
         events: AsyncGenerator[ReplyEvent, None]
+        steps = None if release is None else pipeline_of(release)
+        if searching is not None and steps is not None:
+            raise InvalidInput("an app that works through a text searches nothing", param=searching.param)
         if searching is not None:
             wanted = await file_search_of(parts, line.ctx, searching)
             # Nothing is kept: a cached answer would have to go with every document it was written from.
@@ -383,7 +388,7 @@ async def chat(
             events = wanted.running(parts, model, assistant=assistant, release=release)(line.ctx, request)
         else:
             model = metered(parts.gateway, line.bill, route, served, whole=not request.stream, replay=replay)
-            events = model(line.ctx, request)
+            events = (model if steps is None else working(model, steps))(line.ctx, request)
         if release is not None:
             events = _watched(parts, release, events)
         async with aclosing(events):

@@ -14,6 +14,7 @@ from interlock.flows.batch_line import LineCall, call_of, refused
 from interlock.flows.batch_lines import ENDPOINTS, AskedLine
 from interlock.flows.chat import has_knowledge
 from interlock.flows.parts import Parts
+from interlock.flows.pipelines.types import pipeline_of
 from interlock.flows.prompting import for_app
 from interlock.gateway.handing import Prepared, prepare
 from interlock.gateway.kept import Batch
@@ -99,6 +100,8 @@ class LaneRun:
         else:
             if has_knowledge(call.release):
                 return "documents"
+            if pipeline_of(call.release) is not None:
+                return "pipeline"
             if request.only:
                 return "refused"
             route = RouteSpec.model_validate(call.release.components["route"], extra="ignore")

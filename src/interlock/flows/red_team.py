@@ -6,6 +6,7 @@ from interlock.core.errors import InvalidInput
 from interlock.evals.redteam.types import Need
 from interlock.flows.chat import has_knowledge
 from interlock.flows.parts import Parts
+from interlock.flows.pipelines.types import pipeline_of
 
 __all__ = ["ALONE", "reach_of"]
 
@@ -17,7 +18,7 @@ async def reach_of(parts: Parts, address: str) -> frozenset[Need]:
     """What attacks may use of a target of the workspace.
 
     An app puts its own prompt where a system message would stand; one that answers from documents takes no other task
-    and no tools. Raises: NotFound, InvalidInput.
+    and no tools, and one that works through a text takes neither. Raises: NotFound, InvalidInput.
     """
     if address.startswith("model:"):
         parts.gateway.route(address.removeprefix("model:"))
@@ -32,4 +33,6 @@ async def reach_of(parts: Parts, address: str) -> frozenset[Need]:
         release = await parts.releases.resolve(owner, address)
     if has_knowledge(release):
         return frozenset({"prompt", "documents"})
+    if pipeline_of(release) is not None:
+        return frozenset({"prompt"})
     return frozenset({"prompt", "tools", "open"})

@@ -1,0 +1,1 @@
+"""Apps that work through a text in steps: summaries, extraction, classification, drafts."""
