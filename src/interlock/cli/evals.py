@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from interlock.evals.suite import Suite
     from interlock.releases.promotion import EvidenceKind
 
-__all__ = ["ALONE", "EXIT", "Asked", "app_of", "evaluate", "evaluation", "own_home", "writer_of"]
+__all__ = ["ALONE", "EXIT", "Asked", "app_of", "evaluate", "evaluation", "opened", "own_home", "writer_of"]
 
 EXIT = {"pass": 0, "fail": 5, "not_enough_evidence": 6}
 ALONE = ("python:", "command:", "http://", "https://")
@@ -63,6 +64,8 @@ class Asked:
     tags: Mapping[str, str] = field(default_factory=dict)
     attacker: str | None = None
     """Model that chooses attacks as they go on."""
+    executor: str = "inline"
+    workers: int | None = None
 
 
 @evaluation.command("run")
@@ -80,6 +83,14 @@ class Asked:
 @click.option(
     "--max-cost", type=click.FloatRange(0, min_open=True), help="US dollars after which nothing more is asked."
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["inline", "processes", "ray"]),
+    default="inline",
+    show_default=True,
+    help="Where cases are asked and scored: this process, worker processes, a Ray cluster.",
+)
+@click.option("--workers", type=click.IntRange(1, 1024), help="How many of them (else `compute.workers`).")
 @click.option("--stop-early/--no-stop-early", default=None, help="Stop as soon as the gate is clear.")
 @click.option("--fresh", is_flag=True, help="Begin anew although the same run was not finished.")
 @click.option("--no-kept", is_flag=True, help="Ask again what earlier runs were answered.")
@@ -116,6 +127,7 @@ def writer_of(place: Path) -> Callable[[Report], str]:
 
 async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
     """Run the suite `path` as the command does, without showing its report."""
+    from interlock.cli.eval_workers import spread_over
     from interlock.evals.service import Evaluations, Options
     from interlock.evals.suite import overridden, read_suite
 
@@ -126,7 +138,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
         max_cost_usd=asked.max_cost,
         stop_early=asked.stop_early,
     )
-    async with _opened(session, suite, asked) as (target, instruments, home, app):
+    async with opened(session, suite, asked) as (target, instruments, home, app):
         options = Options(
             fresh=asked.fresh,
             use_kept=not asked.no_kept,
@@ -135,6 +147,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
             report=None if asked.quiet else _tell,
             started=None if asked.quiet else _begun,
             tags=asked.tags,
+            spread=None if asked.executor == "inline" else partial(spread_over, session, suite, path, asked),
         )
         try:
             report = await Evaluations(home).run(suite, target, instruments, options)
@@ -155,7 +168,9 @@ def app_of(target: str) -> str:
     return target.removeprefix("app/").partition("@")[0]
 
 
-class _Opened(NamedTuple):
+class Opened(NamedTuple):
+    """What a run asks, and what it scores with."""
+
     target: Target
     instruments: Instruments
     home: Path
@@ -163,7 +178,7 @@ class _Opened(NamedTuple):
 
 
 @asynccontextmanager
-async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator[_Opened]:
+async def opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator[Opened]:
     """The target and the instruments; a workspace is opened only where one of them needs it."""
     from interlock.evals.ports import Instruments, Metric
 
@@ -199,7 +214,7 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
 
             assert app is not None, "an attacker is a model of the workspace"
             target = AdaptiveTarget(target, workspace_attacker(app.parts, asked.attacker), instruments.protected)
-        yield _Opened(target, instruments, home or own_home(session), app)
+        yield Opened(target, instruments, home or own_home(session), app)
 
 
 def _alone(asked: Asked) -> Target:

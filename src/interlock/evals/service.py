@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from interlock.evals.report import Report, flaky_cases, slice_summaries, summari
 from interlock.evals.running.forgetting import forget, mentions
 from interlock.evals.running.journal import Journal, Plan, find_run, read_rows, runs_in
 from interlock.evals.running.kept_outputs import KeptOutputs
-from interlock.evals.running.runner import Ended, LocalExecutor, Progress, Runner, measured_of
+from interlock.evals.running.runner import Ended, Executor, LocalExecutor, Progress, Runner, measured_of
 from interlock.evals.running.scoring import check_case_options, check_instruments
 from interlock.evals.running.sealed import SealedUses
 from interlock.evals.suite import MeasuredBy, Suite, case_digest
@@ -51,6 +51,8 @@ class Options:
     started: Callable[[str, int], None] | None = None
     """Told the run's id and how many executions it takes over."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    spread: Callable[[], AbstractAsyncContextManager[Executor]] | None = None
+    """Opens what does the executions; this process without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Evaluations:
                 journal.begin(plan)
             else:
                 used = uses.counted(suite)
-            executor = LocalExecutor(
+            executor: Executor = LocalExecutor(
                 target,
                 suite.measured_by,
                 instruments,
@@ -121,11 +123,14 @@ class Evaluations:
                 timeout_s=suite.spec.run.timeout_s,
                 kept=kept if options.use_kept else None,
             )
-            runner = Runner(suite, executor, journal, digests=digests)
-            taken = await to_thread.run_sync(runner.resume)
-            if options.started is not None:
-                options.started(plan.id, taken)
-            ended = await runner.run(report=options.report)
+            async with AsyncExitStack() as stack:
+                if options.spread is not None:
+                    executor = await stack.enter_async_context(options.spread())
+                runner = Runner(suite, executor, journal, digests=digests)
+                taken = await to_thread.run_sync(runner.resume)
+                if options.started is not None:
+                    options.started(plan.id, taken)
+                ended = await runner.run(report=options.report)
             report = await self._report(_Ended(suite, plan, runner, ended, baseline, used), instruments)
             values = Baseline(plan.id, runner.tally.cases, measured_of(runner.tally, suite.measured_by))
             await to_thread.run_sync(journal.finish, msgspec.json.encode(values), msgspec.json.encode(report))
