@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interlock.cli import evals
+from interlock.cli.redteam_tools import install_tool, list_uses, use_tool
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
@@ -27,6 +28,9 @@ def redteam() -> None:
     """Attack apps, models and endpoints: attacks beside their benign twins, decided by signals instead of opinions."""
 
 
+redteam.add_command(install_tool)
+redteam.add_command(use_tool)
+redteam.add_command(list_uses)
 _path = click.Path(dir_okay=False, path_type=Path)
 _home = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder of runs (else the workspace's own)."
