@@ -37,6 +37,8 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "release": ("releases:release", "Freeze releases, look at them, point channels at them."),
     "migrate": ("migrate:migrate", "Say what uses a model that ends, and prepare its successors."),
     "advise": ("advise:advise", "Say what would make an app better, from measurements."),
+    "load": ("load:load", "Say whether an app bears so many people at once."),
+    "forecast": ("load:forecast", "Forecast what an app will cost, from a run of its cases."),
     "pipeline": ("pipelines:pipeline", "Work through files and tables with an app."),
     "compare": ("compare:compare", "Measure variants of an app beside each other."),
     "prompt": ("prompts:prompt", "Versions, drafts and previews of prompts."),
