@@ -16,13 +16,25 @@ from interlock.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from interlock.app import App
+    from interlock.core.release import Release
     from interlock.evals.ports import Instruments, Target
     from interlock.evals.report import Report
     from interlock.evals.running.runner import Progress
     from interlock.evals.suite import Suite
     from interlock.releases.promotion import EvidenceKind
 
-__all__ = ["ALONE", "EXIT", "Asked", "app_of", "evaluate", "evaluation", "own_home", "writer_of"]
+__all__ = [
+    "ALONE",
+    "EXIT",
+    "Asked",
+    "app_of",
+    "evaluate",
+    "evaluation",
+    "given_variables",
+    "own_home",
+    "variables_of",
+    "writer_of",
+]
 
 EXIT = {"pass": 0, "fail": 5, "not_enough_evidence": 6}
 ALONE = ("python:", "command:", "http://", "https://")
@@ -61,6 +73,17 @@ class Asked:
     kind: EvidenceKind = "evaluation"
     """What the report is evidence of."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    variables: Sequence[str] = ()
+    """``NAME=VALUE`` for the app's prompt, where a case gives no other."""
+
+
+given_variables = click.option(
+    "--var",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A variable of the app's prompt, where a case gives no other; YAML unless text.",
+)
 
 
 @evaluation.command("run")
@@ -71,6 +94,7 @@ class Asked:
 @click.option(
     "--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the target, e.g. model=gpt-5."
 )
+@given_variables
 @click.option("--baseline", help="Run to compare with: an id, or 'last'.")
 @click.option("--judge", help="Route or provider/model that judges.")
 @click.option("--repeats", type=click.IntRange(1, 100), help="Ask each case so often.")
@@ -124,7 +148,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
         max_cost_usd=asked.max_cost,
         stop_early=asked.stop_early,
     )
-    async with _opened(session, suite, asked) as (target, instruments, home, app):
+    async with _opened(session, suite, asked) as (target, instruments, home, app, suite):
         options = Options(
             fresh=asked.fresh,
             use_kept=not asked.no_kept,
@@ -158,12 +182,15 @@ class _Opened(NamedTuple):
     instruments: Instruments
     home: Path
     app: App | None
+    suite: Suite
+    """With the variables that the command gives."""
 
 
 @asynccontextmanager
 async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator[_Opened]:
     """The target and the instruments; a workspace is opened only where one of them needs it."""
     from interlock.evals.ports import Instruments, Metric
+    from interlock.evals.suite import with_variables
 
     needs = {need for each in suite.measured_by if isinstance(each.metric, Metric) for need in each.metric.needs}
     alone = asked.target.startswith(ALONE)
@@ -178,7 +205,7 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
         app: App | None = None
         if not alone or needs - {"detectors"} or asked.judge:
             from interlock.flows.evaluation_instruments import workspace_instruments
-            from interlock.flows.evaluation_targets import open_workspace_target
+            from interlock.flows.evaluation_targets import open_workspace_target, release_of
 
             app = await stack.enter_async_context(session.open())
             instruments = workspace_instruments(
@@ -186,12 +213,34 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
             )
             home = home or app.workspace.data / "evaluations" / "runs"
             if not alone:
+                if asked.variables:
+                    release = await release_of(app.parts, asked.target)
+                    suite = with_variables(suite, _read(release, asked.variables))
                 target = await open_workspace_target(app.parts, asked.target, suite.cases)
                 instruments = replace(instruments, protected=target.protected)
         if alone:
+            suite = with_variables(suite, _read(None, asked.variables))
             target = _alone(asked)
         stack.push_async_callback(target.close)
-        yield _Opened(target, instruments, home or own_home(session), app)
+        yield _Opened(target, instruments, home or own_home(session), app, suite)
+
+
+async def variables_of(session: Session, target: str, given: Sequence[str]) -> Mapping[str, Any]:
+    """``--var`` for a target: read by what its app's prompt declares, as YAML where nobody declares anything."""
+    if not given or target.startswith(ALONE):
+        return _read(None, given)
+    from interlock.flows.evaluation_targets import release_of
+
+    async with session.open() as app:
+        return _read(await release_of(app.parts, target), given)
+
+
+def _read(release: Release | None, given: Sequence[str]) -> Mapping[str, Any]:
+    from interlock.cli.prompts import values_of
+    from interlock.prompts.service import prompt_of
+
+    declared = {} if release is None else prompt_of(release).variables
+    return values_of(declared, given, undeclared="object" if release is None else "string")
 
 
 def _alone(asked: Asked) -> Target:
@@ -460,12 +509,19 @@ def compare(session: Session, /, runs: tuple[str, ...], on: tuple[str, ...], hom
 )
 @click.option("--out", required=True, type=_path, help="The suite to write; its cases go beside it.")
 @click.option("--replace", is_flag=True, help="Write over files that are there.")
+@click.option(
+    "--variable",
+    "variables",
+    multiple=True,
+    metavar="NAME",
+    help="Take this value of each test for the variable of the app's prompt that is called so.",
+)
 @json_option
-def import_file(file: Path, form: str, out: Path, replace: bool, as_json: bool) -> None:
+def import_file(file: Path, form: str, out: Path, replace: bool, variables: tuple[str, ...], as_json: bool) -> None:
     """Take FILE, tests of another tool, over as a suite, and list what has no counterpart."""
     from interlock.evals.importing import import_suite
 
-    made = import_suite(file, form, out, replace=replace)
+    made = import_suite(file, form, out, replace=replace, variables=variables)
     told = [each.label for each in made.suite.measured_by]
     if as_json:
         emit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from interlock.app import App
     from interlock.flows.prompt_desk import Asked
     from interlock.prompts.sections import SectionDiff
-    from interlock.prompts.types import PromptSpec
+    from interlock.prompts.types import PromptSpec, VariableSpec
 
 __all__ = ["prompt"]
 
@@ -122,20 +122,26 @@ def asked_of(spec: PromptSpec, given: Sequence[str], **rest: Any) -> Asked:
     """What a prompt is rendered with. Raises: InvalidInput: a value cannot be read."""
     from interlock.flows.prompt_desk import Asked
 
-    return Asked(values=values_of(spec, given), **rest)
+    return Asked(values=values_of(spec.variables, given), **rest)
 
 
-def values_of(spec: PromptSpec, given: Sequence[str]) -> Mapping[str, object]:
-    """``NAME=VALUE`` by what the prompt declares."""
+def values_of(
+    declared: Mapping[str, VariableSpec], given: Sequence[str], *, undeclared: Literal["string", "object"] = "string"
+) -> Mapping[str, Any]:
+    """``NAME=VALUE`` by what the prompt declares.
+
+    Args:
+        undeclared: how other values are read: as text, or as YAML.
+    """
     from interlock.prompts.types import VariableSpec
     from interlock.prompts.variables import value_from_text
 
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for each in given:
         name, equals, text = each.partition("=")
         if not equals:
             raise click.UsageError(f"--var takes NAME=VALUE, not {each!r}")
-        values[name] = value_from_text(spec.variables.get(name, VariableSpec()), text)
+        values[name] = value_from_text(declared.get(name, VariableSpec(type=undeclared)), text)
     return values
 
 

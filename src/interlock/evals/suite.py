@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -41,6 +42,8 @@ __all__ = [
     "measuring",
     "overridden",
     "read_suite",
+    "with_variables",
+    "write_variables",
 ]
 
 MOST_FILE_BYTES = 512 << 20
@@ -123,6 +126,9 @@ class SuiteSpec(_Spec):
         min_length=1, description="files, or cases written here"
     )
     split: str | None = Field(default=None, description="only cases of this split")
+    variables: dict[str, JsonValue] = Field(
+        default_factory=dict, description="values for the prompt of the app, where a case gives no other"
+    )
     repeats: int = Field(default=1, ge=1, le=100, description="how often each case is asked")
     metrics: list[MetricUse] = Field(min_length=1, max_length=64)
     gate: GateSpec | None = None
@@ -199,7 +205,9 @@ class Suite:
 
 def case_digest(case: Case) -> str:
     """Of everything a case says."""
-    return digest_json(case.model_dump(mode="json", by_alias=True))
+    # Cases without variables keep the digest they had before there were any: runs of then stay comparable.
+    without = None if case.variables else {"variables"}
+    return digest_json(case.model_dump(mode="json", by_alias=True, exclude=without))
 
 
 def read_suite(path: Path) -> Suite:
@@ -233,7 +241,24 @@ def read_suite(path: Path) -> Suite:
         raise InvalidInput(
             f"{len(twice)} case ids are there twice, first {twice[0]!r}", param="id", hint="an id names one case"
         )
-    return Suite(spec, path.parent, cases, _measured_by(spec), sealed, frozenset(sealed_ids))
+    made = Suite(spec, path.parent, cases, _measured_by(spec), sealed, frozenset(sealed_ids))
+    return with_variables(made, spec.variables)
+
+
+def with_variables(suite: Suite, values: Mapping[str, JsonValue]) -> Suite:
+    """The suite with these values for the app's prompt in every case that gives no other."""
+    if not values:
+        return suite
+    cases = [case.model_copy(update={"variables": {**values, **case.variables}}) for case in suite.cases]
+    return replace(suite, cases=cases)
+
+
+def write_variables(suite: Suite, values: Mapping[str, JsonValue]) -> Suite:
+    """Write values for the app's prompt into the suite's own file, for every case that gives no other."""
+    place = suite.folder / f"{suite.name}.yaml"
+    said = suite.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    place.write_text(yaml.safe_dump({**said, "variables": dict(values)}, sort_keys=False, allow_unicode=True), "utf-8")
+    return read_suite(place)
 
 
 def overridden(
