@@ -234,3 +234,18 @@ async def test_the_asyncio_sdk_does_so_too(house: House) -> None:
         assert isinstance(events[-1], Answer) and events[-1].text == "other"
         with pytest.raises(ApiError, match="'plan' is missing"):
             await client.ask("helper", "hi")
+
+
+def test_what_rules_find_is_told_by_role_and_when_a_release_is_frozen(house: House) -> None:
+    found = house.call("viewer", "POST", f"{AT}/lint", {})
+    assert found.status_code == 403
+    assert house.call("rival", "POST", f"{AT}/lint", {}).status_code == 404
+    known = house.call("risk", "POST", f"{AT}/lint", {}).json()
+    assert "variant_lacks_variable" in {each["rule"] for each in known["findings"]}
+    drafted = house.call("dev", "POST", f"{AT}/lint", {"files": {FILE: PROMPT + "\nTODO {plan}"}}).json()
+    told = {each["rule"]: each for each in drafted["findings"]}
+    assert (told["single_braces"]["severity"], told["single_braces"]["file"]) == ("error", FILE)
+    assert told["single_braces"]["line"] == 8
+    frozen = house.call("dev", "POST", "/api/v1/apps/helper/releases", {})
+    assert frozen.status_code == 201
+    assert {each["rule"] for each in frozen.json()["lint"]} == {each["rule"] for each in known["findings"]}

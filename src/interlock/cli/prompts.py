@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from interlock.cli.prompt_checks import lint_prompts, list_rules
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
@@ -31,6 +32,10 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @click.group()
 def prompt() -> None:
     """Prompts: versions, drafts, labels, previews, patches; who uses them and what they cost."""
+
+
+prompt.add_command(lint_prompts)
+prompt.add_command(list_rules)
 
 
 def _with_app(session: Session, work: Callable[[App], Coroutine[Any, Any, T]]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -25,6 +26,7 @@ from interlock.flows.prompt_desk import (
     preview,
     spec_of,
 )
+from interlock.flows.prompt_lint import Linted, lint_prompt
 from interlock.http.callers import app_of
 from interlock.prompts.files import Loaded, text_digest
 from interlock.prompts.sections import SectionDiff, compared, sections_of
@@ -209,6 +211,10 @@ async def _desk(
     except InterlockError as found:
         # The text is being written: what is wrong with it stands where the preview would.
         fault = found
+    looked: Linted | None = None
+    with suppress(InterlockError):
+        # Of a text that cannot be read the fault is told already.
+        looked = await lint_prompt(parts, caller.ctx, name, drafted={desk.path: desk.text})
     changes = compared({desk.path: files.get(desk.path, "")}, {desk.path: desk.text})
     return render(
         request,
@@ -220,6 +226,7 @@ async def _desk(
         files=files,
         made=made,
         fault=fault,
+        looked=looked,
         error=error,
         changes=changes,
     )

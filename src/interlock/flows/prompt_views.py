@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from interlock.flows.prompt_desk import Dependant, Preview
+from interlock.flows.prompt_lint import Linted
 from interlock.prompts.files import Loaded, text_digest
+from interlock.prompts.linting import Finding
 from interlock.prompts.prompt_store import Label, Version
 from interlock.prompts.registry import Known
 from interlock.prompts.sections import SectionDiff
@@ -14,8 +16,10 @@ from interlock.prompts.sections import SectionDiff
 __all__ = [
     "current_view",
     "dependant_view",
+    "finding_view",
     "known_view",
     "label_view",
+    "linted_view",
     "preview_view",
     "section_view",
     "version_view",
@@ -99,3 +103,27 @@ def preview_view(made: Preview) -> dict[str, Any]:
 def section_view(found: SectionDiff) -> dict[str, Any]:
     """A text of two versions that is not the same."""
     return {"section": found.name, "diff": list(found.lines)}
+
+
+def finding_view(found: Finding) -> dict[str, Any]:
+    """A fault of a prompt."""
+    return {
+        "rule": found.rule,
+        "severity": found.severity,
+        "message": found.message,
+        "reason": found.reason,
+        "remedy": found.remedy,
+        "file": found.file,
+        "line": found.line,
+        "apps": list(found.apps),
+    }
+
+
+def linted_view(looked: Linted) -> dict[str, Any]:
+    """A prompt that was looked over."""
+    return {
+        "prompt": looked.name,
+        "digest": looked.digest,
+        "findings": [finding_view(each) for each in looked.findings],
+        "notes": list(looked.notes),
+    }

@@ -21,11 +21,13 @@ from interlock.flows.prompt_desk import (
     preview,
     spec_of,
 )
+from interlock.flows.prompt_lint import lint_prompt
 from interlock.flows.prompt_views import (
     current_view,
     dependant_view,
     known_view,
     label_view,
+    linted_view,
     preview_view,
     section_view,
     version_view,
@@ -52,6 +54,13 @@ class _Label(BaseModel):
 
     version: str = Field(min_length=1, max_length=80)
     rationale: str = Field(default="", max_length=1000)
+
+
+class _Lint(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: str = Field(default="files", max_length=80)
+    files: dict[str, str] = Field(default_factory=dict, max_length=64)
 
 
 class _Render(BaseModel):
@@ -139,6 +148,15 @@ async def diff(request: Request) -> Response:
     return JSONResponse({"before": old.digest, "after": new.digest, "sections": sections})
 
 
+async def lint(request: Request) -> Response:
+    """``POST /api/v1/prompts/{name}/lint`` with ``{"version"?, "files"?}``: what rules find."""
+    ctx, parts, name = await _asked(request)
+    asked = parsed(_Lint, await read_json(request))
+    return JSONResponse(
+        linted_view(await lint_prompt(parts, ctx, name, wanted=asked.version, drafted=asked.files or None))
+    )
+
+
 async def render(request: Request) -> Response:
     """``POST /api/v1/prompts/{name}/render``: a version, or the files with some of them as drafted."""
     ctx, parts, name = await _asked(request)
@@ -182,6 +200,7 @@ routes = [
     Route(_AT + "/{name}/versions/{version}/patch", patch),
     Route(_AT + "/{name}/versions/{version}/diff", diff),
     Route(_AT + "/{name}/drafts", draft, methods=["POST"]),
+    Route(_AT + "/{name}/lint", lint, methods=["POST"]),
     Route(_AT + "/{name}/render", render, methods=["POST"]),
     Route(_AT + "/{name}/labels/{label}", label, methods=["PUT"]),
     Route(_AT + "/{name}/labels/{label}", unlabel, methods=["DELETE"]),

@@ -11,7 +11,9 @@ from starlette.routing import Route
 
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput
+from interlock.flows.freezing import freeze_release
 from interlock.flows.gate import ask_gate
+from interlock.flows.prompt_views import finding_view
 from interlock.flows.release_views import (
     damage_view,
     demand_view,
@@ -75,9 +77,11 @@ async def list_releases(request: Request) -> Response:
 
 async def freeze(request: Request) -> Response:
     """``POST /api/v1/apps/{app}/releases`` with ``{"note"?}``: freezes what the app's files describe."""
-    ctx, releases, app = await _asked(request)
+    ctx, _, app = await _asked(request)
     asked = parsed(_Freeze, await read_json(request))
-    return JSONResponse(release_view(await releases.freeze(ctx, app, asked.note)), 201)
+    made = await freeze_release(app_of(request).parts, ctx, app, asked.note)
+    found = [finding_view(each) for each in made.findings]
+    return JSONResponse({**release_view(made.info), "lint": found}, 201)
 
 
 async def show(request: Request) -> Response:

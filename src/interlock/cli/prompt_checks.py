@@ -1,0 +1,145 @@
+"""`interlock prompt lint`, `rules`: prompts looked over."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+
+if TYPE_CHECKING:
+    from interlock.app import App
+    from interlock.flows.prompt_lint import Linted
+    from interlock.prompts.linting import Finding
+
+__all__ = ["lint_prompts", "list_rules", "print_findings"]
+
+
+@click.command("lint")
+@click.argument("names", metavar="[PROMPT]...", nargs=-1)
+@click.option("--version", "wanted", default="files", show_default=True, help="files, a label, a channel, or a digest.")
+@click.option("--release", metavar="APP:ID", help="The prompt of this release, and note it as evidence.")
+@click.option("--strict", is_flag=True, help="Warnings fail too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    default="text",
+    show_default=True,
+    help="github: annotations of its workflows; sarif: 2.1.0.",
+)
+@json_option
+@pass_session
+def lint_prompts(
+    session: Session,
+    /,
+    names: tuple[str, ...],
+    wanted: str,
+    release: str | None,
+    strict: bool,
+    form: str,
+    as_json: bool,
+) -> None:
+    """Look prompts over: all of them, or each PROMPT. Exits with 5 on errors, with --strict on warnings too."""
+    if release is not None and names:
+        raise click.UsageError("name prompts, or a release")
+
+    async def work() -> list[Linted]:
+        async with session.open() as app:
+            return await _linted(app, names, wanted, release)
+
+    looked = run(work())
+    found = [each for one in looked for each in one.findings]
+    if as_json or form == "json":
+        from interlock.flows.prompt_views import linted_view
+
+        emit([linted_view(each) for each in looked])
+    elif form == "text":
+        _show(looked)
+    else:
+        from interlock.prompts.annotations import github, sarif
+
+        # Whoever reads these looks for files from where the command was run.
+        root = session.workspace().root
+        placed = [replace(each, file=os.path.relpath(root / each.file)) for each in found]
+        click.echo(github(placed) if form == "github" else json.dumps(sarif(placed), indent=2), nl=form != "github")
+    sys.exit(5 if any(each.severity == "error" or strict for each in found) else 0)
+
+
+async def _linted(app: App, names: Sequence[str], wanted: str, release: str | None) -> list[Linted]:
+    from interlock.core.errors import InterlockError
+    from interlock.flows.prompt_lint import attach_lint, lint_prompt, lint_release
+
+    ctx, parts = app.owner(), app.parts
+    if release is not None:
+        name, colon, wanted = release.partition(":")
+        if not colon:
+            raise click.UsageError(f"--release takes APP:ID, not {release!r}")
+        chosen = await parts.releases.pick(ctx, name, wanted)
+        found = await lint_release(parts, ctx, chosen)
+        await attach_lint(parts, ctx, chosen, found)
+        return [found]
+    chosen_names = list(names) or [each.place.name for each in await parts.prompts.list(ctx)]
+    looked = []
+    for name in chosen_names:
+        try:
+            looked.append(await lint_prompt(parts, ctx, name, wanted=wanted))
+        except InterlockError as error:
+            if names:
+                raise
+            looked.append(_broken(name, error))
+    return looked
+
+
+def _broken(name: str, error: Exception) -> Linted:
+    """One of many that cannot be read: the others are looked over all the same."""
+    from interlock.flows.prompt_lint import Linted
+    from interlock.prompts.linting import Finding
+
+    why = Finding(
+        "unreadable", "error", str(error), "A prompt that cannot be read serves nobody.", "Mend its files.", name, 1
+    )
+    return Linted(name, "", (why,))
+
+
+def _show(looked: Sequence[Linted]) -> None:
+    for one in looked:
+        errors = sum(each.severity == "error" for each in one.findings)
+        warnings = len(one.findings) - errors
+        told = f"{errors} errors, {warnings} warnings" if one.findings else "no findings"
+        click.secho(f"{one.name}  {told}", bold=True, fg="red" if errors else "yellow" if warnings else "green")
+        print_findings(one.findings)
+        for note in one.notes:
+            click.secho(f"  {note}", fg="yellow")
+
+
+def print_findings(found: Sequence[Finding], *, err: bool = False) -> None:
+    """Each with its place and what to do about it."""
+    for each in found:
+        click.secho(
+            f"  {each.file}:{each.line}  {each.severity}  {each.rule}",
+            fg="red" if each.severity == "error" else "yellow",
+            err=err,
+        )
+        whose = f" (for {', '.join(each.apps)})" if each.apps else ""
+        click.echo(f"    {each.message}{whose}", err=err)
+        click.secho(f"    {each.remedy}", dim=True, err=err)
+
+
+@click.command("rules")
+@json_option
+def list_rules(as_json: bool) -> None:
+    """Rules that prompts are looked over by."""
+    from interlock.prompts.linting import rules
+
+    found = [(name, rules.get(name)) for name in rules.names()]
+    if as_json:
+        emit([{"rule": n, "severity": r.severity, "reason": r.reason, "remedy": r.remedy} for n, r in found])
+        return
+    table(["rule", "counts as", "why"], [(name, rule.severity, rule.reason) for name, rule in found])
