@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from interlock.cli.consumers import consumers
 from interlock.cli.prompt_checks import print_findings
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.context import Role
@@ -76,6 +77,9 @@ def apps(session: Session, as_json: bool) -> None:
 @click.group()
 def release() -> None:
     """Freeze releases, look at them, sign them off, carry them elsewhere, and point channels at them."""
+
+
+release.add_command(consumers)
 
 
 @release.command()

@@ -83,6 +83,9 @@ async def show(request: Request, caller: Caller) -> Response:
         evidence=await releases.evidence(caller.ctx, app, info.id),
         demands={name: await releases.demands(caller.ctx, app, name, info.id) for name in FROZEN_CHANNELS},
         moves=[each for each in await releases.moves(caller.ctx, app, limit=1000) if each.release == info.id],
+        consumers=await releases.consumers.list(caller.ctx, info.app),
+        unread={each.consumer.name: each for each in await releases.unread(caller.ctx, app, info.id)},
+        may_accept=caller.has(Role.OPERATOR, Role.RISK),
         channels=FROZEN_CHANNELS,
         roles=[role.value for role in ROLE_ORDER if caller.has(role)],
         may_point=caller.has(Role.OPERATOR),
@@ -112,6 +115,15 @@ async def sign(request: Request, caller: Caller) -> Response:
     return _back(request)
 
 
+async def accept(request: Request, caller: Caller) -> Response:
+    """``POST /releases/{app}/{id}/consumers`` with `reason`: what cannot be told of who reads it is accepted."""
+    form = await form_of(request)
+    await app_of(request).parts.releases.accept_unread(
+        caller.ctx, request.path_params["app"], request.path_params["id"], reason=text_field(form, "reason")
+    )
+    return _back(request)
+
+
 async def point(request: Request, caller: Caller) -> Response:
     """``POST /releases/{app}/{id}/point`` with `channel` and `reason`."""
     form = await form_of(request)
@@ -129,5 +141,6 @@ routes = [
     Route("/releases", page(list_releases)),
     Route("/releases/{app}/{id}", page(show)),
     Route("/releases/{app}/{id}/sign", page(sign), methods=["POST"]),
+    Route("/releases/{app}/{id}/consumers", page(accept), methods=["POST"]),
     Route("/releases/{app}/{id}/point", page(point), methods=["POST"]),
 ]
