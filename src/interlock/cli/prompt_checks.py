@@ -1,4 +1,4 @@
-"""`interlock prompt lint`, `rules`: prompts looked over."""
+"""`interlock prompt lint`, `rules`, `test`: prompts looked over and tried."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from interlock.app import App
     from interlock.flows.prompt_lint import Linted
+    from interlock.flows.prompt_testing import AskRuns, Tested
     from interlock.prompts.linting import Finding
 
-__all__ = ["lint_prompts", "list_rules", "print_findings"]
+__all__ = ["lint_prompts", "list_rules", "print_findings", "run_tests"]
 
 
 @click.command("lint")
@@ -143,3 +146,87 @@ def list_rules(as_json: bool) -> None:
         emit([{"rule": n, "severity": r.severity, "reason": r.reason, "remedy": r.remedy} for n, r in found])
         return
     table(["rule", "counts as", "why"], [(name, rule.severity, rule.reason) for name, rule in found])
+
+
+@click.command("test")
+@click.argument("names", metavar="[PROMPT]...", nargs=-1)
+@click.option("--version", "wanted", default="files", show_default=True, help="files, a label, a channel, or a digest.")
+@click.option("--no-ask", is_flag=True, help="Only look at renderings: ask no model.")
+@click.option("--judge", help="Route or provider/model that judges.")
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Write JUnit XML there.")
+@click.option("-q", "--quiet", is_flag=True, help="Only failures.")
+@json_option
+@pass_session
+def run_tests(
+    session: Session,
+    /,
+    names: tuple[str, ...],
+    wanted: str,
+    no_ask: bool,
+    judge: str | None,
+    junit: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run the tests beside each PROMPT, or beside all that have some. Exits with 5 where one fails."""
+
+    async def work() -> list[Tested]:
+        from interlock.flows.prompt_testing import AskRuns
+
+        async with session.open() as app:
+            runs = AskRuns(
+                app.workspace.data / "evaluations" / "runs",
+                judge=judge,
+                licences=[app.workspace.root / "judges"],
+                ask=not no_ask,
+            )
+            return await _tested(app, names, wanted, runs)
+
+    tested = run(work())
+    results = [each for one in tested for each in one.results]
+    if junit is not None:
+        from interlock.prompts.junit import junit as written
+
+        try:
+            junit.write_text(written(results), "utf-8")
+        except OSError as error:
+            raise InvalidInput(f"{junit.name!r} cannot be written: {error.strerror}", param="--junit") from error
+    if as_json:
+        from interlock.flows.prompt_views import tested_view
+
+        emit([tested_view(each) for each in tested])
+    else:
+        for one in tested:
+            _show_tested(one, quiet=quiet)
+        if not tested:
+            click.echo("no prompt has tests: write prompt.tests.yaml beside one")
+    sys.exit(5 if any(not each.passed for each in results) else 0)
+
+
+async def _tested(app: App, names: Sequence[str], wanted: str, runs: AskRuns) -> list[Tested]:
+    from interlock.flows.prompt_testing import run_prompt_tests
+
+    ctx, parts = app.owner(), app.parts
+    tested = []
+    for name in names or [each.place.name for each in await parts.prompts.list(ctx)]:
+        try:
+            tested.append(await run_prompt_tests(parts, ctx, name, runs, wanted=wanted))
+        except NotFound:
+            # Of all prompts those without tests are passed over.
+            if names:
+                raise
+    return tested
+
+
+def _show_tested(tested: Tested, *, quiet: bool) -> None:
+    run_id = "" if tested.report is None else f"  {tested.report.id}"
+    passed = len(tested.results) - tested.failed
+    colour = "red" if tested.failed else "green"
+    click.secho(f"{tested.prompt}  {passed} of {len(tested.results)} passed{run_id}", bold=True, fg=colour)
+    for each in tested.results:
+        if each.passed and not quiet:
+            click.echo(f"  passed  {each.kind}  {each.name}")
+        if not each.passed:
+            click.secho(f"  FAILED  {each.kind}  {each.name}", fg="red")
+            for why in each.failures:
+                click.echo(f"    {why}")

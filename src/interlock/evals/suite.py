@@ -42,6 +42,7 @@ __all__ = [
     "measuring",
     "overridden",
     "read_suite",
+    "suite_from",
     "with_variables",
     "write_variables",
 ]
@@ -216,7 +217,11 @@ def read_suite(path: Path) -> Suite:
     Raises: NotFound; InvalidInput naming the field, or the file and line: an unknown field, a wrong type, an id that
         is there twice, no cases left after split and tags, a gate over a metric that the suite does not have.
     """
-    spec = _spec(path)
+    return suite_from(_spec(path), path.parent)
+
+
+def suite_from(spec: SuiteSpec, folder: Path) -> Suite:
+    """The suite that `spec` describes, with the case files that it names in `folder`. Raises: as `read_suite`."""
     cases: list[Case] = []
     sealed: dict[str, CaseFile] = {}
     sealed_ids: set[str] = set()
@@ -224,7 +229,7 @@ def read_suite(path: Path) -> Suite:
         if isinstance(entry, Case):
             cases.append(entry)
             continue
-        found = list(_cases_of(path.parent, entry))
+        found = list(_cases_of(folder, entry))
         if entry.sealed:
             sealed[digest_json([case_digest(case) for case in found])] = entry
             sealed_ids.update(case.id for case in found)
@@ -241,7 +246,7 @@ def read_suite(path: Path) -> Suite:
         raise InvalidInput(
             f"{len(twice)} case ids are there twice, first {twice[0]!r}", param="id", hint="an id names one case"
         )
-    made = Suite(spec, path.parent, cases, _measured_by(spec), sealed, frozenset(sealed_ids))
+    made = Suite(spec, folder, cases, _measured_by(spec), sealed, frozenset(sealed_ids))
     return with_variables(made, spec.variables)
 
 

@@ -21,6 +21,8 @@ from interlock.flows.evaluation_instruments import workspace_instruments
 from interlock.flows.evaluation_targets import open_workspace_target
 from interlock.flows.evidence import attach_report
 from interlock.flows.parts import Parts
+from interlock.flows.prompt_testing import AskRuns, Tested, attach_tests, demand_of_tests, run_prompt_tests
+from interlock.prompts.testing import tests_path
 from interlock.releases.promotion import Demand, EvidenceKind, PromotionPolicy
 from interlock.releases.types import LIVE_CHANNEL
 
@@ -127,8 +129,27 @@ async def run_gate(
         if report.ended != "budget":
             await attach_report(parts, ctx, name, report, kind=asked)
         reports.append(report)
+    tested = await _tested(parts, ctx, name, runs, named)
     found = await _gate(parts, ctx, _Place(name, channel), named, policy)
-    return replace(found, reports=tuple(reports))
+    if tested is None:
+        return replace(found, reports=tuple(reports))
+    if tested.report is not None:
+        reports.append(tested.report)
+    told = found.demands if policy.prompt_tests else (*found.demands, demand_of_tests(tested))
+    return replace(found, demands=tuple(told), reports=tuple(reports))
+
+
+async def _tested(parts: Parts, ctx: Context, app: str, runs: GateRuns, named: _Named) -> Tested | None:
+    """The tests beside the app's prompt, run on exactly that release and kept as evidence; None without any."""
+    release = await parts.releases.pick(ctx, app, named.release if not named.live else "live")
+    known = await parts.prompts.list(ctx)
+    place = next((each.place for each in known if app in each.place.apps), None)
+    if place is None or not tests_path(place.path).exists():
+        return None
+    digest, asked = release.digests["prompt"], AskRuns(runs.home, judge=runs.judge, licences=runs.licences)
+    tested = await run_prompt_tests(parts, ctx, place.name, asked, wanted=digest, target=named.address)
+    await attach_tests(parts, ctx, app, named.release, tested)
+    return tested
 
 
 async def _named(parts: Parts, ctx: Context, app: str, release: str | None) -> _Named:

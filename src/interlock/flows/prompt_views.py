@@ -7,6 +7,7 @@ from typing import Any
 
 from interlock.flows.prompt_desk import Dependant, Preview
 from interlock.flows.prompt_lint import Linted
+from interlock.flows.prompt_testing import Tested
 from interlock.prompts.files import Loaded, text_digest
 from interlock.prompts.linting import Finding
 from interlock.prompts.prompt_store import Label, Version
@@ -22,6 +23,7 @@ __all__ = [
     "linted_view",
     "preview_view",
     "section_view",
+    "tested_view",
     "version_view",
 ]
 
@@ -126,4 +128,19 @@ def linted_view(looked: Linted) -> dict[str, Any]:
         "digest": looked.digest,
         "findings": [finding_view(each) for each in looked.findings],
         "notes": list(looked.notes),
+    }
+
+
+def tested_view(tested: Tested) -> dict[str, Any]:
+    """What the tests of a prompt showed."""
+    return {
+        "prompt": tested.prompt,
+        "digest": tested.digest,
+        "run": None if tested.report is None else tested.report.id,
+        "passed": len(tested.results) - tested.failed,
+        "failed": tested.failed,
+        "tests": [
+            {"name": each.name, "kind": each.kind, "passed": each.passed, "failures": list(each.failures)}
+            for each in tested.results
+        ],
     }
