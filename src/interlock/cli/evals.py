@@ -148,7 +148,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
         max_cost_usd=asked.max_cost,
         stop_early=asked.stop_early,
     )
-    async with _opened(session, suite, asked) as (target, instruments, home, app, suite):
+    async with _opened(session, suite, asked) as (target, instruments, home, app, suite, tags):
         options = Options(
             fresh=asked.fresh,
             use_kept=not asked.no_kept,
@@ -156,7 +156,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
             note=asked.note,
             report=None if asked.quiet else _tell,
             started=None if asked.quiet else _begun,
-            tags=asked.tags,
+            tags={**tags, **asked.tags},
         )
         try:
             report = await Evaluations(home).run(suite, target, instruments, options)
@@ -184,6 +184,7 @@ class _Opened(NamedTuple):
     app: App | None
     suite: Suite
     """With the variables that the command gives."""
+    tags: Mapping[str, str]
 
 
 @asynccontextmanager
@@ -201,6 +202,7 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
 
             instruments = replace(instruments, detectors=detectors())
         target: Target
+        tags: Mapping[str, str] = {}
         home = asked.home
         app: App | None = None
         if not alone or needs - {"detectors"} or asked.judge:
@@ -216,13 +218,14 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
                 if asked.variables:
                     release = await release_of(app.parts, asked.target)
                     suite = with_variables(suite, _read(release, asked.variables))
-                target = await open_workspace_target(app.parts, asked.target, suite.cases)
-                instruments = replace(instruments, protected=target.protected)
+                opened = await open_workspace_target(app.parts, asked.target, suite.cases)
+                target, tags = opened, opened.tags
+                instruments = replace(instruments, protected=opened.protected)
         if alone:
             suite = with_variables(suite, _read(None, asked.variables))
             target = _alone(asked)
         stack.push_async_callback(target.close)
-        yield _Opened(target, instruments, home or own_home(session), app, suite)
+        yield _Opened(target, instruments, home or own_home(session), app, suite, tags)
 
 
 async def variables_of(session: Session, target: str, given: Sequence[str]) -> Mapping[str, Any]:

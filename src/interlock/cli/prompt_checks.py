@@ -1,4 +1,4 @@
-"""`interlock prompt lint`, `rules`, `test`: prompts looked over and tried."""
+"""`interlock prompt lint`, `rules`, `test`, `quality`: prompts looked over, tried, and what they have shown."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from interlock.core.errors import InvalidInput, NotFound
 if TYPE_CHECKING:
     from interlock.app import App
     from interlock.flows.prompt_lint import Linted
+    from interlock.flows.prompt_quality import Figure, Quality, VersionQuality
     from interlock.flows.prompt_testing import AskRuns, Tested
     from interlock.prompts.linting import Finding
 
-__all__ = ["lint_prompts", "list_rules", "print_findings", "run_tests"]
+__all__ = ["lint_prompts", "list_rules", "print_findings", "run_tests", "show_quality"]
 
 
 @click.command("lint")
@@ -230,3 +231,79 @@ def _show_tested(tested: Tested, *, quiet: bool) -> None:
             click.secho(f"  FAILED  {each.kind}  {each.name}", fg="red")
             for why in each.failures:
                 click.echo(f"    {why}")
+
+
+@click.command("quality")
+@click.argument("name", metavar="PROMPT")
+@click.option(
+    "--days",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Count requests so far back.",
+)
+@json_option
+@pass_session
+def show_quality(session: Session, /, name: str, days: float, as_json: bool) -> None:
+    """What each version of PROMPT has shown: in evaluations, with 95 % intervals, and under requests."""
+
+    async def work() -> Quality:
+        from interlock.flows.prompt_quality import prompt_quality
+
+        async with session.open() as app:
+            return await prompt_quality(app.parts, app.owner(), name, days=days)
+
+    found = run(work())
+    if as_json:
+        from interlock.flows.prompt_quality import quality_view
+
+        emit(quality_view(found))
+        return
+    _show_measured(found)
+    click.echo()
+    rows = [_used(each) for each in found.versions]
+    click.secho(f"requests since {found.since:%Y-%m-%d}, evaluations among them", bold=True)
+    columns = ["version", "labels", "requests", "errors", "declined", "USD a request", "seconds"]
+    table(columns, rows, right=columns[2:])
+    for note in found.notes:
+        click.echo(note)
+
+
+def _show_measured(found: Quality) -> None:
+    rows = [
+        (_version(each), one.suite, one.metric, _told(one.figure), one.figure.of, one.run)
+        for each in found.versions
+        for one in each.measures
+    ]
+    if rows:
+        table(["version", "suite", "metric", "mean (95 %)", "cases", "run"], rows, right=["mean (95 %)", "cases"])
+    else:
+        click.echo("no evaluation has asked an app under this prompt: interlock eval run SUITE --target app/NAME")
+
+
+def _version(each: VersionQuality) -> str:
+    return each.version.digest.removeprefix("sha256:")[:8] + (" (files)" if each.is_files else "")
+
+
+def _told(figure: Figure | None, scale: float = 1.0, form: str = ".3f") -> str:
+    if figure is None:
+        return ""
+    mean = f"{figure.value / scale:{form}}"
+    if figure.interval is None:
+        return mean
+    return f"{mean} ({figure.interval.low / scale:{form}}–{figure.interval.high / scale:{form}})"
+
+
+def _used(each: VersionQuality) -> tuple[str, ...]:
+    labels, usage = ", ".join(each.labels), each.usage
+    if usage is None:
+        return (_version(each), labels, "0", "", "", "", "")
+    return (
+        _version(each),
+        labels,
+        f"{usage.requests:,}",
+        _told(usage.errors),
+        _told(usage.declined),
+        _told(usage.cost_nano, 1e9, ".6f"),
+        _told(usage.seconds),
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from interlock.cli.prompt_checks import lint_prompts, list_rules, run_tests
+from interlock.cli.prompt_checks import lint_prompts, list_rules, run_tests, show_quality
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
@@ -37,6 +37,7 @@ def prompt() -> None:
 prompt.add_command(lint_prompts)
 prompt.add_command(list_rules)
 prompt.add_command(run_tests)
+prompt.add_command(show_quality)
 
 
 def _with_app(session: Session, work: Callable[[App], Coroutine[Any, Any, T]]) -> T:

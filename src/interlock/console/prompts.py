@@ -27,6 +27,7 @@ from interlock.flows.prompt_desk import (
     spec_of,
 )
 from interlock.flows.prompt_lint import Linted, lint_prompt
+from interlock.flows.prompt_quality import prompt_quality
 from interlock.http.callers import app_of
 from interlock.prompts.files import Loaded, text_digest
 from interlock.prompts.sections import SectionDiff, compared, sections_of
@@ -82,6 +83,7 @@ async def show(request: Request, caller: Caller) -> Response:
         labels=await parts.prompts.labels(caller.ctx, name),
         versions=await history(parts, caller.ctx, name),
         dependants=await dependants(parts, caller.ctx, name),
+        quality=await prompt_quality(parts, caller.ctx, name),
         may_write=caller.has(*_MAY_WRITE),
     )
 

@@ -144,6 +144,12 @@ class WorkspaceTarget:
         return tuple(found)
 
     @property
+    def tags(self) -> Mapping[str, str]:
+        """What a run of it is found by besides its release, which may never be frozen: the digest of its prompt."""
+        digest = "" if self.release is None else self.release.digests.get("prompt", "")
+        return {"prompt": digest} if digest else {}
+
+    @property
     def release_id(self) -> str:
         """See `Target`."""
         return "" if self.release is None else self.release.id

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from interlock.core.context import Context
+from interlock.core.errors import InvalidInput
 from interlock.flows.parts import Parts
 from interlock.flows.prompt_desk import (
     Asked,
@@ -22,6 +23,7 @@ from interlock.flows.prompt_desk import (
     spec_of,
 )
 from interlock.flows.prompt_lint import lint_prompt
+from interlock.flows.prompt_quality import prompt_quality, quality_view
 from interlock.flows.prompt_views import (
     current_view,
     dependant_view,
@@ -148,6 +150,15 @@ async def diff(request: Request) -> Response:
     return JSONResponse({"before": old.digest, "after": new.digest, "sections": sections})
 
 
+async def quality(request: Request) -> Response:
+    """``GET /api/v1/prompts/{name}/quality?days=``: what each version has shown, in evaluations and under requests."""
+    ctx, parts, name = await _asked(request)
+    raw = request.query_params.get("days", "30")
+    if not raw.isascii() or not raw.isdigit() or not 1 <= int(raw[:5]) <= 3650:
+        raise InvalidInput("days is a number from 1 to 3650", param="days")
+    return JSONResponse(quality_view(await prompt_quality(parts, ctx, name, days=float(raw))))
+
+
 async def lint(request: Request) -> Response:
     """``POST /api/v1/prompts/{name}/lint`` with ``{"version"?, "files"?}``: what rules find."""
     ctx, parts, name = await _asked(request)
@@ -200,6 +211,7 @@ routes = [
     Route(_AT + "/{name}/versions/{version}/patch", patch),
     Route(_AT + "/{name}/versions/{version}/diff", diff),
     Route(_AT + "/{name}/drafts", draft, methods=["POST"]),
+    Route(_AT + "/{name}/quality", quality),
     Route(_AT + "/{name}/lint", lint, methods=["POST"]),
     Route(_AT + "/{name}/render", render, methods=["POST"]),
     Route(_AT + "/{name}/labels/{label}", label, methods=["PUT"]),
