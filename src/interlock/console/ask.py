@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from interlock.app import App
-from interlock.console.rendering import fragment, render, title_of
+from interlock.console.rendering import fragment, render, said, title_of
 from interlock.console.session import Caller, Form, form_of, page, reader_of, text_field
 from interlock.console.variables import field_of_error, text_of_value, typed_texts, values_of, variable_fields
 from interlock.core.answers import Answer, AnswerSentence, Claim, Quote
@@ -302,7 +302,7 @@ async def _run(request: Request, caller: Caller, result: Result) -> AsyncGenerat
     result.took_ms = (now_ns() - began) / 1e6
     done = {"event": "done", "html": fragment("_result.html", result=result, person=caller)}
     if result.error is not None and (wrong := field_of_error(result.error)):
-        done |= {"variable": wrong, "message": result.error.message}
+        done |= {"variable": wrong, "message": said(result.error.message)}
     yield done
 
 

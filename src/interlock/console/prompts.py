@@ -106,7 +106,7 @@ async def version(request: Request, caller: Caller) -> Response:
         caller,
         "prompt-version.html",
         place=await parts.prompts.place(caller.ctx, name),
-        version=found,
+        shown=found,
         against=against,
         changes=sections,
         sections=sections_of(spec_of(found)),

@@ -32,13 +32,14 @@ class VariableField(NamedTuple):
         """Its type for people, with its bounds."""
         spec = self.spec
         told = {"list": "list, as YAML or JSON", "object": "object, as YAML or JSON", "integer": "whole number"}
+        told |= {"enum": "one of these", "boolean": "true or false", "string": "text"}
         bounds = [
             *([f"from {spec.minimum:g}"] if spec.minimum is not None else []),
             *([f"to {spec.maximum:g}"] if spec.maximum is not None else []),
             *([f"at least {spec.min_length:,} characters"] if spec.min_length else []),
             *([f"at most {spec.max_length:,} characters"] if spec.max_length is not None else []),
         ]
-        return " ".join([told.get(spec.type, spec.type), *bounds])
+        return ", ".join([told.get(spec.type, spec.type), *bounds])
 
     @property
     def default_told(self) -> str:
