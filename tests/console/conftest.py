@@ -115,6 +115,11 @@ FILES = {
           - question: What do I have?
             variables: {plan: pro, seats: 3}
         """,
+    "apps/formed/app.yaml": "{prompt: form.md, route: {targets: [plans], retries: 0}, output: {schema: form.json}}",
+    "apps/formed/form.md": "Give the state as JSON. TODO",
+    "apps/formed/form.json": """
+        {"type": "object", "properties": {"state": {"type": "string"}}, "required": ["state"]}
+        """,
     "apps/slow/app.yaml": "route: {targets: [slow]}",
     "apps/down/app.yaml": "route: {targets: [down], retries: 0}",
 }

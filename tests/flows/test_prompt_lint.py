@@ -147,6 +147,7 @@ def test_a_channel_that_asks_for_it_takes_no_release_whose_prompt_has_errors(tmp
     assert run(at, "release", "point", warned, "--app", "helper", "--channel", "stage").code == 4
     (at / "apps" / "helper" / "prompt.md").write_text(CLEAN)
     assert run(at, "gate", "--app", "helper", "--json").json["verdict"] == "not_enough_evidence"
+    assert run(at, "gate", "--app", "helper", "--run", "-q").code == 0, "the gate looks it over itself"
     run(at, "release", "build", "--app", "helper", "--channel", "stage")
     assert run(at, "gate", "--app", "helper", "--channel", "stage").code == 0
 

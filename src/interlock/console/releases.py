@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -12,7 +13,8 @@ from starlette.routing import Route
 from interlock.console.rendering import render
 from interlock.console.session import Caller, form_of, page, text_field
 from interlock.core.context import ROLE_ORDER, Role
-from interlock.core.errors import InvalidInput, NotFound
+from interlock.core.errors import InterlockError, InvalidInput, NotFound
+from interlock.flows.prompt_lint import Linted, lint_release
 from interlock.http.callers import app_of
 from interlock.releases.promotion import Demand, Evidence
 from interlock.releases.types import FROZEN_CHANNELS, AppSource, Channel, ReleaseInfo
@@ -71,12 +73,18 @@ async def show(request: Request, caller: Caller) -> Response:
         # A channel that points nowhere yet has nothing to compare with.
         diff = None
     pointed = await releases.channels(caller.ctx, app)
+    whole = await releases.pick(caller.ctx, app, info.id)
+    looked: Linted | None = None
+    with suppress(InterlockError):
+        # A prompt that an older version froze may say what cannot be read any more: the release is shown all the same.
+        looked = await lint_release(app_of(request).parts, caller.ctx, whole)
     return render(
         request,
         caller,
         "release.html",
         info=info,
-        whole=await releases.pick(caller.ctx, app, info.id),
+        whole=whole,
+        looked=looked,
         diff=diff,
         against=against,
         serves=[each.name for each in pointed if each.release == info.id],

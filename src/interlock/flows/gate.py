@@ -21,6 +21,7 @@ from interlock.flows.evaluation_instruments import workspace_instruments
 from interlock.flows.evaluation_targets import open_workspace_target
 from interlock.flows.evidence import attach_report
 from interlock.flows.parts import Parts
+from interlock.flows.prompt_lint import attach_lint, lint_release
 from interlock.flows.prompt_testing import AskRuns, Tested, attach_tests, demand_of_tests, run_prompt_tests
 from interlock.prompts.testing import tests_path
 from interlock.releases.promotion import Demand, EvidenceKind, PromotionPolicy
@@ -96,7 +97,8 @@ async def ask_gate(parts: Parts, ctx: Context, app: str, *, channel: str = "prod
 async def run_gate(
     parts: Parts, ctx: Context, app: str, runs: GateRuns, *, channel: str = "prod", release: str | None = None
 ) -> Gate:
-    """Run the suites that the channel names on exactly that release, attach what they find, and ask.
+    """Run the suites that the channel names on exactly that release, and the tests beside its prompt, attach what they
+    find, and ask.
 
     Where the policy names none, every suite of the app that has a gate is run and asked for. Suites that compare are
     compared with the newest run on the release that the channel points at, which is made where there is none.
@@ -129,6 +131,9 @@ async def run_gate(
         if report.ended != "budget":
             await attach_report(parts, ctx, name, report, kind=asked)
         reports.append(report)
+    if policy.lint is not None:
+        release = await parts.releases.pick(ctx, name, "live" if named.live else named.release)
+        await attach_lint(parts, ctx, release, await lint_release(parts, ctx, release))
     tested = await _tested(parts, ctx, name, runs, named)
     found = await _gate(parts, ctx, _Place(name, channel), named, policy)
     if tested is None:

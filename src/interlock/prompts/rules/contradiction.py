@@ -76,22 +76,30 @@ def _languages(said: Sequence[tuple[str, Place]]) -> Iterator[Fault]:
 
 
 def _bounds(said: Sequence[tuple[str, Place]]) -> Iterator[Fault]:
-    found: list[_Bound] = []
+    # Of all bounds of a unit so far the two that leave least room: what fits between them fits all.
+    most: dict[str, _Bound] = {}
+    least: dict[str, _Bound] = {}
     for text, place in said:
         if _CONDITION.search(text) or _ABOUT_ALL.search(text):
             continue
         for match in _BOUND.finditer(text):
-            number = _NUMBERS.get(match["number"].lower()) or int(match["number"])
-            how, unit = match["how"].lower(), match["unit"].lower().rstrip("s")
-            least = how in {"at least", "no fewer than", "not less than", "minimum of", "exactly"}
-            most = how in {"at most", "no more than", "up to", "maximum of", "exactly"}
-            low = number if least else number + 1 if how == "more than" else 0
-            high = number if most else number - 1 if how in {"fewer than", "less than", "under"} else 1 << 60
-            found.append(_Bound(low, high, unit, place))
-    for at, one in enumerate(found):
-        for other in found[:at]:
-            if one.unit == other.unit and (one.low > other.high or other.low > one.high):
-                yield Fault(f"no number of {one.unit}s holds to it and to that", one.place, other=other.place)
+            one = _bound(match, place)
+            for other in (most.get(one.unit), least.get(one.unit)):
+                if other is not None and (one.low > other.high or other.low > one.high):
+                    yield Fault(f"no number of {one.unit}s holds to it and to that", one.place, other=other.place)
+                    break
+            most[one.unit] = min(most.get(one.unit, one), one, key=lambda each: each.high)
+            least[one.unit] = max(least.get(one.unit, one), one, key=lambda each: each.low)
+
+
+def _bound(match: re.Match[str], place: Place) -> _Bound:
+    number = _NUMBERS.get(match["number"].lower()) or int(match["number"])
+    how, unit = match["how"].lower(), match["unit"].lower().rstrip("s")
+    least = how in {"at least", "no fewer than", "not less than", "minimum of", "exactly"}
+    most = how in {"at most", "no more than", "up to", "maximum of", "exactly"}
+    low = number if least else number + 1 if how == "more than" else 0
+    high = number if most else number - 1 if how in {"fewer than", "less than", "under"} else 1 << 60
+    return _Bound(low, high, unit, place)
 
 
 plugin = Rule(
