@@ -162,3 +162,34 @@ def test_an_older_release_is_looked_over_by_its_own_prompt(tmp_path: Path, run: 
     assert run(at, "gate", "--app", "helper", "--release", old[7:15]).code == 5
     assert run(at, "prompt", "lint", "--release", "helper:live").code == 0
     assert run(at, "gate", "--app", "helper").code == 0
+
+
+def test_of_a_prompt_that_several_apps_use_it_is_said_for_which_one_a_finding_holds(tmp_path: Path, run: Run) -> None:
+    at = house(tmp_path, output={"schema": "o.json"})
+    file = at / "apps" / "helper" / "app.yaml"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "prompt": "../../prompts/tone.md"}))
+    (at / "apps" / "helper" / "o.json").write_text(json.dumps({"type": "object", "properties": {"reply": {}}}))
+    other = at / "apps" / "other"
+    other.mkdir()
+    (other / "app.yaml").write_text("{route: {targets: [scripted/m]}, prompt: ../../prompts/tone.md}")
+    (at / "prompts").mkdir()
+    (at / "prompts" / "tone.md").write_text("Be kind. TODO")
+    [told] = [each for each in run(at, "prompt", "lint", "--json").json if each["prompt"] == "shared.tone"]
+    assert {each["rule"]: each["apps"] for each in told["findings"]} == {
+        "format_not_told": ["helper"],
+        "placeholder_left": [],
+    }
+    (other / "app.yaml").write_text("{route: {targets: []}, prompt: ../../prompts/tone.md}")
+    [broken] = [each for each in run(at, "prompt", "lint", "--json").json if each["prompt"] == "shared.tone"]
+    assert "placeholder_left" in {each["rule"] for each in broken["findings"]}
+
+
+def test_a_version_that_was_recorded_is_looked_over_as_it_was(tmp_path: Path, run: Run) -> None:
+    at = house(tmp_path, FAULTY)
+    run(at, "prompt", "record", "helper", "--why", "w")
+    run(at, "prompt", "label", "helper", "old", "files")
+    (at / "apps" / "helper" / "prompt.md").write_text(CLEAN)
+    assert found(run, at) == {}
+    old = found(run, at, "--version", "old")
+    assert set(old) == {"single_braces", "placeholder_left"}
+    assert old["placeholder_left"]["file"] == "system", "no file says it any more"

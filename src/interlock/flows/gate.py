@@ -132,8 +132,8 @@ async def run_gate(
             await attach_report(parts, ctx, name, report, kind=asked)
         reports.append(report)
     if policy.lint is not None:
-        release = await parts.releases.pick(ctx, name, "live" if named.live else named.release)
-        await attach_lint(parts, ctx, release, await lint_release(parts, ctx, release))
+        whole = await parts.releases.pick(ctx, name, "live" if named.live else named.release)
+        await attach_lint(parts, ctx, whole, await lint_release(parts, ctx, whole))
     tested = await _tested(parts, ctx, name, runs, named)
     found = await _gate(parts, ctx, _Place(name, channel), named, policy)
     if tested is None:
