@@ -133,6 +133,23 @@ def test_a_route_has_no_prompt_for_them_and_a_function_is_told_them(
     monkeypatch.syspath_prepend(str(tmp_path))
     done = run(at, "eval", "run", suite, "--target", "python:told:answer", "-q", "--json")
     assert exact(done) == 1.0
+    bare = write(at, {"id": "a", "input": "which?", "expected": "pro 3"})
+    given = run(
+        at,
+        "eval",
+        "run",
+        bare,
+        "--target",
+        "python:told:answer",
+        "--var",
+        "plan=pro",
+        "--var",
+        "seats=3",
+        "-q",
+        "--json",
+    )
+    assert exact(given) == 1.0
+    assert run(at, "eval", "run", bare, "--target", "python:told:answer", "--var", "plan", "-q").code == 2
 
 
 def test_attacks_are_made_under_the_values_that_the_command_gives(at: Path, run: Run) -> None:
@@ -142,6 +159,13 @@ def test_attacks_are_made_under_the_values_that_the_command_gives(at: Path, run:
     found = run(at, *attack, "--var", "plan=pro", "--var", "seats=3")
     assert found.code == 0, found.err
     assert found.json["total"]["failed"] == 0 and found.json["total"]["attacks"] > 0
+    kept = run(at, "redteam", "keep", found.json["id"], "--suite", at / "kept.yaml")
+    assert kept.code == 0
+    assert {case.variables["plan"] for case in read_suite(at / "kept.yaml").cases} == {"pro"}, "they go on with them"
+    out = at / "apps" / "helper" / "evals"
+    family = ["--target", "app/helper", "--family", "system_prompt", "--var", "plan=free"]
+    assert run(at, "redteam", "write", *family, "--out", out).code == 0
+    assert {case.variables["plan"] for case in read_suite(out / "red-team.yaml").cases} == {"free"}
 
 
 def test_tables_and_golden_sets_have_them_too(tmp_path: Path) -> None:
