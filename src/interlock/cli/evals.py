@@ -139,7 +139,7 @@ def writer_of(place: Path) -> Callable[[Report], str]:
 async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
     """Run the suite `path` as the command does, without showing its report."""
     from interlock.evals.service import Evaluations, Options
-    from interlock.evals.suite import overridden, read_suite
+    from interlock.evals.suite import overridden, read_suite, with_variables
 
     suite = overridden(
         read_suite(path),
@@ -148,7 +148,8 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
         max_cost_usd=asked.max_cost,
         stop_early=asked.stop_early,
     )
-    async with _opened(session, suite, asked) as (target, instruments, home, app, suite, tags):
+    suite = with_variables(suite, await variables_of(session, asked.target, asked.variables))
+    async with _opened(session, suite, asked) as (target, instruments, home, app):
         options = Options(
             fresh=asked.fresh,
             use_kept=not asked.no_kept,
@@ -156,7 +157,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
             note=asked.note,
             report=None if asked.quiet else _tell,
             started=None if asked.quiet else _begun,
-            tags={**tags, **asked.tags},
+            tags={**_prompt_of(target, app), **asked.tags},
         )
         try:
             report = await Evaluations(home).run(suite, target, instruments, options)
@@ -182,16 +183,12 @@ class _Opened(NamedTuple):
     instruments: Instruments
     home: Path
     app: App | None
-    suite: Suite
-    """With the variables that the command gives."""
-    tags: Mapping[str, str]
 
 
 @asynccontextmanager
 async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator[_Opened]:
     """The target and the instruments; a workspace is opened only where one of them needs it."""
     from interlock.evals.ports import Instruments, Metric
-    from interlock.evals.suite import with_variables
 
     needs = {need for each in suite.measured_by if isinstance(each.metric, Metric) for need in each.metric.needs}
     alone = asked.target.startswith(ALONE)
@@ -202,12 +199,11 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
 
             instruments = replace(instruments, detectors=detectors())
         target: Target
-        tags: Mapping[str, str] = {}
         home = asked.home
         app: App | None = None
         if not alone or needs - {"detectors"} or asked.judge:
             from interlock.flows.evaluation_instruments import workspace_instruments
-            from interlock.flows.evaluation_targets import open_workspace_target, release_of
+            from interlock.flows.evaluation_targets import open_workspace_target
 
             app = await stack.enter_async_context(session.open())
             instruments = workspace_instruments(
@@ -215,17 +211,21 @@ async def _opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator
             )
             home = home or app.workspace.data / "evaluations" / "runs"
             if not alone:
-                if asked.variables:
-                    release = await release_of(app.parts, asked.target)
-                    suite = with_variables(suite, _read(release, asked.variables))
-                opened = await open_workspace_target(app.parts, asked.target, suite.cases)
-                target, tags = opened, opened.tags
-                instruments = replace(instruments, protected=opened.protected)
+                target = await open_workspace_target(app.parts, asked.target, suite.cases)
+                instruments = replace(instruments, protected=target.protected)
         if alone:
-            suite = with_variables(suite, _read(None, asked.variables))
             target = _alone(asked)
         stack.push_async_callback(target.close)
-        yield _Opened(target, instruments, home or own_home(session), app, suite, tags)
+        yield _Opened(target, instruments, home or own_home(session), app)
+
+
+def _prompt_of(target: Target, app: App | None) -> Mapping[str, str]:
+    """The prompt that answers, as a tag that runs are found by."""
+    if app is None:
+        return {}
+    from interlock.flows.evaluation_targets import WorkspaceTarget
+
+    return target.tags if isinstance(target, WorkspaceTarget) else {}
 
 
 async def variables_of(session: Session, target: str, given: Sequence[str]) -> Mapping[str, Any]:
