@@ -152,6 +152,9 @@ def test_an_app_without_a_form_is_read_by_nobody_who_wants_one(at: Path, run: Ru
     reads(run, at, "billing", STATE)
     (at / "apps" / "orders" / "app.yaml").write_text("route: {targets: [scripted/m]}")
     assert "billing: the answer is free text" in build(run, at).json["error"]["message"]
+    (at / "apps" / "orders" / "app.yaml").write_text("route: {targets: 7}")
+    shown = run(at, "release", "consumers", "list", "orders")
+    assert shown.code == 0 and "not known" in shown.out and "route.targets" in shown.out
 
 
 async def keys(root: Path) -> dict[str, str]:

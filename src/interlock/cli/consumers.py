@@ -81,22 +81,21 @@ def list_consumers(session: Session, /, app_name: str, release: str, as_json: bo
     """Who reads answers of APP, and what of a release each could not read."""
 
     async def work() -> None:
-        from interlock.flows.consumer_desk import consumer_view, unread_view
+        from interlock.flows.consumer_desk import consumer_view, readers, unread_view
 
         async with session.open() as app:
-            ctx, releases = app.owner(), app.parts.releases
-            found = await releases.consumers.list(ctx, releases.source(app_name, ctx).name)
-            unread = await releases.unread(ctx, app_name, release)
+            found, unread, error = await readers(app.parts, app.owner(), app_name, release)
             if as_json:
-                emit({"consumers": [consumer_view(c) for c in found], "unread": [unread_view(u) for u in unread]})
+                told = None if unread is None else [unread_view(each) for each in unread]
+                emit({"consumers": [consumer_view(each) for each in found], "unread": told})
                 return
-            wrong = {each.consumer.name: unread_view(each)["state"] for each in unread}
-            rows = [
-                (c.name, wrong.get(c.name, "can read it"), c.contact, c.set_by, f"{c.set_at:%Y-%m-%d %H:%M}")
-                for c in found
-            ]
+            wrong = {each.consumer.name: unread_view(each)["state"] for each in unread or ()}
+            fits = "can read it" if unread is not None else "not known"
+            rows = [(c.name, wrong.get(c.name, fits), c.contact, c.set_by, f"{c.set_at:%Y-%m-%d %H:%M}") for c in found]
             table(["consumer", release, "contact", "by", "since"], rows)
-            _show(unread)
+            _show(unread or ())
+            if unread is None:
+                click.secho(f"{release} cannot be read: {error}", fg="yellow")
 
     run(work())
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from interlock.core.context import Context
-from interlock.core.errors import InterlockError
+from interlock.core.errors import InterlockError, InvalidInput
 from interlock.flows.parts import Parts
 from interlock.gateway.structured.schema import check_schema
 from interlock.releases.consumer_store import Consumer
 from interlock.releases.consumers import Unread
 
-__all__ = ["add_consumer", "consumer_view", "unread_view"]
+__all__ = ["Readers", "add_consumer", "consumer_view", "readers", "unread_view"]
 
 # Any in this module: JSON Schemas, and JSON on its way out.
 
@@ -34,6 +34,28 @@ async def add_consumer(
         # What the app's files say has no part in whether somebody reads its answers.
         return made, None
     return made, next((each for each in unread if each.consumer.name == name), None)
+
+
+class Readers(NamedTuple):
+    """Who reads an app's answers, and how a release does by them."""
+
+    consumers: Sequence[Consumer]
+    unread: Sequence[Unread] | None
+    """None where the app's files cannot be read: then nothing is known of them."""
+    error: str = ""
+
+
+async def readers(parts: Parts, ctx: Context, app: str, release: str) -> Readers:
+    """Every consumer, and what of `release` (as `Releases.pick` takes it) each could not read.
+
+    Raises: Forbidden; NotFound.
+    """
+    found = await parts.releases.consumers.list(ctx, parts.releases.source(app, ctx).name)
+    try:
+        return Readers(found, await parts.releases.unread(ctx, app, release))
+    except InvalidInput as error:
+        # Whoever reads the answers is known all the same.
+        return Readers(found, None, error.message)
 
 
 def consumer_view(consumer: Consumer) -> dict[str, Any]:

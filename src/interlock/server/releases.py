@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput
-from interlock.flows.consumer_desk import add_consumer, consumer_view, unread_view
+from interlock.flows.consumer_desk import add_consumer, consumer_view, readers, unread_view
 from interlock.flows.freezing import freeze_release
 from interlock.flows.gate import ask_gate
 from interlock.flows.prompt_views import finding_view
@@ -176,12 +176,10 @@ async def point(request: Request) -> Response:
 
 async def consumers(request: Request) -> Response:
     """``GET /api/v1/apps/{app}/consumers?release=``: who reads its answers, and what of a release each could not."""
-    ctx, releases, app = await _asked(request)
-    found = await releases.consumers.list(ctx, releases.source(app, ctx).name)
-    unread = await releases.unread(ctx, app, request.query_params.get("release", "live"))
-    return JSONResponse(
-        {"data": [consumer_view(each) for each in found], "unread": [unread_view(each) for each in unread]}
-    )
+    ctx, _, app = await _asked(request)
+    found = await readers(app_of(request).parts, ctx, app, request.query_params.get("release", "live"))
+    unread = None if found.unread is None else [unread_view(each) for each in found.unread]
+    return JSONResponse({"data": [consumer_view(each) for each in found.consumers], "unread": unread})
 
 
 async def set_consumer(request: Request) -> Response:
