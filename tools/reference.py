@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import sys
 import textwrap
@@ -25,6 +26,7 @@ from interlock.knowledge.connectors import connectors
 from interlock.knowledge.connectors._sites import OAuth
 from interlock.knowledge.external.settings import Credentials, ExternalIndex, FieldNames, MetadataField, Vectors
 from interlock.knowledge.sources import Source
+from interlock.prompts.linting import rules
 
 DOCS = Path(__file__).parent.parent / "docs" / "reference"
 
@@ -54,6 +56,27 @@ def command_line() -> str:
 
     walk(cli, "interlock")
     return "\n".join(lines).rstrip() + "\n"
+
+
+def prompt_rules() -> str:
+    """Every rule for prompts with its reason and its remedy."""
+    lines = [
+        "# Rules for prompts",
+        "",
+        "Made by `python tools/reference.py`. What `interlock prompt lint`, the console's editor and",
+        "`interlock release build` look for: the standard that system messages are held to. How to use them,",
+        "and how to say otherwise for an app or a workspace: [prompts](../how-to/prompts.md#look-prompts-over).",
+        "A rule that is `off` is asked for by name.",
+        "",
+        "| Rule | Counts as | Finds | Why | Remedy |",
+        "|---|---|---|---|---|",
+    ]
+    for name in rules.names():
+        rule = rules.get(name)
+        told = (importlib.import_module(f"interlock.prompts.rules.{name}").__doc__ or "").strip().removesuffix(".")
+        cells = [f"`{name}`", rule.severity, told, rule.reason, rule.remedy]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def settings() -> str:
@@ -282,6 +305,7 @@ def main() -> int:
     pages = {
         "cli.md": command_line(),
         "metrics.md": evaluation_metrics(),
+        "prompt-rules.md": prompt_rules(),
         "settings.md": settings(),
         "sources.md": sources(),
     }

@@ -171,24 +171,29 @@ class App:
         """The release behind ``app/NAME[@channel]``, None for a route or a provider's model."""
         return await self.parts.releases.resolve(ctx, model) if model.startswith("app/") else None
 
-    async def ask(self, question: str, *, app: str, user: str | None = None) -> Finished:
+    async def ask(
+        self, question: str, *, app: str, user: str | None = None, variables: Mapping[str, object] | None = None
+    ) -> Finished:
         """Ask an app with documents and wait for the whole answer.
 
         Args:
             question: as a person would write it.
             app: ``NAME`` or ``NAME@channel``.
             user: a user of the workspace's directory to ask as; None sees public documents only.
+            variables: values for the app's prompt.
 
         Raises: NotFound, Blocked, ModelMissing, InvalidInput.
         """
         ctx = self.owner()
         if user is not None:
             ctx = self.parts.access.act_as(ctx, user)
-        return await self.ask_as(ctx, question, app=app)
+        return await self.ask_as(ctx, question, app=app, variables=variables)
 
-    async def ask_as(self, ctx: Context, question: str, *, app: str) -> Finished:
+    async def ask_as(
+        self, ctx: Context, question: str, *, app: str, variables: Mapping[str, object] | None = None
+    ) -> Finished:
         """The same for a caller of one's own. Raises: as `ask`."""
-        request = ChatRequest(f"app/{app}", (text_message("user", question),))
+        request = ChatRequest(f"app/{app}", (text_message("user", question),), variables=variables or {})
         release = await self.parts.releases.resolve(ctx, request.model)
         if not has_knowledge(release):
             raise InvalidInput(f"the app {release.app!r} has no documents to answer from", param="app")

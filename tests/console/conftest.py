@@ -39,6 +39,7 @@ FILES = {
               kind: scripted
               script: [{reply: "One. Two. Three. Four. Five. Six.", chunk_chars: 5, chunk_delay_s: 0.5}]
             down: {kind: scripted, script: [{fail_status: 503}]}
+            plans: {kind: scripted, script: [{match_system: "pro plan for 3", reply: "Pro."}, {reply: "Free."}]}
         """,
     "users.yaml": """
         users:
@@ -95,6 +96,29 @@ FILES = {
         route: {targets: [extractive]}
         knowledge: {collection: docs}
         answer: {min_answerability: 1}
+        """,
+    "apps/planned/app.yaml": "{prompt: plan.md, route: {targets: [plans], retries: 0}}",
+    "apps/planned/plan.md": """
+        ---
+        title: Planned
+        variables:
+          plan: {type: enum, values: [free, pro], description: what they pay for}
+          seats: {type: integer, default: 1, minimum: 1}
+          note: {max_length: 40, required: false}
+          order: {type: object, required: false}
+        ---
+        The {{ plan }} plan for {{ seats }}.{% if note %} <note>{{ note }}</note>{% endif %}
+        {% if order %}{{ order | context("order") }}{% endif %}
+        """,
+    "apps/planned/samples.yaml": """
+        questions:
+          - question: What do I have?
+            variables: {plan: pro, seats: 3}
+        """,
+    "apps/formed/app.yaml": "{prompt: form.md, route: {targets: [plans], retries: 0}, output: {schema: form.json}}",
+    "apps/formed/form.md": "Give the state as JSON. TODO",
+    "apps/formed/form.json": """
+        {"type": "object", "properties": {"state": {"type": "string"}}, "required": ["state"]}
         """,
     "apps/slow/app.yaml": "route: {targets: [slow]}",
     "apps/down/app.yaml": "route: {targets: [down], retries: 0}",

@@ -14,6 +14,7 @@ import pytest
 
 from interlock.access.keys import Keys
 from interlock.app import open_app
+from interlock.client import Answer, ApiError, AsyncClient, Client
 from interlock.core.context import Role
 from interlock.core.ids import TenantId
 from interlock.testing.servers import run_server
@@ -213,3 +214,38 @@ def test_another_tenant_and_a_viewer_see_nothing_of_it(house: House) -> None:
     assert house.call("viewer", "GET", "/api/v1/prompts").status_code == 403
     assert house.call("rival", "GET", AT).status_code == 404
     assert "helper" not in {each["name"] for each in house.call("rival", "GET", "/api/v1/prompts").json()["data"]}
+
+
+def test_the_sdk_passes_values_and_says_which_is_wrong(house: House) -> None:
+    with Client(house.url, api_key=house.keys["dev"]) as client:
+        assert client.ask("helper", "hi", variables={"plan": "pro"}).text == "pro"
+        *_, answer = client.stream("helper", "hi", variables={"plan": "pro", "note": "</note><x>"})
+        assert isinstance(answer, Answer) and answer.text == "escaped"
+        with pytest.raises(ApiError) as refused:
+            client.ask("helper", "hi", variables={"plan": "golden"})
+        assert (refused.value.code, refused.value.param) == ("wrong_variable", "interlock.variables.plan")
+
+
+@pytest.mark.anyio
+async def test_the_asyncio_sdk_does_so_too(house: House) -> None:
+    async with AsyncClient(house.url, api_key=house.keys["dev"]) as client:
+        assert (await client.ask("helper", "hi", variables={"plan": "pro"})).text == "pro"
+        events = [event async for event in client.stream("helper", "hi", variables={"plan": "free"})]
+        assert isinstance(events[-1], Answer) and events[-1].text == "other"
+        with pytest.raises(ApiError, match="'plan' is missing"):
+            await client.ask("helper", "hi")
+
+
+def test_what_rules_find_is_told_by_role_and_when_a_release_is_frozen(house: House) -> None:
+    found = house.call("viewer", "POST", f"{AT}/lint", {})
+    assert found.status_code == 403
+    assert house.call("rival", "POST", f"{AT}/lint", {}).status_code == 404
+    known = house.call("risk", "POST", f"{AT}/lint", {}).json()
+    assert "variant_lacks_variable" in {each["rule"] for each in known["findings"]}
+    drafted = house.call("dev", "POST", f"{AT}/lint", {"files": {FILE: PROMPT + "\nTODO {plan}"}}).json()
+    told = {each["rule"]: each for each in drafted["findings"]}
+    assert (told["single_braces"]["severity"], told["single_braces"]["file"]) == ("error", FILE)
+    assert told["single_braces"]["line"] == 8
+    frozen = house.call("dev", "POST", "/api/v1/apps/helper/releases", {})
+    assert frozen.status_code == 201
+    assert {each["rule"] for each in frozen.json()["lint"]} == {each["rule"] for each in known["findings"]}

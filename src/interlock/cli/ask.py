@@ -75,7 +75,7 @@ async def _ask(
             from interlock.cli.prompts import values_of
             from interlock.prompts.service import prompt_of
 
-            request = replace(request, variables=values_of(prompt_of(release), given))
+            request = replace(request, variables=values_of(prompt_of(release).variables, given))
         answer: Answer | None = None
         receipt: Receipt | None = None
         texts: list[str] = []

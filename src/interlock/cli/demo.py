@@ -42,7 +42,8 @@ def demo(session: Session, serve: bool, app_name: str, as_json: bool) -> None:
             for sample in _samples(app.workspace.path(f"{app.workspace.settings.apps_dir}/{app_name}")):
                 user = sample.get("as")
                 click.secho(f"\n{sample['question']}" + (f"  (as {user})" if user else ""), bold=True)
-                finished = await app.ask(sample["question"], app=app_name, user=user)
+                values = sample.get("variables") or {}
+                finished = await app.ask(sample["question"], app=app_name, user=user, variables=values)
                 print_answer(finished.answer, finished.receipt)
             if serve:
                 click.echo()
@@ -51,7 +52,7 @@ def demo(session: Session, serve: bool, app_name: str, as_json: bool) -> None:
     run(work())
 
 
-def _samples(folder: Any) -> list[dict[str, str]]:  # Any: a Path; YAML gives plain values
+def _samples(folder: Any) -> list[dict[str, Any]]:  # Any: a Path; YAML gives plain values
     from interlock.core.yaml_text import read_yaml
 
     path = folder / "samples.yaml"

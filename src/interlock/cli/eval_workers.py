@@ -41,16 +41,17 @@ class _Opening:
 
 @asynccontextmanager
 async def _opened(opening: _Opening) -> AsyncIterator[LocalExecutor]:
-    from interlock.cli.evals import opened
+    from interlock.cli.evals import opened, variables_of
     from interlock.evals.running.runner import LocalExecutor
-    from interlock.evals.suite import read_suite
+    from interlock.evals.suite import read_suite, with_variables
 
     # Functions that are evaluated are found beside where the command was given, as they are by the command.
     if opening.folder not in sys.path:
         sys.path.insert(0, opening.folder)
-    suite = read_suite(opening.suite)
     session = Session(opening.root, ())
     session.flags = dict(opening.flags)
+    given = await variables_of(session, opening.asked.target, opening.asked.variables)
+    suite = with_variables(read_suite(opening.suite), given)
     async with opened(session, suite, opening.asked) as (target, instruments, _, _):
         yield LocalExecutor(
             target, suite.measured_by, instruments, concurrency=_MOST_TOGETHER, timeout_s=suite.spec.run.timeout_s

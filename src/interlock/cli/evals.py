@@ -17,13 +17,26 @@ from interlock.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from interlock.app import App
+    from interlock.core.release import Release
     from interlock.evals.ports import Instruments, Target
     from interlock.evals.report import Report
     from interlock.evals.running.runner import Progress
     from interlock.evals.suite import Suite
     from interlock.releases.promotion import EvidenceKind
 
-__all__ = ["ALONE", "EXIT", "Asked", "app_of", "evaluate", "evaluation", "opened", "own_home", "writer_of"]
+__all__ = [
+    "ALONE",
+    "EXIT",
+    "Asked",
+    "app_of",
+    "evaluate",
+    "evaluation",
+    "given_variables",
+    "opened",
+    "own_home",
+    "variables_of",
+    "writer_of",
+]
 
 EXIT = {"pass": 0, "fail": 5, "not_enough_evidence": 6}
 ALONE = ("python:", "command:", "http://", "https://")
@@ -66,6 +79,17 @@ class Asked:
     """Model that chooses attacks as they go on."""
     executor: str = "inline"
     workers: int | None = None
+    variables: Sequence[str] = ()
+    """``NAME=VALUE`` for the app's prompt, where a case gives no other."""
+
+
+given_variables = click.option(
+    "--var",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A variable of the app's prompt, where a case gives no other; YAML unless text.",
+)
 
 
 @evaluation.command("run")
@@ -76,6 +100,7 @@ class Asked:
 @click.option(
     "--option", "options", multiple=True, metavar="NAME=VALUE", help="Option of the target, e.g. model=gpt-5."
 )
+@given_variables
 @click.option("--baseline", help="Run to compare with: an id, or 'last'.")
 @click.option("--judge", help="Route or provider/model that judges.")
 @click.option("--repeats", type=click.IntRange(1, 100), help="Ask each case so often.")
@@ -129,7 +154,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
     """Run the suite `path` as the command does, without showing its report."""
     from interlock.cli.eval_workers import spread_over
     from interlock.evals.service import Evaluations, Options
-    from interlock.evals.suite import overridden, read_suite
+    from interlock.evals.suite import overridden, read_suite, with_variables
 
     suite = overridden(
         read_suite(path),
@@ -138,6 +163,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
         max_cost_usd=asked.max_cost,
         stop_early=asked.stop_early,
     )
+    suite = with_variables(suite, await variables_of(session, asked.target, asked.variables))
     async with opened(session, suite, asked) as (target, instruments, home, app):
         options = Options(
             fresh=asked.fresh,
@@ -146,7 +172,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
             note=asked.note,
             report=None if asked.quiet else _tell,
             started=None if asked.quiet else _begun,
-            tags=asked.tags,
+            tags={**_prompt_of(target, app), **asked.tags},
             spread=None if asked.executor == "inline" else partial(spread_over, session, suite, path, asked),
         )
         try:
@@ -215,6 +241,36 @@ async def opened(session: Session, suite: Suite, asked: Asked) -> AsyncIterator[
             assert app is not None, "an attacker is a model of the workspace"
             target = AdaptiveTarget(target, workspace_attacker(app.parts, asked.attacker), instruments.protected)
         yield Opened(target, instruments, home or own_home(session), app)
+
+
+def _prompt_of(target: Target, app: App | None) -> Mapping[str, str]:
+    """The prompt that answers, as a tag that runs are found by."""
+    if app is None:
+        return {}
+    from interlock.evals.redteam.adaptive import AdaptiveTarget
+    from interlock.flows.evaluation_targets import WorkspaceTarget
+
+    if isinstance(target, AdaptiveTarget):
+        target = target.inner
+    return target.tags if isinstance(target, WorkspaceTarget) else {}
+
+
+async def variables_of(session: Session, target: str, given: Sequence[str]) -> Mapping[str, Any]:
+    """``--var`` for a target: read by what its app's prompt declares, as YAML where nobody declares anything."""
+    if not given or target.startswith(ALONE):
+        return _read(None, given)
+    from interlock.flows.evaluation_targets import release_of
+
+    async with session.open() as app:
+        return _read(await release_of(app.parts, target), given)
+
+
+def _read(release: Release | None, given: Sequence[str]) -> Mapping[str, Any]:
+    from interlock.cli.prompts import values_of
+    from interlock.prompts.service import prompt_of
+
+    declared = {} if release is None else prompt_of(release).variables
+    return values_of(declared, given, undeclared="object" if release is None else "string")
 
 
 def _alone(asked: Asked) -> Target:
@@ -483,12 +539,19 @@ def compare(session: Session, /, runs: tuple[str, ...], on: tuple[str, ...], hom
 )
 @click.option("--out", required=True, type=_path, help="The suite to write; its cases go beside it.")
 @click.option("--replace", is_flag=True, help="Write over files that are there.")
+@click.option(
+    "--variable",
+    "variables",
+    multiple=True,
+    metavar="NAME",
+    help="Take this value of each test for the variable of the app's prompt that is called so.",
+)
 @json_option
-def import_file(file: Path, form: str, out: Path, replace: bool, as_json: bool) -> None:
+def import_file(file: Path, form: str, out: Path, replace: bool, variables: tuple[str, ...], as_json: bool) -> None:
     """Take FILE, tests of another tool, over as a suite, and list what has no counterpart."""
     from interlock.evals.importing import import_suite
 
-    made = import_suite(file, form, out, replace=replace)
+    made = import_suite(file, form, out, replace=replace, variables=variables)
     told = [each.label for each in made.suite.measured_by]
     if as_json:
         emit(

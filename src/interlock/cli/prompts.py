@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from interlock.cli.prompt_checks import lint_prompts, list_rules, run_tests, show_quality
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from interlock.app import App
     from interlock.flows.prompt_desk import Asked
     from interlock.prompts.sections import SectionDiff
-    from interlock.prompts.types import PromptSpec
+    from interlock.prompts.types import PromptSpec, VariableSpec
 
 __all__ = ["prompt"]
 
@@ -31,6 +32,12 @@ _file = click.Path(dir_okay=False, path_type=Path)
 @click.group()
 def prompt() -> None:
     """Prompts: versions, drafts, labels, previews, patches; who uses them and what they cost."""
+
+
+prompt.add_command(lint_prompts)
+prompt.add_command(list_rules)
+prompt.add_command(run_tests)
+prompt.add_command(show_quality)
 
 
 def _with_app(session: Session, work: Callable[[App], Coroutine[Any, Any, T]]) -> T:
@@ -122,20 +129,26 @@ def asked_of(spec: PromptSpec, given: Sequence[str], **rest: Any) -> Asked:
     """What a prompt is rendered with. Raises: InvalidInput: a value cannot be read."""
     from interlock.flows.prompt_desk import Asked
 
-    return Asked(values=values_of(spec, given), **rest)
+    return Asked(values=values_of(spec.variables, given), **rest)
 
 
-def values_of(spec: PromptSpec, given: Sequence[str]) -> Mapping[str, object]:
-    """``NAME=VALUE`` by what the prompt declares."""
+def values_of(
+    declared: Mapping[str, VariableSpec], given: Sequence[str], *, undeclared: Literal["string", "object"] = "string"
+) -> Mapping[str, Any]:
+    """``NAME=VALUE`` by what the prompt declares.
+
+    Args:
+        undeclared: how other values are read: as text, or as YAML.
+    """
     from interlock.prompts.types import VariableSpec
     from interlock.prompts.variables import value_from_text
 
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     for each in given:
         name, equals, text = each.partition("=")
         if not equals:
             raise click.UsageError(f"--var takes NAME=VALUE, not {each!r}")
-        values[name] = value_from_text(spec.variables.get(name, VariableSpec()), text)
+        values[name] = value_from_text(declared.get(name, VariableSpec(type=undeclared)), text)
     return values
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from interlock.evals.redteam.report import RedTeamReport
     from interlock.evals.redteam.service import Asked
     from interlock.evals.redteam.types import Need, Size
+    from interlock.evals.suite import Suite
 
 __all__ = ["redteam"]
 
@@ -44,6 +45,7 @@ def _which(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say which attacks are made."""
     for option in (
         click.option("--target", required=True, help="As of `interlock eval run`."),
+        evals.given_variables,
         click.option("--family", "families", multiple=True, help="Only this one; see `interlock redteam list`."),
         click.option("--whole", is_flag=True, help="Every attack of a family, not only the first of each kind."),
         click.option("--seed", type=int, default=7, show_default=True, help="Other planted words."),
@@ -82,6 +84,7 @@ class _Wanted:
     """Which attacks, as the options say."""
 
     target: str
+    variables: tuple[str, ...]
     families: tuple[str, ...]
     whole: bool
     seed: int
@@ -113,6 +116,16 @@ class _Wanted:
             judge=self.judge,
             attacker=self.attacker,
         )
+
+
+def _made(session: Session, wanted: _Wanted, place: Path, *, replace: bool = True, suite: str = "") -> Suite:
+    """The suite of attacks, each with the variables of the app's prompt that the command gives."""
+    from interlock.evals.redteam.service import SUITE, written
+    from interlock.evals.suite import write_variables
+
+    made = written(wanted.asked(run(_reach(session, wanted.target))), place, replace=replace, suite=suite or SUITE)
+    values = run(evals.variables_of(session, wanted.target, wanted.variables))
+    return write_variables(made, values) if values else made
 
 
 async def _reach(session: Session, target: str) -> frozenset[Need]:
@@ -154,14 +167,14 @@ def run_attacks(
     release the report is attached to the release as evidence of kind red_team.
     """
     from interlock.evals.redteam.report import read_report
-    from interlock.evals.redteam.service import TAG, folder_of, written
+    from interlock.evals.redteam.service import TAG, folder_of
 
     wanted = _Wanted(**given)
     _check_endings(outputs)
     asked = wanted.asked(run(_reach(session, wanted.target)))
     place = home or evals.own_home(session)
-    folder = folder_of(asked, wanted.target)
-    suite = written(asked, place / folder)
+    folder = folder_of(asked, " ".join([wanted.target, *wanted.variables]))
+    suite = _made(session, wanted, place / folder)
     if not quiet:
         click.echo(f"{len(suite.cases)} attacks and twins", err=True)
     report = run(
@@ -344,10 +357,7 @@ def keep_cases(session: Session, /, run_id: str, failing: bool, suite: Path, hom
 @pass_session
 def write_suite(session: Session, /, suite: str, out: Path, replace: bool, as_json: bool, **given: Any) -> None:
     """Write the attacks as a suite, for `interlock gate --run` and for channels that ask for `red_team`."""
-    from interlock.evals.redteam.service import written
-
-    wanted = _Wanted(**given)
-    made = written(wanted.asked(run(_reach(session, wanted.target))), out, replace=replace, suite=suite)
+    made = _made(session, _Wanted(**given), out, replace=replace, suite=suite)
     if as_json:
         emit({"suite": str(out / f"{suite}.yaml"), "cases": len(made.cases), "digest": made.digest})
     else:

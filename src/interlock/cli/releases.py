@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from interlock.cli.consumers import consumers
+from interlock.cli.prompt_checks import print_findings
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.context import Role
 from interlock.core.errors import InvalidInput
@@ -77,6 +79,9 @@ def release() -> None:
     """Freeze releases, look at them, sign them off, carry them elsewhere, and point channels at them."""
 
 
+release.add_command(consumers)
+
+
 @release.command()
 @click.option("--app", "app_name", required=True)
 @click.option("--channel", type=click.Choice(["stage", "prod"]), help="Also point this channel at it.")
@@ -84,22 +89,36 @@ def release() -> None:
 @json_option
 @pass_session
 def build(session: Session, /, app_name: str, channel: str | None, note: str, as_json: bool) -> None:
-    """Freeze what the app's files describe now."""
+    """Freeze what the app's files describe now, and say what rules find in its prompt."""
 
     async def work() -> None:
+        from interlock.flows.freezing import freeze_release
+        from interlock.flows.prompt_views import finding_view
+
         async with session.open() as app:
             ctx = app.owner()
-            info = await app.parts.releases.freeze(ctx, app_name, note)
+            info, findings = await freeze_release(app.parts, ctx, app_name, note)
             if channel:
                 await app.parts.releases.point(ctx, app_name, channel, info.id, reason=note)
             if as_json:
-                emit({"id": info.id, "app": info.app, "components": dict(info.components), "channel": channel})
+                emit(
+                    {
+                        "id": info.id,
+                        "app": info.app,
+                        "components": dict(info.components),
+                        "channel": channel,
+                        "lint": [finding_view(each) for each in findings],
+                    }
+                )
             else:
                 click.echo(info.id)
                 for kind, digest in sorted(info.components.items()):
                     click.secho(f"  {kind:12} {digest}", dim=True)
                 if channel:
                     click.echo(f"{channel} now points at it")
+                if findings:
+                    click.secho("what rules find in its prompt:", fg="yellow", err=True)
+                    print_findings(findings, err=True)
 
     run(work())
 

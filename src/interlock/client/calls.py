@@ -59,12 +59,15 @@ def chat_call(
     api_key: str | None,
     on_behalf_of: str | None,
     conversation: str | None,
+    variables: Mapping[str, Any] | None = None,
 ) -> Call:
     """A chat completion of an app (``NAME``, ``NAME@channel``) or of any model name with a slash."""
     turns = [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(turn) for turn in messages]
     body: dict[str, Any] = {"model": app if "/" in app else f"app/{app}", "messages": turns, "stream": stream}
     if stream:
         body["stream_options"] = {"include_usage": True}
+    if variables:
+        body["interlock"] = {"variables": dict(variables)}
     headers = _headers(api_key, on_behalf_of)
     if conversation:
         headers["x-interlock-conversation"] = conversation

@@ -16,6 +16,9 @@ __all__ = ["AsyncClient", "Client"]
 Messages = str | Sequence[Mapping[str, str]]
 """A question, or turns as ``{"role": …, "content": …}``."""
 
+Variables = Mapping[str, Any]  # Any: JSON values
+"""Values for the variables that the app's prompt declares."""
+
 
 class _Base:
     """What both clients keep."""
@@ -28,7 +31,14 @@ class _Base:
         self._timeout = httpx2.Timeout(timeout_s, connect=10.0)
 
     def _call(
-        self, app: str, messages: Messages, stream: bool, on_behalf_of: str | None, conversation: str | None
+        self,
+        app: str,
+        messages: Messages,
+        *,
+        stream: bool,
+        on_behalf_of: str | None,
+        conversation: str | None,
+        variables: Variables | None,
     ) -> Call:
         return chat_call(
             app,
@@ -37,6 +47,7 @@ class _Base:
             api_key=self._api_key,
             on_behalf_of=on_behalf_of,
             conversation=conversation,
+            variables=variables,
         )
 
 
@@ -55,10 +66,29 @@ class AsyncClient(_Base):
         await self._http.aclose()
 
     async def ask(
-        self, app: str, messages: Messages, *, on_behalf_of: str | None = None, conversation: str | None = None
+        self,
+        app: str,
+        messages: Messages,
+        *,
+        on_behalf_of: str | None = None,
+        conversation: str | None = None,
+        variables: Variables | None = None,
     ) -> Answer:
-        """The whole answer. Network. Raises: ApiError, httpx2.HTTPError."""
-        call = self._call(app, messages, False, on_behalf_of, conversation)
+        """The whole answer. Network.
+
+        Args:
+            variables: values for the prompt of the app.
+
+        Raises: ApiError, with the wrong variable as its `param`; httpx2.HTTPError.
+        """
+        call = self._call(
+            app,
+            messages,
+            stream=False,
+            on_behalf_of=on_behalf_of,
+            conversation=conversation,
+            variables=variables,
+        )
         response = await self._http.post(call.path, json=call.body, headers=call.headers)
         if response.status_code >= 400:
             raise error_of(response.status_code, response.content, response.headers.get("retry-after"))
@@ -99,10 +129,23 @@ class AsyncClient(_Base):
         return read_passages(response.json())
 
     async def stream(
-        self, app: str, messages: Messages, *, on_behalf_of: str | None = None, conversation: str | None = None
+        self,
+        app: str,
+        messages: Messages,
+        *,
+        on_behalf_of: str | None = None,
+        conversation: str | None = None,
+        variables: Variables | None = None,
     ) -> AsyncGenerator[StreamEvent, None]:
         """A quote early, each checked sentence, the Answer last. Closing it stops the server's work."""
-        call = self._call(app, messages, True, on_behalf_of, conversation)
+        call = self._call(
+            app,
+            messages,
+            stream=True,
+            on_behalf_of=on_behalf_of,
+            conversation=conversation,
+            variables=variables,
+        )
         reader = Reader()
         async with self._http.stream("POST", call.path, json=call.body, headers=call.headers) as response:
             if response.status_code >= 400:
@@ -129,10 +172,29 @@ class Client(_Base):
         self._http.close()
 
     def ask(
-        self, app: str, messages: Messages, *, on_behalf_of: str | None = None, conversation: str | None = None
+        self,
+        app: str,
+        messages: Messages,
+        *,
+        on_behalf_of: str | None = None,
+        conversation: str | None = None,
+        variables: Variables | None = None,
     ) -> Answer:
-        """The whole answer. Network. Raises: ApiError, httpx2.HTTPError."""
-        call = self._call(app, messages, False, on_behalf_of, conversation)
+        """The whole answer. Network.
+
+        Args:
+            variables: values for the prompt of the app.
+
+        Raises: ApiError, with the wrong variable as its `param`; httpx2.HTTPError.
+        """
+        call = self._call(
+            app,
+            messages,
+            stream=False,
+            on_behalf_of=on_behalf_of,
+            conversation=conversation,
+            variables=variables,
+        )
         response = self._http.post(call.path, json=call.body, headers=call.headers)
         if response.status_code >= 400:
             raise error_of(response.status_code, response.content, response.headers.get("retry-after"))
@@ -173,10 +235,23 @@ class Client(_Base):
         return read_passages(response.json())
 
     def stream(
-        self, app: str, messages: Messages, *, on_behalf_of: str | None = None, conversation: str | None = None
+        self,
+        app: str,
+        messages: Messages,
+        *,
+        on_behalf_of: str | None = None,
+        conversation: str | None = None,
+        variables: Variables | None = None,
     ) -> Generator[StreamEvent, None, None]:
         """A quote early, each checked sentence, the Answer last. Closing it stops the server's work."""
-        call = self._call(app, messages, True, on_behalf_of, conversation)
+        call = self._call(
+            app,
+            messages,
+            stream=True,
+            on_behalf_of=on_behalf_of,
+            conversation=conversation,
+            variables=variables,
+        )
         reader = Reader()
         with self._http.stream("POST", call.path, json=call.body, headers=call.headers) as response:
             if response.status_code >= 400:

@@ -14,6 +14,7 @@ from interlock.console.session import ANY_ROLE, Caller, form_of, page, text_fiel
 from interlock.core.context import Role
 from interlock.core.errors import InterlockError
 from interlock.core.release import Release
+from interlock.flows.freezing import freeze_release
 from interlock.guardrails.types import GuardrailSpec
 from interlock.http.callers import app_of
 from interlock.releases.types import FROZEN_CHANNELS, AppSource, Channel, ReleaseInfo
@@ -100,7 +101,7 @@ async def freeze(request: Request, caller: Caller) -> Response:
     """``POST /apps/{name}/freeze``."""
     form = await form_of(request)
     name = request.path_params["name"]
-    await app_of(request).parts.releases.freeze(caller.ctx, name, text_field(form, "note")[:200])
+    await freeze_release(app_of(request).parts, caller.ctx, name, text_field(form, "note")[:200])
     return RedirectResponse(f"/apps/{name}#releases", 303)
 
 

@@ -10,14 +10,15 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 
 from markupsafe import Markup
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from interlock.app import App
-from interlock.console.rendering import fragment, render, title_of
+from interlock.console.rendering import fragment, render, said, title_of
 from interlock.console.session import Caller, Form, form_of, page, reader_of, text_field
+from interlock.console.variables import field_of_error, text_of_value, typed_texts, values_of, variable_fields
 from interlock.core.answers import Answer, AnswerSentence, Claim, Quote
 from interlock.core.clock import now_ns
 from interlock.core.context import Context, Role
@@ -28,8 +29,11 @@ from interlock.core.release import Release
 from interlock.flows.app_files import validate_yaml
 from interlock.flows.chat import Receipt
 from interlock.http.callers import app_of
+from interlock.http.security import PAGE_HEADERS
 from interlock.http.streaming import EventStream
 from interlock.knowledge.grounding.types import AnswerSpec
+from interlock.prompts.service import prompt_of
+from interlock.prompts.types import VariableSpec
 from interlock.releases.types import LIVE_CHANNEL, AppSource
 
 __all__ = ["routes", "span_link"]
@@ -50,6 +54,8 @@ class Sample(NamedTuple):
 
     question: str
     user: str
+    variables: Mapping[str, str] = {}
+    """Values for the prompt, as one would type them."""
 
 
 class Samples(NamedTuple):
@@ -66,6 +72,8 @@ class Question(NamedTuple):
     text: str
     app: str
     user: str
+    variables: Mapping[str, str] = {}
+    """Values for the prompt, as they were typed."""
 
 
 class ClaimRow(NamedTuple):
@@ -193,6 +201,7 @@ class _SampleFile(BaseModel):
     class _Line(BaseModel):
         question: str = Field(min_length=1, max_length=2000)
         user: str = Field(default="", alias="as", max_length=128)
+        variables: dict[str, JsonValue] = Field(default_factory=dict, max_length=64)
 
     questions: list[_Line] = Field(default_factory=list, max_length=50)
 
@@ -206,7 +215,13 @@ def samples_of(app: App, name: str) -> Samples:
         parsed = validate_yaml(file, _SampleFile)
     except InterlockError as error:
         return Samples((), error.message)
-    return Samples(tuple(Sample(line.question, line.user) for line in parsed.questions), "")
+    return Samples(
+        tuple(
+            Sample(line.question, line.user, {name: text_of_value(value) for name, value in line.variables.items()})
+            for line in parsed.questions
+        ),
+        "",
+    )
 
 
 async def choices_of(app: App, ctx: Context) -> list[Choice]:
@@ -227,12 +242,32 @@ def _channel(name: str) -> str:
 
 
 async def show(request: Request, caller: Caller) -> Response:
-    """``GET /ask?q=&app=&as=``: nothing asked yet."""
+    """``GET /ask?q=&app=&as=&var.NAME=``: nothing asked yet."""
     query = request.query_params
     asked = Question(
-        query.get("q", "")[:_LONGEST_QUESTION], query.get("app", ""), query.get("as", "") if caller.may_act_as else ""
+        query.get("q", "")[:_LONGEST_QUESTION],
+        query.get("app", ""),
+        query.get("as", "") if caller.may_act_as else "",
+        typed_texts({name: [text] for name, text in query.items()}),
     )
     return await _page(request, caller, asked, None)
+
+
+async def fields(request: Request, caller: Caller) -> Response:
+    """``GET /ask/variables?app=``: the fields of another app's prompt, for a page that is open already."""
+    declared = await _declared(request, caller, Question("", request.query_params.get("app", ""), ""))
+    html = fragment("_variables.html", fields=variable_fields(declared, {}))
+    return HTMLResponse(html, 200, dict(PAGE_HEADERS))
+
+
+async def _declared(request: Request, caller: Caller, asked: Question) -> Mapping[str, VariableSpec]:
+    """Variables of the prompt that would answer; none where there is no such app, or its files are broken."""
+    app = app_of(request)
+    try:
+        return prompt_of(await app.parts.releases.resolve(caller.ctx, f"app/{asked.app}")).variables
+    except InterlockError:
+        # The page is shown all the same; whoever asks is told.
+        return {}
 
 
 async def ask(request: Request, caller: Caller) -> Response:
@@ -252,7 +287,7 @@ async def stream(request: Request, caller: Caller) -> Response:
 
 
 def _question(form: Form) -> Question:
-    return Question(text_field(form, "question"), text_field(form, "app"), text_field(form, "as"))
+    return Question(text_field(form, "question"), text_field(form, "app"), text_field(form, "as"), typed_texts(form))
 
 
 async def _run(request: Request, caller: Caller, result: Result) -> AsyncGenerator[Mapping[str, object], None]:
@@ -265,7 +300,10 @@ async def _run(request: Request, caller: Caller, result: Result) -> AsyncGenerat
     except InterlockError as error:
         result.error = error
     result.took_ms = (now_ns() - began) / 1e6
-    yield {"event": "done", "html": fragment("_result.html", result=result, person=caller)}
+    done = {"event": "done", "html": fragment("_result.html", result=result, person=caller)}
+    if result.error is not None and (wrong := field_of_error(result.error)):
+        done |= {"variable": wrong, "message": said(result.error.message)}
+    yield done
 
 
 async def _answer(request: Request, caller: Caller, result: Result) -> AsyncGenerator[Mapping[str, object], None]:
@@ -275,7 +313,9 @@ async def _answer(request: Request, caller: Caller, result: Result) -> AsyncGene
         raise InvalidInput("write a question first", param="question")
     ctx = reader_of(request, caller, asked.user)
     result.release = await app.parts.releases.resolve(ctx, f"app/{asked.app}")
-    chat = ChatRequest(f"app/{asked.app}", (text_message("user", asked.text),), stream=True)
+    values = values_of(prompt_of(result.release).variables, asked.variables)
+    turns = (text_message("user", asked.text),)
+    chat = ChatRequest(f"app/{asked.app}", turns, stream=True, variables=values)
     async with aclosing(app.chat(ctx, chat, result.release)) as events:
         async for event in events:
             match event:
@@ -330,6 +370,7 @@ async def _page(
     choices = await choices_of(app, caller.ctx)
     chosen = asked.app or (choices[0].value if choices else "")
     name = chosen.partition("@")[0]
+    declared = await _declared(request, caller, asked._replace(app=chosen)) if choices else {}
     sources: Mapping[str, AppSource] = {source.name: source for source in app.parts.releases.apps(caller.ctx)}
     return render(
         request,
@@ -340,6 +381,7 @@ async def _page(
         result=result,
         choices=choices,
         chosen=chosen,
+        fields=variable_fields(declared, asked.variables, None if result is None else result.error),
         samples=samples_of(app, name) if name in sources else Samples((), ""),
         may_edit=caller.has(Role.DEVELOPER),
         description=sources[name].description if name in sources else "",
@@ -351,4 +393,5 @@ routes = [
     Route("/ask", page(show)),
     Route("/ask", page(ask), methods=["POST"]),
     Route("/ask/stream", page(stream), methods=["POST"]),
+    Route("/ask/variables", page(fields)),
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -25,6 +26,8 @@ from interlock.flows.prompt_desk import (
     preview,
     spec_of,
 )
+from interlock.flows.prompt_lint import Linted, lint_prompt
+from interlock.flows.prompt_quality import prompt_quality
 from interlock.http.callers import app_of
 from interlock.prompts.files import Loaded, text_digest
 from interlock.prompts.sections import SectionDiff, compared, sections_of
@@ -80,6 +83,7 @@ async def show(request: Request, caller: Caller) -> Response:
         labels=await parts.prompts.labels(caller.ctx, name),
         versions=await history(parts, caller.ctx, name),
         dependants=await dependants(parts, caller.ctx, name),
+        quality=await prompt_quality(parts, caller.ctx, name),
         may_write=caller.has(*_MAY_WRITE),
     )
 
@@ -102,7 +106,7 @@ async def version(request: Request, caller: Caller) -> Response:
         caller,
         "prompt-version.html",
         place=await parts.prompts.place(caller.ctx, name),
-        version=found,
+        shown=found,
         against=against,
         changes=sections,
         sections=sections_of(spec_of(found)),
@@ -209,6 +213,10 @@ async def _desk(
     except InterlockError as found:
         # The text is being written: what is wrong with it stands where the preview would.
         fault = found
+    looked: Linted | None = None
+    with suppress(InterlockError):
+        # Of a text that cannot be read the fault is told already.
+        looked = await lint_prompt(parts, caller.ctx, name, drafted={desk.path: desk.text})
     changes = compared({desk.path: files.get(desk.path, "")}, {desk.path: desk.text})
     return render(
         request,
@@ -220,6 +228,7 @@ async def _desk(
         files=files,
         made=made,
         fault=fault,
+        looked=looked,
         error=error,
         changes=changes,
     )

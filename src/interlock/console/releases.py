@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -12,7 +13,8 @@ from starlette.routing import Route
 from interlock.console.rendering import render
 from interlock.console.session import Caller, form_of, page, text_field
 from interlock.core.context import ROLE_ORDER, Role
-from interlock.core.errors import InvalidInput, NotFound
+from interlock.core.errors import InterlockError, InvalidInput, NotFound
+from interlock.flows.prompt_lint import Linted, lint_release
 from interlock.http.callers import app_of
 from interlock.releases.promotion import Demand, Evidence
 from interlock.releases.types import FROZEN_CHANNELS, AppSource, Channel, ReleaseInfo
@@ -71,18 +73,27 @@ async def show(request: Request, caller: Caller) -> Response:
         # A channel that points nowhere yet has nothing to compare with.
         diff = None
     pointed = await releases.channels(caller.ctx, app)
+    whole = await releases.pick(caller.ctx, app, info.id)
+    looked: Linted | None = None
+    with suppress(InterlockError):
+        # A prompt that an older version froze may say what cannot be read any more: the release is shown all the same.
+        looked = await lint_release(app_of(request).parts, caller.ctx, whole)
     return render(
         request,
         caller,
         "release.html",
         info=info,
-        whole=await releases.pick(caller.ctx, app, info.id),
+        whole=whole,
+        looked=looked,
         diff=diff,
         against=against,
         serves=[each.name for each in pointed if each.release == info.id],
         evidence=await releases.evidence(caller.ctx, app, info.id),
         demands={name: await releases.demands(caller.ctx, app, name, info.id) for name in FROZEN_CHANNELS},
         moves=[each for each in await releases.moves(caller.ctx, app, limit=1000) if each.release == info.id],
+        consumers=await releases.consumers.list(caller.ctx, info.app),
+        unread={each.consumer.name: each for each in await releases.unread(caller.ctx, app, info.id)},
+        may_accept=caller.has(Role.OPERATOR, Role.RISK),
         channels=FROZEN_CHANNELS,
         roles=[role.value for role in ROLE_ORDER if caller.has(role)],
         may_point=caller.has(Role.OPERATOR),
@@ -112,6 +123,15 @@ async def sign(request: Request, caller: Caller) -> Response:
     return _back(request)
 
 
+async def accept(request: Request, caller: Caller) -> Response:
+    """``POST /releases/{app}/{id}/consumers`` with `reason`: what cannot be told of who reads it is accepted."""
+    form = await form_of(request)
+    await app_of(request).parts.releases.accept_unread(
+        caller.ctx, request.path_params["app"], request.path_params["id"], reason=text_field(form, "reason")
+    )
+    return _back(request)
+
+
 async def point(request: Request, caller: Caller) -> Response:
     """``POST /releases/{app}/{id}/point`` with `channel` and `reason`."""
     form = await form_of(request)
@@ -129,5 +149,6 @@ routes = [
     Route("/releases", page(list_releases)),
     Route("/releases/{app}/{id}", page(show)),
     Route("/releases/{app}/{id}/sign", page(sign), methods=["POST"]),
+    Route("/releases/{app}/{id}/consumers", page(accept), methods=["POST"]),
     Route("/releases/{app}/{id}/point", page(point), methods=["POST"]),
 ]

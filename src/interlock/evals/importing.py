@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,14 @@ class Imported:
     left_out: tuple[str, ...]
 
 
-def import_suite(source: Path, form: str, out: Path, *, replace: bool = False) -> Imported:
+def import_suite(
+    source: Path, form: str, out: Path, *, replace: bool = False, variables: Sequence[str] = ()
+) -> Imported:
     """Read `source`, write the suite `out` and its cases beside it, and read both back.
+
+    Args:
+        variables: values of the other tool's tests that are variables of the app's prompt: what promptfoo fills in by
+            this name, a field of another tool's input or of its metadata.
 
     Raises: NotFound; Conflict: a file is there already; InvalidInput naming line and field.
     """
@@ -56,13 +62,16 @@ def import_suite(source: Path, form: str, out: Path, *, replace: bool = False) -
     cases = []
     for where, fields in rows:
         try:
-            cases.append(Case.model_validate(fields))
+            cases.append(Case.model_validate({**fields, **_variables(fields, variables)}))
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(map(str, first["loc"])) or "case"
             raise InvalidInput(f"{where} of {source.name!r}: {field}: {first['msg']}", param=field) from error
     if not cases:
         raise InvalidInput(f"{source.name!r} holds no cases", param="file")
+    for name in variables:
+        if not any(name in case.variables for case in cases):
+            raise InvalidInput(f"no test of {source.name!r} has a value called {name!r}", param="variable")
     spec = {
         "suite": _name(out),
         **({"description": description} if description else {}),
@@ -74,6 +83,21 @@ def import_suite(source: Path, form: str, out: Path, *, replace: bool = False) -
     beside.write_bytes(b"".join(line + b"\n" for line in lines))
     out.write_text(yaml.safe_dump(spec, sort_keys=False, allow_unicode=True), "utf-8")
     return Imported(read_suite(out), beside, left_out)
+
+
+def _variables(fields: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The field `variables` of a case, from what its format keeps as metadata."""
+    if not names:
+        return {}
+    metadata = fields.get("metadata") or {}
+    filled = metadata.get("vars")
+    known = {**metadata, **(filled if isinstance(filled, dict) else {}), **fields.get("variables", {})}
+    found = {}
+    for name in names:
+        place = name if name in known else f"input.{name}"
+        if known.get(place) is not None:
+            found[name] = known[place]
+    return {"variables": found} if found else {}
 
 
 def _name(out: Path) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -41,6 +42,9 @@ __all__ = [
     "measuring",
     "overridden",
     "read_suite",
+    "suite_from",
+    "with_variables",
+    "write_variables",
 ]
 
 MOST_FILE_BYTES = 512 << 20
@@ -123,6 +127,9 @@ class SuiteSpec(_Spec):
         min_length=1, description="files, or cases written here"
     )
     split: str | None = Field(default=None, description="only cases of this split")
+    variables: dict[str, JsonValue] = Field(
+        default_factory=dict, description="values for the prompt of the app, where a case gives no other"
+    )
     repeats: int = Field(default=1, ge=1, le=100, description="how often each case is asked")
     metrics: list[MetricUse] = Field(min_length=1, max_length=64)
     gate: GateSpec | None = None
@@ -199,7 +206,9 @@ class Suite:
 
 def case_digest(case: Case) -> str:
     """Of everything a case says."""
-    return digest_json(case.model_dump(mode="json", by_alias=True))
+    # Cases without variables keep the digest they had before there were any: runs of then stay comparable.
+    without = None if case.variables else {"variables"}
+    return digest_json(case.model_dump(mode="json", by_alias=True, exclude=without))
 
 
 def read_suite(path: Path) -> Suite:
@@ -208,7 +217,11 @@ def read_suite(path: Path) -> Suite:
     Raises: NotFound; InvalidInput naming the field, or the file and line: an unknown field, a wrong type, an id that
         is there twice, no cases left after split and tags, a gate over a metric that the suite does not have.
     """
-    spec = _spec(path)
+    return suite_from(_spec(path), path.parent)
+
+
+def suite_from(spec: SuiteSpec, folder: Path) -> Suite:
+    """The suite that `spec` describes, with the case files that it names in `folder`. Raises: as `read_suite`."""
     cases: list[Case] = []
     sealed: dict[str, CaseFile] = {}
     sealed_ids: set[str] = set()
@@ -216,7 +229,7 @@ def read_suite(path: Path) -> Suite:
         if isinstance(entry, Case):
             cases.append(entry)
             continue
-        found = list(_cases_of(path.parent, entry))
+        found = list(_cases_of(folder, entry))
         if entry.sealed:
             sealed[digest_json([case_digest(case) for case in found])] = entry
             sealed_ids.update(case.id for case in found)
@@ -233,7 +246,24 @@ def read_suite(path: Path) -> Suite:
         raise InvalidInput(
             f"{len(twice)} case ids are there twice, first {twice[0]!r}", param="id", hint="an id names one case"
         )
-    return Suite(spec, path.parent, cases, _measured_by(spec), sealed, frozenset(sealed_ids))
+    made = Suite(spec, folder, cases, _measured_by(spec), sealed, frozenset(sealed_ids))
+    return with_variables(made, spec.variables)
+
+
+def with_variables(suite: Suite, values: Mapping[str, JsonValue]) -> Suite:
+    """The suite with these values for the app's prompt in every case that gives no other."""
+    if not values:
+        return suite
+    cases = [case.model_copy(update={"variables": {**values, **case.variables}}) for case in suite.cases]
+    return replace(suite, cases=cases)
+
+
+def write_variables(suite: Suite, values: Mapping[str, JsonValue]) -> Suite:
+    """Write values for the app's prompt into the suite's own file, for every case that gives no other."""
+    place = suite.folder / f"{suite.name}.yaml"
+    said = suite.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    place.write_text(yaml.safe_dump({**said, "variables": dict(values)}, sort_keys=False, allow_unicode=True), "utf-8")
+    return read_suite(place)
 
 
 def unasked(suite: Suite) -> list[Case]:

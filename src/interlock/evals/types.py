@@ -86,6 +86,7 @@ class Case(_Written):
     calls: list[ExpectedCall] | None = Field(default=None, description="tool calls asked for; []: none")
     state: JsonValue = Field(default=None, description="what the world should be after an agent's run")
     user: str = Field(default="", alias="as", description="who asks, of the workspace's directory")
+    variables: dict[str, JsonValue] = Field(default_factory=dict, description="values for the prompt of the app")
     group: str = Field(default="", description="cases of one conversation or document are one piece of evidence")
     pair: str = Field(default="", description="cases that differ in one thing only: counterfactuals, attack and twin")
     tags: list[Name] = Field(default_factory=list)

@@ -22,6 +22,7 @@ from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.settings import FusionSettings
 from interlock.prompts.files import Shelf, load_prompt
 from interlock.prompts.registry import Place
+from interlock.prompts.settings import Level, RuleName
 from interlock.releases.promotion import PromotionPolicy
 from interlock.releases.rollouts.types import RolloutSpec
 from interlock.releases.types import AppSource, Components
@@ -65,6 +66,9 @@ class AppFile(BaseModel):
         default_factory=dict, description="what a release must have shown before a channel points at it"
     )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="how a channel moves to a new release")
+    lint: dict[RuleName, Level] = Field(
+        default_factory=dict, description="what findings of a rule for prompts count as: off, warn or error"
+    )
     output: OutputFile | None = Field(default=None, description="the app answers in this form; not with knowledge")
     pipeline: PipelineSpec | None = Field(
         default=None, description="the app works through the last user message in steps; not with knowledge"
@@ -102,7 +106,7 @@ def app_sources(
         except InvalidInput as error:
             # The others still serve; whoever asks this one, and doctor, is told what is wrong.
             broken = f"broken: {error.message}"[:500]
-            sources[name] = AppSource(AppName(name), broken, loader, tenants=loader.tenants)
+            sources[name] = AppSource(AppName(name), broken, loader, folder=file.parent, tenants=loader.tenants)
             continue
         sources[name] = AppSource(
             AppName(name),
@@ -112,6 +116,8 @@ def app_sources(
             described.channel,
             policies=loader.policies,
             rollout=loader.rollout,
+            lint=loader.lint,
+            folder=file.parent,
             tenants=loader.tenants,
         )
     return sources
@@ -193,6 +199,10 @@ class _Loader:
     def policies(self) -> Mapping[str, PromotionPolicy]:
         """What the file asks of a release now, by channel."""
         return {str(name): policy for name, policy in self.read().channels.items()}
+
+    def lint(self) -> Mapping[str, Level]:
+        """What it says that findings of rules for prompts count as."""
+        return self.read().lint
 
     def rollout(self) -> RolloutSpec:
         """How it says that its rollouts go."""

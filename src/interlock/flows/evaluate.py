@@ -45,7 +45,8 @@ async def run_golden(parts: Parts, release: Release, cases: Sequence[Case]) -> A
 
 
 async def _run(parts: Parts, owner: Context, user: Context, release: Release, case: Case) -> CaseOutcome:
-    request = ChatRequest(f"app/{release.app}", (text_message("user", case.question),))
+    asked = (text_message("user", case.question),)
+    request = ChatRequest(f"app/{release.app}", asked, variables=case.variables)
     answer: Answer | None = None
     receipt: Receipt | None = None
     quoted: float | None = None

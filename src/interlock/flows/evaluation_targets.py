@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from interlock.core.answers import Answer
+from interlock.core.canonical import digest_json
 from interlock.core.context import Context
 from interlock.core.errors import Blocked, InterlockError, InvalidInput
 from interlock.core.messages import ChatRequest, Finish, Message, TextDelta, ToolCallDelta, ToolSpec, text_message
@@ -20,12 +22,15 @@ from interlock.flows.chat import Receipt, ask, chat, has_knowledge
 from interlock.flows.evaluation_planting import PlantedCollection, has_planted, planted
 from interlock.flows.parts import Parts
 from interlock.knowledge.release import RetrievalSpec
-from interlock.prompts.service import render
+from interlock.prompts.service import prompt_of, render
+from interlock.prompts.variables import FIELD, check_values
 
-__all__ = ["WorkspaceTarget", "open_release_target", "open_workspace_target"]
+__all__ = ["WorkspaceTarget", "open_release_target", "open_workspace_target", "release_of"]
 
 _STOPS = {"misconfigured", "missing_extra", "model_missing", "model_not_found", "permission_denied", "not_found"}
 """Errors that no further case would be spared."""
+_MOST_PROTECTED = 64
+"""Texts of one prompt with unlike variables: what leaks one of them leaks what all have in common."""
 
 
 async def open_workspace_target(parts: Parts, address: str, cases: Sequence[Case] = ()) -> WorkspaceTarget:
@@ -35,21 +40,34 @@ async def open_workspace_target(parts: Parts, address: str, cases: Sequence[Case
         cases: that will be asked; documents that they bring are planted for an app that answers from documents, which
             then searches these alone.
 
-    Raises: NotFound, InvalidInput: no such app, channel, release or route; what it searches was never ingested.
+    Raises: NotFound, InvalidInput: no such app, channel, release or route; what it searches was never ingested; a case
+        whose variables are not those of the app's prompt.
     """
+    release = await release_of(parts, address)
+    if release is not None:
+        return await open_release_target(parts, release, address, cases=cases)
+    model = address.removeprefix("model:")
+    parts.gateway.route(model)
+    if (given := next((case for case in cases if case.variables), None)) is not None:
+        raise InvalidInput(
+            f"the case {given.id!r} has variables, and a model alone has no prompt that they could go into",
+            param=f"cases.{given.id}.variables",
+            hint="--target app/NAME",
+        )
+    return WorkspaceTarget(parts, address, None, model)
+
+
+async def release_of(parts: Parts, address: str) -> Release | None:
+    """The release that a target names; None where it names a route. Raises: NotFound, InvalidInput."""
     owner = parts.access.local_owner()
     if address.startswith("model:"):
-        model = address.removeprefix("model:")
-        parts.gateway.route(model)
-        return WorkspaceTarget(parts, address, None, model)
-    if address.startswith("release:"):
-        app, _, wanted = address.removeprefix("release:").partition(":")
-        if not wanted:
-            raise InvalidInput(f"{address!r} names no release", param="target", hint="release:APP:ID")
-        release = await parts.releases.load(owner, app, wanted)
-    else:
-        release = await parts.releases.resolve(owner, address)
-    return await open_release_target(parts, release, address, cases=cases)
+        return None
+    if not address.startswith("release:"):
+        return await parts.releases.resolve(owner, address)
+    app, _, wanted = address.removeprefix("release:").partition(":")
+    if not wanted:
+        raise InvalidInput(f"{address!r} names no release", param="target", hint="release:APP:ID")
+    return await parts.releases.load(owner, app, wanted)
 
 
 async def open_release_target(
@@ -61,25 +79,47 @@ async def open_release_target(
         name: what runs call it.
         cases: what it is going to be asked: documents that these plant are put into a collection of their own.
 
-    Raises: NotFound: what it searches does not exist, or was never ingested.
+    Raises: NotFound: what it searches does not exist, or was never ingested. InvalidInput naming the case and the
+        variable of the app's prompt that it lacks, or gives wrongly.
     """
+    _check_variables(release, cases)
     if has_knowledge(release) and not has_planted(cases):
         collection = RetrievalSpec.model_validate(release.components["retrieval"], extra="ignore").collection
         await parts.knowledge.check_ingested(parts.access.local_owner(), collection)
-    target = WorkspaceTarget(parts, name, release, f"app/{release.app}")
+    target = WorkspaceTarget(parts, name, release, f"app/{release.app}", cases)
     if has_knowledge(release) and has_planted(cases):
         await target.plant(cases)
     return target
 
 
+def _check_variables(release: Release, cases: Sequence[Case]) -> None:
+    declared = prompt_of(release).variables
+    for case in cases:
+        try:
+            check_values(declared, case.variables)
+        except InvalidInput as error:
+            place = (error.param or FIELD).removeprefix("interlock.")
+            raise InvalidInput(
+                f"the case {case.id!r}: {error.message}",
+                param=f"cases.{case.id}.{place}",
+                code=error.code,
+                hint="`variables:` of the case, or of the suite for every case"
+                if error.code == "missing_variable"
+                else error.hint,
+            ) from error
+
+
 class WorkspaceTarget:
     """One release, or a route without one."""
 
-    def __init__(self, parts: Parts, name: str, release: Release | None, model: str) -> None:
+    def __init__(
+        self, parts: Parts, name: str, release: Release | None, model: str, cases: Sequence[Case] = ()
+    ) -> None:
         self.name = name
         self.release = release
         self._parts = parts
         self._model = model
+        self._cases = cases
         self._planted: PlantedCollection | None = None
         self._held = AsyncExitStack()
 
@@ -93,7 +133,21 @@ class WorkspaceTarget:
         """The app's own instructions, which no answer should give away; empty for a route."""
         if self.release is None or "prompt" not in self.release.components:
             return ()
-        return (render(self._parts.access.local_owner(), self.release),)
+        owner, found = self._parts.access.local_owner(), dict[str, None]()
+        unlike = {digest_json(case.variables): case.variables for case in self._cases} or {"": {}}
+        for values in islice(unlike.values(), _MOST_PROTECTED):
+            try:
+                found[render(owner, self.release, values)] = None
+            except InvalidInput:
+                # Without the values that it needs, nobody is sent it either.
+                continue
+        return tuple(found)
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What a run of it is found by besides its release, which may never be frozen: the digest of its prompt."""
+        digest = "" if self.release is None else self.release.digests.get("prompt", "")
+        return {"prompt": digest} if digest else {}
 
     @property
     def release_id(self) -> str:
@@ -117,7 +171,7 @@ class WorkspaceTarget:
             ctx = self._planted.caller(ctx, case)
         elif case.user:
             ctx = self._parts.access.act_as(ctx, case.user)
-        request = ChatRequest(self._model, _messages(case), tools=_tools(case))
+        request = ChatRequest(self._model, _messages(case), tools=_tools(case), variables=case.variables)
         began = time.perf_counter()
         try:
             return await self._read(ctx, request, began)

@@ -21,6 +21,9 @@ from interlock.flows.evaluation_instruments import workspace_instruments
 from interlock.flows.evaluation_targets import open_workspace_target
 from interlock.flows.evidence import attach_report
 from interlock.flows.parts import Parts
+from interlock.flows.prompt_lint import attach_lint, lint_release
+from interlock.flows.prompt_testing import AskRuns, Tested, attach_tests, demand_of_tests, run_prompt_tests
+from interlock.prompts.testing import tests_path
 from interlock.releases.promotion import Demand, EvidenceKind, PromotionPolicy
 from interlock.releases.types import LIVE_CHANNEL
 
@@ -94,7 +97,8 @@ async def ask_gate(parts: Parts, ctx: Context, app: str, *, channel: str = "prod
 async def run_gate(
     parts: Parts, ctx: Context, app: str, runs: GateRuns, *, channel: str = "prod", release: str | None = None
 ) -> Gate:
-    """Run the suites that the channel names on exactly that release, attach what they find, and ask.
+    """Run the suites that the channel names on exactly that release, and the tests beside its prompt, attach what they
+    find, and ask.
 
     Where the policy names none, every suite of the app that has a gate is run and asked for. Suites that compare are
     compared with the newest run on the release that the channel points at, which is made where there is none.
@@ -127,8 +131,30 @@ async def run_gate(
         if report.ended != "budget":
             await attach_report(parts, ctx, name, report, kind=asked)
         reports.append(report)
+    if policy.lint is not None:
+        whole = await parts.releases.pick(ctx, name, "live" if named.live else named.release)
+        await attach_lint(parts, ctx, whole, await lint_release(parts, ctx, whole))
+    tested = await _tested(parts, ctx, name, runs, named)
     found = await _gate(parts, ctx, _Place(name, channel), named, policy)
-    return replace(found, reports=tuple(reports))
+    if tested is None:
+        return replace(found, reports=tuple(reports))
+    if tested.report is not None:
+        reports.append(tested.report)
+    told = found.demands if policy.prompt_tests else (*found.demands, demand_of_tests(tested))
+    return replace(found, demands=tuple(told), reports=tuple(reports))
+
+
+async def _tested(parts: Parts, ctx: Context, app: str, runs: GateRuns, named: _Named) -> Tested | None:
+    """The tests beside the app's prompt, run on exactly that release and kept as evidence; None without any."""
+    release = await parts.releases.pick(ctx, app, named.release if not named.live else "live")
+    known = await parts.prompts.list(ctx)
+    place = next((each.place for each in known if app in each.place.apps), None)
+    if place is None or not tests_path(place.path).exists():
+        return None
+    digest, asked = release.digests["prompt"], AskRuns(runs.home, judge=runs.judge, licences=runs.licences)
+    tested = await run_prompt_tests(parts, ctx, place.name, asked, wanted=digest, target=named.address)
+    await attach_tests(parts, ctx, app, named.release, tested)
+    return tested
 
 
 async def _named(parts: Parts, ctx: Context, app: str, release: str | None) -> _Named:
@@ -217,7 +243,7 @@ class _Runner:
                 self._parts, judge=self._runs.judge, folder=suite.folder, licences=self._runs.licences
             )
             instruments = replace(instruments, protected=target.protected)
-            options = Options(baseline=baseline, note=note or "gate", report=self._runs.progress)
+            options = Options(baseline=baseline, note=note or "gate", report=self._runs.progress, tags=target.tags)
             return await self._evaluations.run(suite, target, instruments, options)
         finally:
             await target.close()

@@ -73,6 +73,8 @@ class Preview:
     tokens: Mapping[str, int]
     variants: Mapping[str, str]
     """All texts for certain models, rendered."""
+    examples: int = 0
+    """How many are shown, wherever they stand."""
 
 
 def spec_of(version: Version) -> PromptSpec:
@@ -184,6 +186,7 @@ async def preview(parts: Parts, ctx: Context, name: str, spec: PromptSpec, asked
         [{"input": each.input, "output": each.output} for each in made.turns],
         made.tokens,
         {each.name: each.text for each in made.use.variants},
+        len(made.shown),
     )
 
 

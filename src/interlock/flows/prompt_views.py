@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from interlock.flows.prompt_desk import Dependant, Preview
+from interlock.flows.prompt_lint import Linted
+from interlock.flows.prompt_testing import Tested
 from interlock.prompts.files import Loaded, text_digest
+from interlock.prompts.linting import Finding
 from interlock.prompts.prompt_store import Label, Version
 from interlock.prompts.registry import Known
 from interlock.prompts.sections import SectionDiff
@@ -14,10 +17,13 @@ from interlock.prompts.sections import SectionDiff
 __all__ = [
     "current_view",
     "dependant_view",
+    "finding_view",
     "known_view",
     "label_view",
+    "linted_view",
     "preview_view",
     "section_view",
+    "tested_view",
     "version_view",
 ]
 
@@ -99,3 +105,42 @@ def preview_view(made: Preview) -> dict[str, Any]:
 def section_view(found: SectionDiff) -> dict[str, Any]:
     """A text of two versions that is not the same."""
     return {"section": found.name, "diff": list(found.lines)}
+
+
+def finding_view(found: Finding) -> dict[str, Any]:
+    """A fault of a prompt."""
+    return {
+        "rule": found.rule,
+        "severity": found.severity,
+        "message": found.message,
+        "reason": found.reason,
+        "remedy": found.remedy,
+        "file": found.file,
+        "line": found.line,
+        "apps": list(found.apps),
+    }
+
+
+def linted_view(looked: Linted) -> dict[str, Any]:
+    """A prompt that was looked over."""
+    return {
+        "prompt": looked.name,
+        "digest": looked.digest,
+        "findings": [finding_view(each) for each in looked.findings],
+        "notes": list(looked.notes),
+    }
+
+
+def tested_view(tested: Tested) -> dict[str, Any]:
+    """What the tests of a prompt showed."""
+    return {
+        "prompt": tested.prompt,
+        "digest": tested.digest,
+        "run": None if tested.report is None else tested.report.id,
+        "passed": len(tested.results) - tested.failed,
+        "failed": tested.failed,
+        "tests": [
+            {"name": each.name, "kind": each.kind, "passed": each.passed, "failures": list(each.failures)}
+            for each in tested.results
+        ],
+    }

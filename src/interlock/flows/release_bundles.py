@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -17,7 +17,7 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, ReleaseId
 from interlock.flows.parts import Parts
-from interlock.releases.promotion import Evidence, Shown
+from interlock.releases.promotion import Evidence, EvidenceKind, Shown
 from interlock.releases.service import manifest_of
 from interlock.releases.types import ReleaseInfo
 
@@ -34,7 +34,7 @@ class _Subject(msgspec.Struct, frozen=True):
 
 
 class _Shown(msgspec.Struct, frozen=True):
-    kind: Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off"]
+    kind: EvidenceKind
     name: str
     verdict: str
     by: str

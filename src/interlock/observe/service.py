@@ -12,7 +12,7 @@ from interlock.core.errors import NotFound
 from interlock.core.release import Release
 from interlock.core.trace import AttributeValue, Span, SpanSink
 from interlock.observe.exporters.openlineage import OpenLineageSink
-from interlock.stores.events.base import Events, SeriesPoint, TraceFilter, TraceRow, UnitRow
+from interlock.stores.events.base import Events, PromptRow, SeriesPoint, TraceFilter, TraceRow, UnitRow
 
 __all__ = ["OVERSIGHT", "Observe"]
 
@@ -80,6 +80,14 @@ class Observe:
         """What each unit of a rollout met, by arm."""
         await self._events.flush()
         return await self._events.units(ctx.tenant, rollout, since=since)
+
+    async def prompts(
+        self, ctx: Context, digests: Sequence[str], *, since: datetime, apps: Sequence[str] = ()
+    ) -> Sequence[PromptRow]:
+        """What requests of the caller's tenant met under versions of a prompt. Raises: Forbidden."""
+        ctx.require(*OVERSIGHT, Role.REVIEWER)
+        await self._events.flush()
+        return await self._events.prompts(ctx.tenant, digests, since=since, apps=apps)
 
     async def trace(self, ctx: Context, trace_id: str) -> list[Span]:
         """All spans of one trace by start time. Raises: NotFound."""

@@ -301,7 +301,11 @@ def _may_write(name: str) -> bool:
 
 def _reason(rationale: str) -> str:
     if not rationale.strip():
-        raise InvalidInput("say why: the reason stays with the version", param="rationale", hint="--why TEXT")
+        raise InvalidInput(
+            "say why: the reason stays with the version",
+            param="rationale",
+            hint="a sentence is enough; on the command line --why TEXT",
+        )
     return rationale.strip()[:4000]
 
 

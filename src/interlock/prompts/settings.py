@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Literal
 
-__all__ = ["PromptSettings"]
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+__all__ = ["Level", "PromptSettings", "RuleName"]
+
+Level = Literal["off", "warn", "error"]
+
+
+def _known(name: str) -> str:
+    # Rules are a folder's files: they are listed where somebody names one, not whenever settings are read.
+    from interlock.prompts.linting import rules
+
+    if name not in rules.names():
+        raise ValueError(f"no rule is called so; rules: {', '.join(rules.names())}")
+    return name
+
+
+RuleName = Annotated[str, StringConstraints(max_length=64), AfterValidator(_known)]
 
 
 class PromptSettings(BaseModel):
@@ -16,4 +32,8 @@ class PromptSettings(BaseModel):
         default="prompts",
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$",
         description="folder of partials and of prompts that several apps share",
+    )
+    lint: dict[RuleName, Level] = Field(
+        default_factory=dict,
+        description="what findings of a rule count as: off, warn or error; an app's own `lint` goes before",
     )

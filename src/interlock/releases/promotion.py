@@ -25,7 +25,9 @@ __all__ = [
     "merged",
 ]
 
-EvidenceKind = Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off"]
+EvidenceKind = Literal[
+    "evaluation", "red_team", "load", "cost_forecast", "sign_off", "lint", "prompt_tests", "consumers"
+]
 
 
 class _Spec(BaseModel):
@@ -49,6 +51,10 @@ class PromotionPolicy(_Spec):
     red_team: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
         default_factory=list, description="red-team suites, likewise"
     )
+    lint: Literal["error", "warn"] | None = Field(
+        default=None, description="the prompt has no findings of this kind; warn: neither errors nor warnings"
+    )
+    prompt_tests: bool = Field(default=False, description="the tests beside the prompt have passed on this release")
     max_age_days: float = Field(default=30.0, gt=0, description="older evidence does not count")
     sign_off: SignOff | None = Field(default=None, description="people who have to agree")
     rollout: bool = Field(default=False, description="only a rollout may move the channel to a new release")
@@ -68,6 +74,8 @@ def merged(first: PromotionPolicy, second: PromotionPolicy) -> PromotionPolicy:
     return PromotionPolicy(
         evaluations=sorted({*first.evaluations, *second.evaluations}),
         red_team=sorted({*first.red_team, *second.red_team}),
+        lint="warn" if "warn" in {first.lint, second.lint} else first.lint or second.lint,
+        prompt_tests=first.prompt_tests or second.prompt_tests,
         max_age_days=min(first.max_age_days, second.max_age_days),
         sign_off=sign_off,
         rollout=first.rollout or second.rollout,
@@ -144,6 +152,11 @@ def demands(
             newest = max(runs, key=lambda each: each.at, default=None)
             demand = f"{kind.replace('_', ' ')} {suite!r}"
             found.append(_run(demand, newest, runs, oldest=oldest, hint=again))
+    if policy.lint is not None:
+        named = frozen or "live"
+        found.append(_linted(policy.lint, evidence, hint=f"interlock prompt lint --release {app}:{named}"))
+    if policy.prompt_tests:
+        found.append(_tested(evidence, hint=again))
     if policy.sign_off is not None:
         found.append(_signed(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app))
     return found
@@ -169,6 +182,27 @@ def _run(demand: str, newest: Evidence | None, runs: Sequence[Evidence], *, olde
         )
         return Demand(demand, "open", why, "add cases to the suite, or mend the release")
     return Demand(demand, "met", f"passed on {newest.at:%Y-%m-%d %H:%M}", "")
+
+
+def _linted(level: Literal["error", "warn"], evidence: Sequence[Evidence], *, hint: str) -> Demand:
+    """Rules look at the same texts in the same way whenever they are asked: what they found does not grow old."""
+    newest = max((each for each in evidence if each.kind == "lint"), key=lambda each: each.at, default=None)
+    demand = "prompt without errors" if level == "error" else "prompt without errors and warnings"
+    if newest is None:
+        return Demand(demand, "open", "the prompt of this release was not looked over", hint)
+    counted = [str(newest.summary.get(name, 0)) for name in ("errors", "warnings")]
+    if newest.verdict != "pass" or (level == "warn" and counted[1] != "0"):
+        return Demand(demand, "failed", f"{counted[0]} errors and {counted[1]} warnings", hint)
+    return Demand(demand, "met", f"looked over on {newest.at:%Y-%m-%d %H:%M}", "")
+
+
+def _tested(evidence: Sequence[Evidence], *, hint: str) -> Demand:
+    newest = max((each for each in evidence if each.kind == "prompt_tests"), key=lambda each: each.at, default=None)
+    if newest is None:
+        return Demand("tests of the prompt", "open", "they were not run on this release", hint)
+    if newest.verdict != "pass":
+        return Demand("tests of the prompt", "failed", newest.note or "they failed", hint)
+    return Demand("tests of the prompt", "met", f"passed on {newest.at:%Y-%m-%d %H:%M}", "")
 
 
 def _signed(wanted: SignOff, evidence: Sequence[Evidence], *, built_by: str, oldest: datetime, app: str) -> Demand:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
@@ -18,6 +19,7 @@ from interlock.core.ids import AppName, ReleaseId, TenantId
 from interlock.core.release import Release
 from interlock.releases import rollout_store, store
 from interlock.releases.comparing import ReleaseDiff, compare
+from interlock.releases.consumers import Consumers, Unread, refused
 from interlock.releases.promotion import Demand, Evidence, PromotionPolicy, Shown, Unmet, demands, merged
 from interlock.releases.rollouts.service import Rollouts
 from interlock.releases.rollouts.types import Rollout, RolloutSpec
@@ -60,6 +62,7 @@ class Releases:
         policies: Callable[[], Mapping[str, PromotionPolicy]] = dict,
     ) -> None:
         self.rollouts = Rollouts(sql, audit)
+        self.consumers = Consumers(sql, audit)
         self._policies = policies
         self._sql = sql
         self._blobs = blobs
@@ -111,10 +114,13 @@ class Releases:
 
         Args:
             changes: to the app's file, as of `AppSource.vary`.
+
+        Raises: Forbidden, NotFound; InvalidInput: the files; Blocked: a consumer could not read its answers.
         """
         ctx.require(Role.DEVELOPER, Role.OPERATOR)
         self.source(app, ctx)
         release = self.live(app) if not changes else self.variant(ctx, app, changes)
+        await self._check_readers(ctx, release)
         for component in release.components.values():
             await self._blobs.put(ctx.tenant, canonical_bytes(component))
         await self._blobs.put(ctx.tenant, canonical_bytes(dict(release.digests)))
@@ -131,7 +137,8 @@ class Releases:
         A channel may always go back to a release that it pointed at before: rolling back asks for nothing.
 
         Raises: InvalidInput: an unknown channel. NotFound: no such release of this app. Blocked: the release has not
-            shown what the channel asks for. Conflict: the channel is under a rollout, or the release is retired.
+            shown what the channel asks for, or a consumer could not read its answers. Conflict: the channel is under a
+            rollout, or the release is retired.
         """
         ctx.require(Role.OPERATOR)
         if channel not in FROZEN_CHANNELS:
@@ -143,6 +150,7 @@ class Releases:
         info = await self.find(ctx, app, release)
         if not await self._sql.read(lambda conn: store.has_served(conn, ctx.tenant, info.app, channel, info.id)):
             await self._check(ctx, info, channel, by_rollout=False)
+            await self._check_readers(ctx, await self._load(ctx.tenant, info.app, "", info.id))
 
         def move(conn: Connection) -> str | None:
             if (other := rollout_store.active_of(conn, ctx.tenant, info.app, channel)) is not None:
@@ -211,6 +219,73 @@ class Releases:
         )
         raise Blocked(f"the release may not go to {info.app}@{channel}: {told}", param="release", hint=missing[0].hint)
 
+    async def unread(self, ctx: Context, app: str, release: str) -> Sequence[Unread]:
+        """Consumers of an app that could not read every answer of a release, also those for whom that was accepted.
+
+        Args:
+            release: as `pick` takes it.
+
+        Raises: as `pick`.
+        """
+        return await self._unread(ctx, await self.pick(ctx, app, release))
+
+    async def _unread(self, ctx: Context, release: Release) -> Sequence[Unread]:
+        found = await self.consumers.unread(ctx, release.app, release.components)
+        if not found:
+            return found
+        known = await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, release.app, release.id))
+        accepted = {(each.name, each.summary.get("schema")) for each in known if each.kind == "consumers"}
+        return [
+            replace(each, accepted=not each.certain and (each.consumer.name, each.consumer.digest) in accepted)
+            for each in found
+        ]
+
+    async def _check_readers(self, ctx: Context, release: Release) -> None:
+        """Raises: Blocked, naming consumer and field; the refusal is audited."""
+        unread = [each for each in await self._unread(ctx, release) if not each.accepted]
+        if not unread:
+            return
+        error = refused(release.app, unread)
+        details = {"app": release.app, "unread": error.message[:1000]}
+        await self._audit.append(
+            AuditEvent(ctx.tenant, ctx.principal.id, "release.consumers", release.id, error.code, details)
+        )
+        raise error
+
+    async def accept_unread(self, ctx: Context, app: str, release: str, *, reason: str) -> Sequence[Unread]:
+        """Let a release out although it cannot be told whether its consumers can read it; gives whom that is about.
+
+        Args:
+            release: as `pick` takes it.
+
+        Raises: Forbidden; NotFound; InvalidInput: no reason, or nothing is in the way. Blocked: a consumer certainly
+            cannot read it, which no reason changes.
+        """
+        ctx.require(Role.OPERATOR, Role.RISK)
+        if not reason.strip():
+            raise InvalidInput("say why: the reason stays with the record", param="reason", hint="--reason TEXT")
+        chosen = await self.pick(ctx, app, release)
+        unread = [each for each in await self._unread(ctx, chosen) if not each.accepted]
+        if not unread:
+            raise InvalidInput("every consumer can read this release: there is nothing to accept", param="release")
+        if any(each.certain for each in unread):
+            raise refused(chosen.app, unread)
+        at = now()
+        for each in unread:
+            told = {"consumer": each.consumer.name, "schema": each.consumer.digest, "why": each.told}
+            report = canonical_bytes({**told, "release": chosen.id, "by": ctx.principal.id, "reason": reason})
+            given = Evidence(
+                digest_bytes(report), chosen.app, chosen.id, "consumers", each.consumer.name, "approved",
+                ctx.principal.id, at, reason[:1000], {"schema": each.consumer.digest},
+            )  # fmt: skip
+            await self._blobs.put(ctx.tenant, report)
+            await self._sql.write(partial(_insert_evidence, ctx.tenant, given))
+            details = {"app": chosen.app, "consumer": each.consumer.name, "reason": reason[:500]}
+            await self._audit.append(
+                AuditEvent(ctx.tenant, ctx.principal.id, "consumer.accept", chosen.id, "ok", details)
+            )
+        return unread
+
     async def start_rollout(
         self, ctx: Context, app: str, channel: str, release: str, *, spec: RolloutSpec | None = None, reason: str = ""
     ) -> Rollout:
@@ -226,6 +301,7 @@ class Releases:
             raise InvalidInput(f"channel {channel!r} cannot be rolled out to", param="channel")
         info = await self.find(ctx, app, release)
         await self._check(ctx, info, channel, by_rollout=True)
+        await self._check_readers(ctx, await self._load(ctx.tenant, info.app, "", info.id))
         how = spec or self.source(app, ctx).rollout()
         return await self.rollouts.start(ctx, info.app, channel, candidate=info.id, spec=how, reason=reason)
 
@@ -476,6 +552,10 @@ class Releases:
             if found.channel == channel
             else Release(found.id, app, channel, "frozen", found.components, found.digests)
         )
+
+
+def _insert_evidence(tenant: TenantId, given: Evidence, conn: Connection) -> None:
+    store.insert_evidence(conn, tenant, given)
 
 
 def _has(source: AppSource, tenant: TenantId) -> bool:

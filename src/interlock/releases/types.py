@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from interlock.core.ids import AppName, ReleaseId, TenantId
@@ -46,6 +47,10 @@ class AppSource:
     """What the app's own file asks of a release, by channel; what the workspace asks holds besides."""
     rollout: Callable[[], RolloutSpec] = RolloutSpec
     """How the app's file says that its rollouts go."""
+    lint: Callable[[], Mapping[str, Literal["off", "warn", "error"]]] = dict
+    """What the app's file says that findings of rules for prompts count as."""
+    folder: Path | None = None
+    """Where its files are; None: it does not come from files."""
     tenants: Callable[[], frozenset[TenantId] | None] = lambda: None
     """Which tenants have it; None is all. Asked at every use, since a right that was taken must not last until a
     restart. Raises InvalidInput when it cannot be known."""

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from interlock.core.context import Context
+from interlock.core.errors import InvalidInput
 from interlock.flows.parts import Parts
 from interlock.flows.prompt_desk import (
     Asked,
@@ -21,11 +22,14 @@ from interlock.flows.prompt_desk import (
     preview,
     spec_of,
 )
+from interlock.flows.prompt_lint import lint_prompt
+from interlock.flows.prompt_quality import prompt_quality, quality_view
 from interlock.flows.prompt_views import (
     current_view,
     dependant_view,
     known_view,
     label_view,
+    linted_view,
     preview_view,
     section_view,
     version_view,
@@ -52,6 +56,13 @@ class _Label(BaseModel):
 
     version: str = Field(min_length=1, max_length=80)
     rationale: str = Field(default="", max_length=1000)
+
+
+class _Lint(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: str = Field(default="files", max_length=80)
+    files: dict[str, str] = Field(default_factory=dict, max_length=64)
 
 
 class _Render(BaseModel):
@@ -139,6 +150,24 @@ async def diff(request: Request) -> Response:
     return JSONResponse({"before": old.digest, "after": new.digest, "sections": sections})
 
 
+async def quality(request: Request) -> Response:
+    """``GET /api/v1/prompts/{name}/quality?days=``: what each version has shown, in evaluations and under requests."""
+    ctx, parts, name = await _asked(request)
+    raw = request.query_params.get("days", "30")
+    if not raw.isascii() or not raw.isdigit() or not 1 <= int(raw[:5]) <= 3650:
+        raise InvalidInput("days is a number from 1 to 3650", param="days")
+    return JSONResponse(quality_view(await prompt_quality(parts, ctx, name, days=float(raw))))
+
+
+async def lint(request: Request) -> Response:
+    """``POST /api/v1/prompts/{name}/lint`` with ``{"version"?, "files"?}``: what rules find."""
+    ctx, parts, name = await _asked(request)
+    asked = parsed(_Lint, await read_json(request))
+    return JSONResponse(
+        linted_view(await lint_prompt(parts, ctx, name, wanted=asked.version, drafted=asked.files or None))
+    )
+
+
 async def render(request: Request) -> Response:
     """``POST /api/v1/prompts/{name}/render``: a version, or the files with some of them as drafted."""
     ctx, parts, name = await _asked(request)
@@ -182,6 +211,8 @@ routes = [
     Route(_AT + "/{name}/versions/{version}/patch", patch),
     Route(_AT + "/{name}/versions/{version}/diff", diff),
     Route(_AT + "/{name}/drafts", draft, methods=["POST"]),
+    Route(_AT + "/{name}/quality", quality),
+    Route(_AT + "/{name}/lint", lint, methods=["POST"]),
     Route(_AT + "/{name}/render", render, methods=["POST"]),
     Route(_AT + "/{name}/labels/{label}", label, methods=["PUT"]),
     Route(_AT + "/{name}/labels/{label}", unlabel, methods=["DELETE"]),

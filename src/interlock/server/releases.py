@@ -11,7 +11,10 @@ from starlette.routing import Route
 
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput
+from interlock.flows.consumer_desk import add_consumer, consumer_view, readers, unread_view
+from interlock.flows.freezing import freeze_release
 from interlock.flows.gate import ask_gate
+from interlock.flows.prompt_views import finding_view
 from interlock.flows.release_views import (
     damage_view,
     demand_view,
@@ -52,6 +55,14 @@ class _Point(BaseModel):
     reason: str = Field(default="", max_length=1000)
 
 
+class _Consumer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    # Any: a JSON Schema.
+    reads: dict[str, Any] = Field(alias="schema")
+    contact: str = Field(default="", max_length=200)
+
+
 class _Reason(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,9 +86,11 @@ async def list_releases(request: Request) -> Response:
 
 async def freeze(request: Request) -> Response:
     """``POST /api/v1/apps/{app}/releases`` with ``{"note"?}``: freezes what the app's files describe."""
-    ctx, releases, app = await _asked(request)
+    ctx, _, app = await _asked(request)
     asked = parsed(_Freeze, await read_json(request))
-    return JSONResponse(release_view(await releases.freeze(ctx, app, asked.note)), 201)
+    made = await freeze_release(app_of(request).parts, ctx, app, asked.note)
+    found = [finding_view(each) for each in made.findings]
+    return JSONResponse({**release_view(made.info), "lint": found}, 201)
 
 
 async def show(request: Request) -> Response:
@@ -161,6 +174,38 @@ async def point(request: Request) -> Response:
     return JSONResponse({"app": moved.app, "channel": moved.name, "release": moved.release})
 
 
+async def consumers(request: Request) -> Response:
+    """``GET /api/v1/apps/{app}/consumers?release=``: who reads its answers, and what of a release each could not."""
+    ctx, _, app = await _asked(request)
+    found = await readers(app_of(request).parts, ctx, app, request.query_params.get("release", "live"))
+    unread = None if found.unread is None else [unread_view(each) for each in found.unread]
+    return JSONResponse({"data": [consumer_view(each) for each in found.consumers], "unread": unread})
+
+
+async def set_consumer(request: Request) -> Response:
+    """``PUT /api/v1/apps/{app}/consumers/{name}`` with ``{"schema", "contact"?}``."""
+    ctx, _, app = await _asked(request)
+    asked = parsed(_Consumer, await read_json(request))
+    name = request.path_params["name"]
+    made, unread = await add_consumer(app_of(request).parts, ctx, app, name, asked.reads, contact=asked.contact)
+    return JSONResponse({**consumer_view(made), "unread": None if unread is None else unread_view(unread)})
+
+
+async def remove_consumer(request: Request) -> Response:
+    """``DELETE /api/v1/apps/{app}/consumers/{name}``."""
+    ctx, releases, app = await _asked(request)
+    await releases.consumers.remove(ctx, releases.source(app, ctx).name, request.path_params["name"])
+    return Response(status_code=204)
+
+
+async def accept_unread(request: Request) -> Response:
+    """``POST /api/v1/apps/{app}/releases/{id}/consumers/accept`` with ``{"reason"}``; `live` is the files."""
+    ctx, releases, app = await _asked(request)
+    asked = parsed(_Reason, await read_json(request))
+    found = await releases.accept_unread(ctx, app, request.path_params["id"], reason=asked.reason)
+    return JSONResponse({"data": [unread_view(each) for each in found]}, 201)
+
+
 async def moves(request: Request) -> Response:
     """``GET /api/v1/apps/{app}/channels/history?channel=&limit=``: where channels pointed and why, newest first."""
     ctx, releases, app = await _asked(request)
@@ -219,6 +264,10 @@ routes = [
     Route(f"{_AT}/releases/{{id}}/sign", sign, methods=["POST"]),
     Route(f"{_AT}/releases/{{id}}/retire", retire, methods=["POST"]),
     Route(f"{_AT}/releases/{{id}}/reinstate", reinstate, methods=["POST"]),
+    Route(f"{_AT}/releases/{{id}}/consumers/accept", accept_unread, methods=["POST"]),
+    Route(f"{_AT}/consumers", consumers),
+    Route(f"{_AT}/consumers/{{name}}", set_consumer, methods=["PUT"]),
+    Route(f"{_AT}/consumers/{{name}}", remove_consumer, methods=["DELETE"]),
     Route(f"{_AT}/channels/history", moves),
     Route(f"{_AT}/channels/{{channel}}", point, methods=["POST"]),
     Route(f"{_AT}/gate", gate),

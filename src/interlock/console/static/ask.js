@@ -17,8 +17,38 @@ if (form) {
     progress.textContent = text;
   }
 
+  // What is wrong with a value for the prompt is said at its field, not only in the answer's place.
+  function mark(name, message) {
+    for (const each of form.querySelectorAll("[name^='var.']")) {
+      const wrong = each.name === `var.${name}`;
+      const said = document.getElementById(`${each.id}-error`);
+      said.textContent = wrong ? message : "";
+      said.hidden = !wrong;
+      if (wrong) {
+        each.setAttribute("aria-invalid", "true");
+        each.focus();
+      } else {
+        each.removeAttribute("aria-invalid");
+      }
+    }
+  }
+
+  // Another app's prompt asks for other values; those it has in common stay.
+  async function changeFields() {
+    const place = document.getElementById("variables");
+    const query = new URLSearchParams({ app: form.elements.app.value });
+    const response = await fetch(`/ask/variables?${query}`, { headers: { "x-interlock-fragment": "1" } });
+    if (!response.ok) return;
+    const typed = new Map([...place.querySelectorAll("[name]")].map((each) => [each.name, each.value]));
+    place.innerHTML = await response.text();
+    for (const each of place.querySelectorAll("[name]")) {
+      if (typed.has(each.name)) each.value = typed.get(each.name);
+    }
+  }
+
   function start() {
     close();
+    mark("", "");
     const view = document.getElementById("running").content.cloneNode(true).firstElementChild;
     view.querySelector("[data-asked]").textContent = question.value.trim();
     result.replaceChildren(view);
@@ -62,6 +92,7 @@ if (form) {
       result.innerHTML = event.html;
       const verdict = result.querySelector(".panel-head .sig");
       say(`Done: ${verdict ? verdict.textContent : ""}`);
+      if (event.variable) mark(event.variable, event.message);
     }
   }
 
@@ -119,12 +150,13 @@ if (form) {
   question.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
-      ask();
+      form.requestSubmit();
     }
   });
   // Another app has other samples; a question already written stays where it is.
   form.elements.app.addEventListener("change", () => {
     if (!question.value.trim() && !running) window.location.search = new URLSearchParams({ app: form.elements.app.value });
+    else changeFields();
   });
   for (const sample of document.querySelectorAll("[data-sample]")) {
     sample.addEventListener("submit", (event) => {
@@ -132,7 +164,10 @@ if (form) {
       if (running) return;
       question.value = sample.elements.question.value;
       if (form.elements.as) form.elements.as.value = sample.elements.as?.value ?? "";
-      ask();
+      for (const each of form.querySelectorAll("[name^='var.']")) {
+        if (sample.elements[each.name]) each.value = sample.elements[each.name].value;
+      }
+      form.requestSubmit();
     });
   }
 }

@@ -25,17 +25,19 @@ _STRUCTURED = frozenset(
         "metrics",
         "metadata",
         "provenance",
+        "variables",
     }
 )
-_MAPPINGS = frozenset({"slices", "metadata"})
+_MAPPINGS = frozenset({"slices", "metadata", "variables"})
 _KNOWN = frozenset(field.alias or name for name, field in Case.model_fields.items())
 
 
 def fields_of(row: Mapping[str, Any], place: str, number: int) -> dict[str, Any]:  # Any: cells, then fields
     """Fields from cells by their column's name. Raises: InvalidInput naming place and column.
 
-    An empty cell is not given. Columns of lists and objects hold JSON; in ``tags`` commas do too. ``slices.NAME`` and
-    ``metadata.NAME`` are one entry each; ``NAME:json`` is JSON whatever the field, e.g. ``expected:json``.
+    An empty cell is not given. Columns of lists and objects hold JSON; in ``tags`` commas do too. ``slices.NAME``,
+    ``metadata.NAME`` and ``variables.NAME`` are one entry each; ``NAME:json`` is JSON whatever the field, e.g.
+    ``expected:json``.
     """
     fields: dict[str, Any] = {}
     for column, cell in row.items():

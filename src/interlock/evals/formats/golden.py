@@ -48,6 +48,7 @@ def _case(golden: GoldenCase) -> dict[str, Any]:
         ],
         "relevant": {gold.document: 1 for gold in golden.gold},
         "tags": golden.tags,
+        "variables": golden.variables,
         "slices": {"kind": golden.kind},
     }
 

@@ -27,13 +27,15 @@ def _fields(item: Mapping[str, Any], place: str, number: int) -> dict[str, Any]:
     if item.get("input") is None:
         raise InvalidInput(f"{place}: input is missing", param="input")
     expected = item.get("expectedOutput", item.get("expected_output"))
-    metadata = item.get("metadata")
+    metadata, given = item.get("metadata"), item["input"]
+    rest = {f"input.{name}": each for name, each in given.items()} if isinstance(given, dict) and len(given) > 1 else {}
+    kept = metadata if isinstance(metadata, dict) else {} if metadata is None else {"metadata": metadata}
     trace = item.get("sourceTraceId") or item.get("source_trace_id")
     return {
         "id": str(item.get("id") or f"item-{number}"),
-        "input": input_of(item["input"], place),
+        "input": input_of(given, place),
         "expected": expected_of(expected),
-        "metadata": metadata if isinstance(metadata, dict) else {} if metadata is None else {"metadata": metadata},
+        "metadata": {**kept, **rest},
         "provenance": {"kind": "trace" if trace else "imported", "ref": str(trace or place)},
     }
 

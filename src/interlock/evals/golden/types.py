@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from interlock.core.answers import Answer
 from interlock.stats.intervals import Interval
@@ -40,6 +40,7 @@ class Case(BaseModel):
     gold: list[Gold] = Field(default_factory=list)
     allowed_as: str | None = Field(default=None, description="restricted: somebody who may read it")
     tags: list[str] = Field(default_factory=list)
+    variables: dict[str, JsonValue] = Field(default_factory=dict, description="values for the prompt of the app")
 
     @model_validator(mode="after")
     def _consistent(self) -> Case:

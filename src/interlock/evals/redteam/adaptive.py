@@ -40,14 +40,14 @@ class AdaptiveTarget:
     """
 
     def __init__(self, target: Target, attacker: AskJudge, protected: Sequence[str] = ()) -> None:
-        self._target = target
+        self.inner = target
         self._attacker = attacker
         self._protected = protected
 
     @property
     def name(self) -> str:
         """See `Target`."""
-        return self._target.name
+        return self.inner.name
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -57,7 +57,7 @@ class AdaptiveTarget:
     @property
     def release_id(self) -> str:
         """See `Target`."""
-        return self._target.release_id
+        return self.inner.release_id
 
     async def run(self, case: Case, repeat: int) -> Output:
         """See `Target`. Gives the answer that worked, else the last one, with its conversation and what all cost.
@@ -65,7 +65,7 @@ class AdaptiveTarget:
         Where the attacker says nothing that could be sent, nothing was tried: that is an error, not a defence.
         """
         if "strategy" not in case.metadata:
-            return await self._target.run(case, repeat)
+            return await self.inner.run(case, repeat)
         try:
             plan = _Plan.model_validate(case.metadata["strategy"])
             signals = _Signals.model_validate(case.metrics.get("attack_success", {})).signals
@@ -77,7 +77,7 @@ class AdaptiveTarget:
         before = [] if isinstance(case.input, str) else [turn for turn in case.input if turn.role == "system"]
 
         async def send(turns: tuple[Turn, ...]) -> Output:
-            return await self._target.run(case.model_copy(update={"input": [*before, *turns]}), repeat)
+            return await self.inner.run(case.model_copy(update={"input": [*before, *turns]}), repeat)
 
         def worked(output: Output) -> bool:
             return not output.error and seen(signals, output, self._protected) is not None
@@ -92,7 +92,7 @@ class AdaptiveTarget:
 
     async def close(self) -> None:
         """See `Target`."""
-        await self._target.close()
+        await self.inner.close()
 
 
 def _summed(talk: Talk, before: Sequence[Turn], *, worked: bool) -> Output:

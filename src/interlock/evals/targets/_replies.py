@@ -24,6 +24,7 @@ def asked(case: Case, repeat: int) -> dict[str, Any]:  # Any: JSON values
         "messages": [turn.model_dump() for turn in turns] if turns else [{"role": "user", "content": case.question}],
         "context": list(case.context),
         "user": case.user,
+        "variables": case.variables,
         "repeat": repeat,
         "metadata": case.metadata,
     }

@@ -1,6 +1,7 @@
 """``https://host/v1``: any server with OpenAI's chat completions. Options: ``model``, ``key_env``, ``max_tokens``.
 
-Of an Interlock server the citations, the outcome and the cost are read too.
+Of an Interlock server the citations, the outcome and the cost are read too; cases with variables send them as its apps
+take them, and other servers may refuse that field.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class HttpTarget:
     async def run(self, case: Case, repeat: int) -> Output:
         """See `Target`. Raises: Unauthenticated, NotFound: the server refuses every case alike."""
         body = {"model": self._model, "messages": asked(case, repeat)["messages"], **self._settings}
+        if case.variables:
+            body["interlock"] = {"variables": case.variables}
         if tools := offered_tools(case):
             body["tools"] = list(tools)
         began = time.perf_counter()

@@ -1,7 +1,7 @@
 """``python:package.module:function``: a callable of one's own, plain or async.
 
-It is given the case as a mapping (``input``, ``messages``, ``context``, ``user``, ``id``, ``repeat``, ``metadata``) and
-gives text, a mapping with the fields of an output, or an :class:`~interlock.evals.types.Output`.
+It is given the case as a mapping (``input``, ``messages``, ``context``, ``variables``, ``user``, ``id``, ``repeat``,
+``metadata``) and gives text, a mapping with the fields of an output, or an :class:`~interlock.evals.types.Output`.
 """
 
 from __future__ import annotations

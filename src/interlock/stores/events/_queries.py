@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["COUNTS", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
+__all__ = ["COUNTS", "PROMPTS", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
 
 _COLUMNS = {
     "trace_id": "VARCHAR",
@@ -108,6 +108,25 @@ SELECT {_attribute("unit")} AS unit, {_attribute("arm")} AS arm, min(start_ns), 
 FROM segments
 WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND {_attribute("rollout")} = $rollout::VARCHAR
 GROUP BY unit, arm
+"""  # noqa: S608 - only constants of this module
+
+
+_JUDGED = f"coalesce(error, '') NOT IN {_NEUTRAL}"
+
+PROMPTS = f"""
+SELECT {_attribute("prompt.digest")} AS prompt, min(start_ns), max(start_ns), count(*),
+       count(*) FILTER ({_JUDGED}),
+       count(*) FILTER ({_JUDGED} AND status = 'error' AND error <> 'blocked_by_policy'),
+       count(*) FILTER (error = 'blocked_by_policy'),
+       count(*) FILTER ({_OUTCOME} IS NOT NULL), count(*) FILTER ({_OUTCOME} = 'declined'),
+       count(cost_nano), avg(cost_nano), stddev_samp(cost_nano),
+       count(*) FILTER (status = 'ok'), avg((end_ns - start_ns) / 1e9) FILTER (status = 'ok'),
+       stddev_samp((end_ns - start_ns) / 1e9) FILTER (status = 'ok')
+FROM segments
+WHERE parent_id IS NULL AND start_ns >= $since::BIGINT
+  AND list_contains($digests::VARCHAR[], {_attribute("prompt.digest")})
+  AND (len($apps::VARCHAR[]) = 0 OR list_contains($apps::VARCHAR[], app))
+GROUP BY prompt
 """  # noqa: S608 - only constants of this module
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from interlock.core.ids import TenantId, TraceId
 from interlock.core.trace import Span
 
-__all__ = ["Events", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
+__all__ = ["Events", "PromptRow", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,33 @@ class UnitRow(NamedTuple):
     cost_nano: int
 
 
+class PromptRow(NamedTuple):
+    """What requests under one version of a prompt met, over their root spans."""
+
+    digest: str
+    first_ns: int
+    last_ns: int
+    requests: int
+    judged: int
+    """Those whose end says something of the prompt: as of `UnitRow.error`."""
+    failed: int
+    """Of these."""
+    blocked: int
+    answers: int
+    """That say how they came about."""
+    declined: int
+    """Of these."""
+    priced: int
+    cost_nano: float | None
+    """Mean of the priced ones; None without one."""
+    cost_spread: float | None
+    """Their standard deviation; None below two."""
+    timed: int
+    """That ended well."""
+    seconds: float | None
+    seconds_spread: float | None
+
+
 class Events(Protocol):
     """One span store."""
 
@@ -118,6 +145,11 @@ class Events(Protocol):
 
     async def units(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[UnitRow]:
         """Root spans of a rollout since a time, one row a unit and arm."""
+
+    async def prompts(
+        self, tenant: TenantId, digests: Sequence[str], *, since: datetime, apps: Sequence[str] = ()
+    ) -> Sequence[PromptRow]:
+        """Root spans under these versions of a prompt since a time, of these apps (of all without any): a row each."""
 
     async def compact(self) -> int:
         """Merge small segments and drop those past retention; how many files went."""

@@ -40,6 +40,8 @@ def make_span(
         "cost": "interlock.cost.nano_usd",
         "tokens_in": "gen_ai.usage.input_tokens",
         "tokens_out": "gen_ai.usage.output_tokens",
+        "prompt": "interlock.prompt.digest",
+        "outcome": "interlock.answer.outcome",
     }
     values = {known.get(name, name): value for name, value in attributes.items()}
     end = start + int(duration_ms * 1_000_000)
@@ -183,3 +185,29 @@ class EventsSuite:
             assert len(await events.traces(A, TraceFilter(limit=1000))) == 40
             points = await events.series(A, since=NOON, until=NOON + timedelta(hours=1), buckets=1)
             assert points[0].requests == 40
+
+    async def test_requests_are_counted_by_the_version_of_their_prompt(self, events: Events) -> None:
+        root = make_span(A, 0, app="x", cost=10, duration_ms=1000, prompt="one", outcome="declined")
+        for span in (
+            root,
+            make_span(A, 1, trace=root.trace_id, parent=root.span_id, cost=999, prompt="one"),
+            make_span(A, 2, app="x", cost=30, duration_ms=3000, prompt="one", outcome="generated"),
+            make_span(A, 3, app="x", status="error", prompt="one"),
+            make_span(A, 4, app="y", cost=1000, prompt="one"),
+            make_span(A, 5, app="x", prompt="two"),
+            make_span(A, 6, app="x", prompt="other"),
+            make_span(B, 7, app="x", cost=7, prompt="one"),
+        ):
+            events.emit(span)
+        await events.flush()
+        found = {row.digest: row for row in await events.prompts(A, ["one", "two"], since=NOON, apps=["x"])}
+        assert set(found) == {"one", "two"}
+        one = found["one"]
+        assert (one.requests, one.judged, one.failed, one.answers, one.declined) == (3, 3, 1, 2, 1)
+        assert (one.priced, one.cost_nano, one.timed, one.seconds) == (2, 20.0, 2, 2.0)
+        assert one.cost_spread == pytest.approx(14.142, abs=1e-3)
+        assert (one.first_ns, one.last_ns) == (root.start_ns, root.start_ns + 3 * _SECOND)
+        assert (found["two"].priced, found["two"].cost_nano, found["two"].cost_spread) == (0, None, None)
+        later = await events.prompts(A, ["one"], since=NOON + timedelta(seconds=1))
+        assert [row.requests for row in later] == [3]
+        assert await events.prompts(A, [], since=NOON) == []
