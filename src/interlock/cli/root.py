@@ -39,6 +39,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "prompt": ("prompts:prompt", "Versions, drafts and previews of prompts."),
     "gate": ("gate:gate", "Say whether a release may go out, and run what is missing."),
     "rollout": ("rollout:rollout", "Move a channel to a release step by step."),
+    "experiment": ("experiment:experiment", "Compare releases on live traffic."),
     "traces": ("observe:traces", "List traces, or show one."),
     "cost": ("cost:cost", "Sum up the ledger."),
     "limits": ("limits:limits", "Limit requests, tokens and money."),

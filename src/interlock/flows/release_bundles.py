@@ -34,7 +34,7 @@ class _Subject(msgspec.Struct, frozen=True):
 
 
 class _Shown(msgspec.Struct, frozen=True):
-    kind: Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off"]
+    kind: Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off", "experiment"]
     name: str
     verdict: str
     by: str

@@ -9,8 +9,9 @@ from interlock.core.context import Context
 from interlock.core.errors import Conflict
 from interlock.flows.parts import Parts
 from interlock.releases.rollouts.types import Rollout, UnitOutcome
+from interlock.stores.events.base import UnitRow
 
-__all__ = ["look_at", "look_at_due"]
+__all__ = ["look_at", "look_at_due", "outcome_of"]
 
 _log = logging.getLogger("interlock.rollout")
 
@@ -21,25 +22,28 @@ async def look_at(parts: Parts, ctx: Context, rollout: Rollout) -> Rollout:
     # What was copied in the shadow is no evidence of what people were served later.
     tried = "shadow" if rollout.in_shadow else "candidate"
     outcomes = [
-        UnitOutcome(
-            unit=row.unit,
-            arm="candidate" if row.arm == tried else "control",
-            first_ns=row.first_ns,
-            requests=row.requests,
-            error=row.error,
-            declined=row.declined,
-            blocked=row.blocked,
-            unsupported=row.unsupported,
-            complaint=None,
-            log_latency=row.log_latency,
-            log_cost=row.log_cost,
-            latency_s=row.latency_s,
-            cost_nano=row.cost_nano,
-        )
-        for row in rows
-        if row.arm in {tried, "control"}
+        outcome_of(row, "candidate" if row.arm == tried else "control") for row in rows if row.arm in {tried, "control"}
     ]
     return await parts.releases.rollouts.look(ctx, rollout, outcomes)
+
+
+def outcome_of(row: UnitRow, arm: str) -> UnitOutcome:
+    """What telemetry says of a unit, as rollouts and experiments judge it."""
+    return UnitOutcome(
+        unit=row.unit,
+        arm=arm,
+        first_ns=row.first_ns,
+        requests=row.requests,
+        error=row.error,
+        declined=row.declined,
+        blocked=row.blocked,
+        unsupported=row.unsupported,
+        complaint=None,
+        log_latency=row.log_latency,
+        log_cost=row.log_cost,
+        latency_s=row.latency_s,
+        cost_nano=row.cost_nano,
+    )
 
 
 async def look_at_due(parts: Parts, ctx: Context) -> float:

@@ -25,7 +25,7 @@ __all__ = [
     "merged",
 ]
 
-EvidenceKind = Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off"]
+EvidenceKind = Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off", "experiment"]
 
 
 class _Spec(BaseModel):
