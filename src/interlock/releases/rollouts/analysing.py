@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from interlock.releases.rollouts.types import Check, Guardrail, Measure, RolloutSpec, UnitOutcome
+from interlock.stats.intervals import Interval
 from interlock.stats.sequential import Moments, count_bayes_factor, gap_between, lower_bound
 
 __all__ = ["Finding", "analyse", "plain_value", "value_of"]
@@ -142,7 +143,8 @@ def _check(
     # Bounds of this kind are for numbers that are not small; below them only the hard limits speak.
     if min(treated.n, usual.n) < max(10, spec.min_units // 2):
         return None
-    gap = gap_between(treated, usual)
+    # Of a share the range is known, so what was not met yet is not taken for absent.
+    gap = gap_between(treated, usual, within=None if guardrail.is_ratio else Interval(0.0, 1.0))
     low = lower_bound(gap, spec.alpha / len(spec.guardrails))
     high = -lower_bound(gap._replace(mean=-gap.mean), spec.alpha)
     tolerance, margin = guardrail.tolerance, guardrail.margin
