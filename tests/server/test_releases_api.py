@@ -179,7 +179,9 @@ def test_an_experiment_is_planned_started_looked_at_and_ended_with_reasons(house
     assert house.call("dev", "POST", f"{at}/start", {}).status_code == 403
     assert house.post("ops", f"{at}/start")["state"] == "running"
     assert house.call("ops", "POST", f"{AT}/channels/prod", {"release": second}).status_code == 409
-    assert [each["id"] for each in house.get("risk", "/api/v1/experiments?active=true&app=helper")["data"]] == [made["id"]]
+    assert [each["id"] for each in house.get("risk", "/api/v1/experiments?active=true&app=helper")["data"]] == [
+        made["id"]
+    ]
     assert house.post("ops", f"{at}/look")["report"]["verdict"] == "inconclusive"
     assert house.call("viewer", "GET", at).status_code == 403
     assert house.call("rival", "GET", at).status_code == 404

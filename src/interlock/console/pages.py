@@ -53,7 +53,9 @@ class _Elsewhere(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """See Starlette's Route."""
-        if scope["type"] == "http" and scope["path"].startswith(("/v1/", "/api/", "/healthz", "/readyz", "/metrics")):
+        if scope["type"] == "http" and scope["path"].startswith(
+            ("/v1/", "/api/", "/ofrep/", "/healthz", "/readyz", "/metrics")
+        ):
             return Match.NONE, {}
         return super().matches(scope)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, TenantId
@@ -21,6 +21,7 @@ from interlock.knowledge.retrieval.settings import RetrievalSteps
 from interlock.knowledge.settings import FusionSettings
 from interlock.prompts.files import Shelf, load_prompt
 from interlock.prompts.registry import Place
+from interlock.releases.flags.types import RESERVED, FlagName, FlagSpec
 from interlock.releases.promotion import PromotionPolicy
 from interlock.releases.rollouts.types import RolloutSpec
 from interlock.releases.types import AppSource, Components
@@ -64,7 +65,15 @@ class AppFile(BaseModel):
         default_factory=dict, description="what a release must have shown before a channel points at it"
     )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="how a channel moves to a new release")
+    flags: dict[FlagName, FlagSpec] = Field(default_factory=dict, description="what the app's own code may ask for")
     output: OutputFile | None = Field(default=None, description="the app answers in this form; not with knowledge")
+
+    @field_validator("flags")
+    @classmethod
+    def _named(cls, flags: dict[str, FlagSpec]) -> dict[str, FlagSpec]:
+        if taken := sorted(RESERVED & set(flags)):
+            raise ValueError(f"every app has a flag {taken[0]!r} by itself")
+        return flags
 
 
 def app_sources(
@@ -108,6 +117,7 @@ def app_sources(
             described.channel,
             policies=loader.policies,
             rollout=loader.rollout,
+            flags=loader.flags,
             tenants=loader.tenants,
         )
     return sources
@@ -144,6 +154,13 @@ def prompt_places(apps: Path, prompts: Path, visible: Container[str]) -> dict[st
     return found
 
 
+class _Flags(NamedTuple):
+    """Flags of a file, as it was at one time: they are asked for often."""
+
+    stamp: int
+    declared: Mapping[str, FlagSpec]
+
+
 class _Loader:
     """Reads one app's files, again only when one of them changed."""
 
@@ -168,6 +185,7 @@ class _Loader:
         self._named: tuple[Path, ...] = ()
         self._tenants: frozenset[TenantId] | None = None
         self._tenants_stamp = 0
+        self._flags = _Flags(0, {})
 
     def read(self) -> AppFile:
         """`app.yaml`, validated."""
@@ -193,6 +211,13 @@ class _Loader:
     def rollout(self) -> RolloutSpec:
         """How it says that its rollouts go."""
         return self.read().rollout
+
+    def flags(self) -> Mapping[str, FlagSpec]:
+        """What its code may ask for by name."""
+        found = self._flags
+        if (stamp := self._file.stat().st_mtime_ns) != found.stamp:
+            found = self._flags = _Flags(stamp, self.read().flags)
+        return found.declared
 
     def __call__(self) -> Components:
         """The components the files describe now."""

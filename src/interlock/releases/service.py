@@ -21,6 +21,7 @@ from interlock.releases.comparing import ReleaseDiff, compare
 from interlock.releases.experiments.planning import frozen
 from interlock.releases.experiments.service import Experiments
 from interlock.releases.experiments.types import Experiment, ExperimentSpec
+from interlock.releases.flags.types import FlagSpec
 from interlock.releases.promotion import Demand, Evidence, PromotionPolicy, Shown, Unmet, demands, merged
 from interlock.releases.rollouts.service import Rollouts
 from interlock.releases.rollouts.types import Rollout, RolloutSpec
@@ -61,7 +62,10 @@ class Releases:
         sources: Mapping[str, AppSource],
         *,
         policies: Callable[[], Mapping[str, PromotionPolicy]] = dict,
+        flags: Callable[[], Mapping[str, FlagSpec]] = dict,
     ) -> None:
+        self.flags = flags
+        """Flags of the workspace, as its settings say now."""
         self.rollouts = Rollouts(sql, audit)
         self.experiments = Experiments(sql, audit)
         self._policies = policies

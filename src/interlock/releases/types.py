@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from interlock.core.ids import AppName, ReleaseId, TenantId
+from interlock.releases.flags.types import FlagSpec
 from interlock.releases.promotion import PromotionPolicy
 from interlock.releases.rollouts.types import RolloutSpec
 
@@ -46,6 +47,8 @@ class AppSource:
     """What the app's own file asks of a release, by channel; what the workspace asks holds besides."""
     rollout: Callable[[], RolloutSpec] = RolloutSpec
     """How the app's file says that its rollouts go."""
+    flags: Callable[[], Mapping[str, FlagSpec]] = dict
+    """What the app's code may ask for by name, as the file says now. Raises InvalidInput."""
     tenants: Callable[[], frozenset[TenantId] | None] = lambda: None
     """Which tenants have it; None is all. Asked at every use, since a right that was taken must not last until a
     restart. Raises InvalidInput when it cannot be known."""
