@@ -36,6 +36,8 @@ class Assignment(NamedTuple):
     """Keyed hash of what was assigned (a person, a conversation, a key): the same in every request of it."""
     shadow: Copied | None = None
     """Who answers unseen besides."""
+    interleaved: ReleaseId | None = None
+    """Whose search finds passages besides, for the same answer."""
 
 
 @dataclass(frozen=True, slots=True)

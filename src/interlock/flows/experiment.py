@@ -8,10 +8,11 @@ from datetime import timedelta
 from interlock.core.canonical import canonical_bytes, digest_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context
-from interlock.core.errors import Conflict
+from interlock.core.errors import Conflict, InvalidInput
 from interlock.flows.parts import Parts
 from interlock.flows.release_views import experiment_view
 from interlock.flows.rollout import outcome_of
+from interlock.releases.experiments.preferring import UnitPreference
 from interlock.releases.experiments.types import Experiment, ExperimentSpec
 from interlock.releases.promotion import Evidence
 
@@ -29,6 +30,8 @@ async def plan(parts: Parts, ctx: Context, spec: ExperimentSpec, *, reason: str 
     """
     at = now()
     app = parts.releases.source(spec.app, ctx).name
+    if spec.kind == "interleave":
+        await _check_searches(parts, ctx, spec)
     (days,) = await parts.observe.series(ctx, since=at - timedelta(days=_KNOWN_DAYS), until=at, buckets=1, app=app)
     level: float | None = None
     if spec.primary.measure == "error" and days.requests:
@@ -38,10 +41,35 @@ async def plan(parts: Parts, ctx: Context, spec: ExperimentSpec, *, reason: str 
     return await parts.releases.plan_experiment(ctx, spec, level=level, reason=reason)
 
 
+async def _check_searches(parts: Parts, ctx: Context, spec: ExperimentSpec) -> None:
+    """Raises: InvalidInput: the two do not search the same collection, or differ in more than how they search."""
+    control, variant = [await parts.releases.pick(ctx, spec.app, arm.release or spec.channel) for arm in spec.arms]
+    searches = [each.components.get("retrieval", {}) for each in (control, variant)]
+    if not all(searches) or searches[0].get("collection") != searches[1].get("collection"):
+        raise InvalidInput("interleaved releases answer from the same collection", param="arms")
+    # The models follow from the search: another reranker is another model.
+    beside = {"retrieval", "models"}
+    others = sorted(
+        kind
+        for kind in {*control.digests, *variant.digests} - beside
+        if control.digests.get(kind) != variant.digests.get(kind)
+    )
+    if others:
+        raise InvalidInput(
+            f"interleaved releases differ in how they search and in nothing else; these differ in {others[0]}",
+            param="arms",
+            hint="compare whole releases with kind: ab",
+        )
+
+
 async def look_at(parts: Parts, ctx: Context, experiment: Experiment) -> Experiment:
     """One look at one experiment. Raises: Conflict: somebody else changed it meanwhile."""
     if experiment.state != "running" or experiment.started_at is None:
         return experiment
+    if experiment.plan.spec.kind == "interleave":
+        told = await parts.observe.preferences(ctx, experiment.id, since=experiment.started_at)
+        preferences = [UnitPreference(row.unit, row.requests, row.control, row.variant) for row in told]
+        return await parts.releases.experiments.look(ctx, experiment, preferences)
     rows = await parts.observe.units(ctx, experiment.id, since=experiment.started_at)
     outcomes = [outcome_of(row, row.arm) for row in rows]
     return await parts.releases.experiments.look(ctx, experiment, outcomes)

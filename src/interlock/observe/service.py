@@ -12,7 +12,7 @@ from interlock.core.errors import NotFound
 from interlock.core.release import Release
 from interlock.core.trace import AttributeValue, Span, SpanSink
 from interlock.observe.exporters.openlineage import OpenLineageSink
-from interlock.stores.events.base import Events, SeriesPoint, TraceFilter, TraceRow, UnitRow
+from interlock.stores.events.base import Events, PreferenceRow, SeriesPoint, TraceFilter, TraceRow, UnitRow
 
 __all__ = ["OVERSIGHT", "Observe"]
 
@@ -80,6 +80,11 @@ class Observe:
         """What each unit of a rollout met, by arm."""
         await self._events.flush()
         return await self._events.units(ctx.tenant, rollout, since=since)
+
+    async def preferences(self, ctx: Context, experiment: str, *, since: datetime) -> Sequence[PreferenceRow]:
+        """Whose passages the answers to each unit of an experiment cited."""
+        await self._events.flush()
+        return await self._events.preferences(ctx.tenant, experiment, since=since)
 
     async def trace(self, ctx: Context, trace_id: str) -> list[Span]:
         """All spans of one trace by start time. Raises: NotFound."""

@@ -540,6 +540,10 @@ class Releases:
         info = await self.find(ctx, app, release)
         return await self._load(ctx.tenant, info.app, "", info.id)
 
+    async def exactly(self, ctx: Context, app: AppName, release: ReleaseId) -> Release:
+        """A frozen release by its whole id, which a process reads once. Raises: NotFound."""
+        return await self._load(ctx.tenant, app, "", release)
+
     async def _load(self, tenant: TenantId, app: AppName, channel: str, release_id: ReleaseId) -> Release:
         key = (tenant, app, release_id)
         if key not in self._frozen:

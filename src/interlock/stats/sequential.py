@@ -136,23 +136,25 @@ def always_valid_p(gap: Gap, alpha: float, *, tightest_at: int = 2000) -> float:
     return math.exp(min(0.0, log))
 
 
-def units_needed(spread: float, difference: float, *, alpha: float, power: float = 0.8, controls: float = 1.0) -> int:
+def units_needed(
+    spread: float, difference: float, *, alpha: float, power: float = 0.8, controls: float | None = 1.0
+) -> int:
     """Units of the treated arm at which `two_sided` finds `difference` with probability `power`, looked at always.
 
     Args:
         spread: standard deviation of a unit's value, the same in both arms.
         power: in (0, 1); by the normal approximation at one look, so a little less is needed.
-        controls: units of the control for each of the treated.
+        controls: units of the control for each of the treated; None where there is one sample, held against 0.
 
     Raises: ValueError.
     """
-    if spread <= 0 or difference <= 0 or controls <= 0 or not 0 < power < 1:
+    if spread <= 0 or difference <= 0 or (controls is not None and controls <= 0) or not 0 < power < 1:
         raise ValueError("spread, difference and controls above 0, power between 0 and 1")
     z = NormalDist().inv_cdf(power)
 
     def reaches(units: int) -> bool:
-        total = max(2, round(units * (1 + controls)))
-        error = spread * math.sqrt((1 + 1 / controls) / units)
+        total = units if controls is None else max(2, round(units * (1 + controls)))
+        error = spread * math.sqrt((1 if controls is None else 1 + 1 / controls) / units)
         found = two_sided(Gap(0.0, error, total), alpha, tightest_at=total)
         return found.high + z * error <= difference
 

@@ -187,8 +187,14 @@ def _effect(plan: Plan) -> float:
     return math.log1p(primary.effect) if primary.measure in RATIOS else primary.effect
 
 
+def _measure(plan: Plan) -> Measure:
+    """The primary measure of a plan whose units have one arm each."""
+    assert plan.spec.primary.measure != "preference", "interleaved searches are judged in `preferring`"
+    return plan.spec.primary.measure
+
+
 def _primaries(plan: Plan, seen: Mapping[str, ArmSeen]) -> list[Comparison]:
-    measure, variants = plan.spec.primary.measure, plan.arms[1:]
+    measure, variants = _measure(plan), plan.arms[1:]
     alpha = plan.spec.alpha.primary
     pairs = {arm.name: pair for arm in variants if (pair := _pair(plan, measure, arm.name, seen)) is not None}
     # A variant that is not measured yet takes its place in the correction all the same.
@@ -306,7 +312,7 @@ def _harm(check: Comparison) -> str:
 
 def _more_units(plan: Plan, seen: Mapping[str, ArmSeen], fewest: int) -> int:
     """Units more of the smallest arm until there is a verdict whatever is true, by the scatter that was seen."""
-    measure, alpha = plan.spec.primary.measure, plan.spec.alpha.primary / (len(plan.arms) - 1)
+    measure, alpha = _measure(plan), plan.spec.alpha.primary / (len(plan.arms) - 1)
     control = seen[plan.control.name].of.get(measure)
     if control is None or control.n < 2:
         return max(plan.forecast.units_at_most - fewest, 1)

@@ -16,6 +16,8 @@ __all__ = ["digest_of", "frozen"]
 
 _RATIO_SPREAD = 0.6
 """Standard deviation of the logarithm of a person's latency or cost, where nobody knows better."""
+_PREFERENCE_SPREAD = 0.7
+"""Of a unit's mean of -1, 0 and 1, where in half of the requests nobody wins."""
 
 
 def frozen(
@@ -42,7 +44,8 @@ def frozen(
     )
     forecast = _forecast(spec, arms, level=level, units_per_day=units_per_day)
     smallest = min(arm.share for arm in arms[1:])
-    tightest_at = max(2 * spec.min_units, round(forecast.units * (1 + arms[0].share / smallest)))
+    units = forecast.units if spec.kind == "interleave" else round(forecast.units * (1 + arms[0].share / smallest))
+    tightest_at = max(2 * spec.min_units, units)
     return Plan(spec, arms, tightest_at, forecast, _digest(spec, arms, tightest_at))
 
 
@@ -63,12 +66,14 @@ def _forecast(
     primary = spec.primary
     effect = math.log1p(primary.effect) if primary.measure in RATIOS else primary.effect
     smallest = min(arm.share for arm in arms[1:])
-    alpha, controls = spec.alpha.primary / (len(arms) - 1), arms[0].share / smallest
+    alpha = spec.alpha.primary / (len(arms) - 1)
+    controls = None if spec.kind == "interleave" else arms[0].share / smallest
     units = units_needed(spread, effect, alpha=alpha, power=spec.power, controls=controls)
     at_most = units_needed(spread, effect / 2, alpha=alpha, power=0.5, controls=controls)
     daily = spec.expected.units_per_day or units_per_day
-    # The smallest arm is the last to have its units.
-    of_arm = None if daily is None else daily * spec.traffic / 100 * min(arm.share for arm in arms)
+    # The smallest arm is the last to have its units; of interleaved searches every unit has both.
+    least = 1.0 if spec.kind == "interleave" else min(arm.share for arm in arms)
+    of_arm = None if daily is None else daily * spec.traffic / 100 * least
     units, at_most = max(units, spec.min_units), max(at_most, units, spec.min_units)
     return Forecast(
         spread,
@@ -85,6 +90,8 @@ def _spread(spec: ExperimentSpec, level: float | None) -> tuple[float, str]:
     said = spec.expected
     if said.spread is not None:
         return said.spread, "the file"
+    if spec.primary.measure == "preference":
+        return _PREFERENCE_SPREAD, "nothing is known: a usual spread of preferences is taken"
     if spec.primary.measure in RATIOS:
         return _RATIO_SPREAD, "nothing is known: a usual spread of logarithms is taken"
     if said.level is not None:

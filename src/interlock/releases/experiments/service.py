@@ -20,6 +20,7 @@ from interlock.releases import rollout_store
 from interlock.releases import store as release_store
 from interlock.releases.experiments.analysing import analyse
 from interlock.releases.experiments.assigning import arm_of, unit_of
+from interlock.releases.experiments.preferring import UnitPreference, prefer
 from interlock.releases.experiments.types import SERVING, Experiment, Plan, Report, State
 from interlock.releases.rollouts.assigning import unit_hash
 from interlock.releases.rollouts.service import Chosen
@@ -30,6 +31,8 @@ __all__ = ["Experiments"]
 
 _SYSTEM = "experiment"
 """Who ends an experiment when no person does."""
+_BOTH = "interleaved"
+"""The arm of who has passages of both."""
 
 
 class Experiments:
@@ -133,21 +136,33 @@ class Experiments:
         found = await self._sql.read(lambda conn: store.serving_of(conn, ctx.tenant, app, channel))
         if found is None:
             return None
-        unit = unit_of(ctx, found.plan.spec.unit)
-        arm = None if unit is None else arm_of(found.plan, found.seed, ctx, unit)
+        plan = found.plan
+        unit = unit_of(ctx, plan.spec.unit)
+        arm = None if unit is None else arm_of(plan, found.seed, ctx, unit)
         if unit is None or arm is None:
             return None
+        if plan.spec.kind == "interleave":
+            given = Assignment(found.id, _BOTH, unit_hash(found.seed, unit), interleaved=plan.arms[1].release)
+            return Chosen(plan.control.release, given)
         return Chosen(arm.release, Assignment(found.id, arm.name, unit_hash(found.seed, unit)))
 
-    async def look(self, ctx: Context, experiment: Experiment, outcomes: Sequence[UnitOutcome]) -> Experiment:
+    async def look(
+        self, ctx: Context, experiment: Experiment, outcomes: Sequence[UnitOutcome] | Sequence[UnitPreference]
+    ) -> Experiment:
         """Judge what has been seen since it began, and do what follows from it.
+
+        Args:
+            outcomes: one a unit and arm; of interleaved searches one preference a unit.
 
         Raises: Conflict: somebody else changed it meanwhile; look at it again.
         """
         if experiment.state != "running" or experiment.started_at is None:
             return experiment
         at = self._clock()
-        report = analyse(experiment.plan, outcomes)
+        preferences = [each for each in outcomes if isinstance(each, UnitPreference)]
+        met = [each for each in outcomes if isinstance(each, UnitOutcome)]
+        interleaved = experiment.plan.spec.kind == "interleave"
+        report = prefer(experiment.plan, preferences) if interleaved else analyse(experiment.plan, met)
         seen = replace(experiment, report=report, checked_at=at, reason=report.reason, by=_SYSTEM)
         if report.verdict == "harmful":
             return await self._move(ctx.tenant, replace(seen, state="stopped"), "stop", _SYSTEM)

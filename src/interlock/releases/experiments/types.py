@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -62,9 +62,11 @@ class ArmSpec(_Spec):
 
 
 class Primary(_Spec):
-    """The one measure that decides. Of every measure less is better."""
+    """The one measure that decides."""
 
-    measure: Measure
+    measure: Measure | Literal["preference"] = Field(
+        description="less of it is better; but `preference` (interleaved searches): whose passages are cited"
+    )
     effect: float = Field(
         gt=0, lt=1, description="the smallest difference worth acting on: of shares; of latency and cost a ratio"
     )
@@ -99,6 +101,10 @@ class ExperimentSpec(_Spec):
 
     name: Name
     hypothesis: str = Field(default="", max_length=1000, description="what is expected, and why")
+    kind: Literal["ab", "interleave"] = Field(
+        default="ab",
+        description="`ab`: each unit has one arm; `interleave`: each has passages that the searches of both found",
+    )
     app: str = Field(min_length=1, max_length=64)
     channel: Literal["stage", "prod"] = "prod"
     arms: list[ArmSpec] = Field(min_length=2, max_length=8, description="the first is the control")
@@ -115,6 +121,12 @@ class ExperimentSpec(_Spec):
     check_every_s: float = Field(default=60.0, ge=0.2, le=3600)
     expected: Expected = Expected()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, said: Any) -> Any:  # Any: before validation
+        # Everybody gets both arms: there is nothing to guard one against the other.
+        return {"guardrails": [], "stops": [], **said} if _is_interleaved(said) else said
+
     @model_validator(mode="after")
     def _whole(self) -> ExperimentSpec:
         names = [arm.name for arm in self.arms]
@@ -126,10 +138,18 @@ class ExperimentSpec(_Spec):
             raise ValueError("either every arm has a share or none has")
         if any(not arm.release for arm in self.arms[1:]):
             raise ValueError("every arm but the control names its release")
+        if (self.primary.measure == "preference") != (self.kind == "interleave"):
+            raise ValueError("interleaved searches are judged by the measure 'preference', and nothing else is")
+        if self.kind == "interleave" and (len(self.arms) != 2 or self.guardrails or self.stops):
+            raise ValueError("two searches are interleaved, without guardrails and stops: everybody gets both")
         measures = [self.primary.measure, *(each.measure for each in self.guardrails)]
         if len(set(measures)) != len(measures):
             raise ValueError("a measure is the primary one or has one guardrail")
         return self
+
+
+def _is_interleaved(said: object) -> bool:
+    return isinstance(said, dict) and said.get("kind") == "interleave"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +214,13 @@ class Comparison:
     """One measure of one variant beside the control, in its own unit: shares, or ratios less 1."""
 
     arm: str
-    measure: Measure
+    measure: Measure | Literal["preference"]
     role: Literal["primary", "guardrail", "exploratory"]
     """`exploratory` was not in the plan: it decides nothing."""
     value: float
     control: float
     difference: float
-    """Of the variant less the control: below 0 is better."""
+    """Of the variant less the control: below 0 is better, of `preference` above 0."""
     low: float
     high: float
     """The difference lies between them at all looks at once, with the probability that the plan gives this role."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["COUNTS", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
+__all__ = ["COUNTS", "PREFERENCES", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
 
 _COLUMNS = {
     "trace_id": "VARCHAR",
@@ -108,6 +108,18 @@ SELECT {_attribute("unit")} AS unit, {_attribute("arm")} AS arm, min(start_ns), 
 FROM segments
 WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND {_attribute("rollout")} = $rollout::VARCHAR
 GROUP BY unit, arm
+"""  # noqa: S608 - only constants of this module
+
+
+_WON = (_attribute("interleave.control"), _attribute("interleave.variant"))
+PREFERENCES = f"""
+SELECT {_attribute("unit")} AS unit, count(*),
+       avg(CASE WHEN try_cast({_WON[0]} AS BIGINT) > try_cast({_WON[1]} AS BIGINT) THEN 1.0 ELSE 0.0 END),
+       avg(CASE WHEN try_cast({_WON[1]} AS BIGINT) > try_cast({_WON[0]} AS BIGINT) THEN 1.0 ELSE 0.0 END)
+FROM segments
+WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND {_attribute("rollout")} = $rollout::VARCHAR
+  AND {_WON[0]} IS NOT NULL AND {_WON[1]} IS NOT NULL
+GROUP BY unit
 """  # noqa: S608 - only constants of this module
 
 

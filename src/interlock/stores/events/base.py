@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from interlock.core.ids import TenantId, TraceId
 from interlock.core.trace import Span
 
-__all__ = ["Events", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
+__all__ = ["Events", "PreferenceRow", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,17 @@ class UnitRow(NamedTuple):
     cost_nano: int
 
 
+class PreferenceRow(NamedTuple):
+    """Whose passages the answers to one unit cited, over its root spans that say so."""
+
+    unit: str
+    requests: int
+    control: float
+    """Share of the requests in which more passages of the control alone were cited."""
+    variant: float
+    """Likewise of the variant; in the rest nobody won."""
+
+
 class Events(Protocol):
     """One span store."""
 
@@ -118,6 +129,9 @@ class Events(Protocol):
 
     async def units(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[UnitRow]:
         """Root spans of a rollout since a time, one row a unit and arm."""
+
+    async def preferences(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[PreferenceRow]:
+        """Root spans of an experiment that interleaves, since a time, one row a unit."""
 
     async def compact(self) -> int:
         """Merge small segments and drop those past retention; how many files went."""
