@@ -38,6 +38,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "compare": ("compare:compare", "Measure variants of an app beside each other."),
     "prompt": ("prompts:prompt", "Versions, drafts and previews of prompts."),
     "gate": ("gate:gate", "Say whether a release may go out, and run what is missing."),
+    "policy": ("policy:policy", "Explain and test what channels ask of releases."),
     "rollout": ("rollout:rollout", "Move a channel to a release step by step."),
     "experiment": ("experiment:experiment", "Compare releases on live traffic."),
     "traces": ("observe:traces", "List traces, or show one."),

@@ -202,7 +202,7 @@ class Releases:
             built_by, release_id, frozen = info.created_by, info.id, info.id[7:15]
         shown = await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, source.name, release_id))
         asked = policy or self.policy(app, channel)
-        return demands(asked, shown, built_by=built_by, at=now(), app=app, frozen=frozen)
+        return demands(asked, shown, built_by=built_by, at=now(), app=app, frozen=frozen, release=release_id)
 
     async def _check(self, ctx: Context, info: ReleaseInfo, channel: str, *, by_rollout: bool) -> None:
         """Raises: Blocked, naming what is missing; the refusal is audited."""
