@@ -194,6 +194,21 @@ def test_an_experiment_is_planned_started_looked_at_and_ended_with_reasons(house
     assert (evidence["kind"], evidence["verdict"]) == ("experiment", "not_enough_evidence")
 
 
+def test_who_asked_may_rate_the_answer_and_nobody_else(house: House) -> None:
+    asked = {"model": "app/helper", "messages": [{"role": "user", "content": "word 1"}]}
+    answer = house.call("viewer", "POST", "/v1/chat/completions", asked)
+    assert answer.status_code == 200, answer.text
+    trace = answer.headers["x-interlock-trace-id"]
+    said = house.call("viewer", "POST", "/api/v1/feedback", {"trace": trace, "rating": "down", "issue": "wrong"})
+    assert (said.status_code, said.content) == (204, b"")
+    assert house.call("boss", "POST", "/api/v1/feedback", {"trace": trace, "rating": "down"}).status_code == 404
+    assert house.call("rival", "POST", "/api/v1/feedback", {"trace": trace, "rating": "down"}).status_code == 404
+    wrong = house.call("viewer", "POST", "/api/v1/feedback", {"trace": trace, "rating": "meh"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "rating")
+    shouted = house.call("viewer", "POST", "/api/v1/feedback", {"trace": trace, "rating": "up", "issue": "MY NAME IS"})
+    assert (shouted.status_code, "MY NAME" in shouted.text) == (400, False)
+
+
 def test_runs_of_evaluations_are_listed_and_read(house: House) -> None:
     house.prompt("Be rude.")
     house.gate()

@@ -11,7 +11,7 @@ from interlock.core.context import Context
 from interlock.core.errors import Conflict, InvalidInput
 from interlock.flows.parts import Parts
 from interlock.flows.release_views import experiment_view
-from interlock.flows.rollout import outcome_of
+from interlock.flows.rollout import complaints, outcome_of
 from interlock.releases.experiments.preferring import UnitPreference
 from interlock.releases.experiments.types import Experiment, ExperimentSpec
 from interlock.releases.promotion import Evidence
@@ -71,7 +71,8 @@ async def look_at(parts: Parts, ctx: Context, experiment: Experiment) -> Experim
         preferences = [UnitPreference(row.unit, row.requests, row.control, row.variant) for row in told]
         return await parts.releases.experiments.look(ctx, experiment, preferences)
     rows = await parts.observe.units(ctx, experiment.id, since=experiment.started_at)
-    outcomes = [outcome_of(row, row.arm) for row in rows]
+    said = await complaints(parts, ctx, experiment.id, experiment.started_at)
+    outcomes = [outcome_of(row, row.arm, said) for row in rows]
     return await parts.releases.experiments.look(ctx, experiment, outcomes)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["COUNTS", "PREFERENCES", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
+__all__ = ["COUNTS", "OPINIONS", "PREFERENCES", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
 
 _COLUMNS = {
     "trace_id": "VARCHAR",
@@ -111,6 +111,19 @@ GROUP BY unit, arm
 """  # noqa: S608 - only constants of this module
 
 
+_SAID = f"""
+SELECT trace_id, arg_max({_attribute("feedback")}, start_ns) AS last, any_value({_attribute("unit")}) AS unit,
+       any_value({_attribute("arm")}) AS arm
+FROM segments
+WHERE name = 'feedback' AND start_ns >= $since::BIGINT AND {_attribute("rollout")} = $rollout::VARCHAR
+GROUP BY trace_id
+"""  # noqa: S608 - only constants of this module
+"""The last word on each answer: people change their minds."""
+
+OPINIONS = f"""
+SELECT unit, arm, count(*), count(*) FILTER (last = 'down') FROM ({_SAID}) GROUP BY unit, arm
+"""  # noqa: S608 - only constants of this module
+
 _WON = (_attribute("interleave.control"), _attribute("interleave.variant"))
 PREFERENCES = f"""
 SELECT {_attribute("unit")} AS unit, count(*),
@@ -119,6 +132,7 @@ SELECT {_attribute("unit")} AS unit, count(*),
 FROM segments
 WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND {_attribute("rollout")} = $rollout::VARCHAR
   AND {_WON[0]} IS NOT NULL AND {_WON[1]} IS NOT NULL
+  AND trace_id NOT IN (SELECT trace_id FROM ({_SAID}) WHERE last = 'down')
 GROUP BY unit
 """  # noqa: S608 - only constants of this module
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from interlock.core.ids import TenantId, TraceId
 from interlock.core.trace import Span
 
-__all__ = ["Events", "PreferenceRow", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
+__all__ = ["Events", "OpinionRow", "PreferenceRow", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,17 @@ class PreferenceRow(NamedTuple):
     """Likewise of the variant; in the rest nobody won."""
 
 
+class OpinionRow(NamedTuple):
+    """What one unit has said of the answers that one arm gave it."""
+
+    unit: str
+    arm: str
+    requests: int
+    """That anything was said of."""
+    complaints: int
+    """Of them those whose last word was a complaint."""
+
+
 class Events(Protocol):
     """One span store."""
 
@@ -132,6 +143,9 @@ class Events(Protocol):
 
     async def preferences(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[PreferenceRow]:
         """Root spans of an experiment that interleaves, since a time, one row a unit."""
+
+    async def opinions(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[OpinionRow]:
+        """What people said of answers of a rollout or experiment, since a time, one row a unit and arm."""
 
     async def compact(self) -> int:
         """Merge small segments and drop those past retention; how many files went."""
