@@ -34,7 +34,7 @@ class _Subject(msgspec.Struct, frozen=True):
 
 
 class _Shown(msgspec.Struct, frozen=True):
-    kind: Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off", "experiment"]
+    kind: Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off", "experiment", "replay"]
     name: str
     verdict: str
     by: str

@@ -34,7 +34,7 @@ _PATH = re.compile(
     r"\b(?:evidence|release)(?:\s*\.\s*[A-Za-z_]\w*\b(?!\s*\()|\s*\[\s*(?:\"[^\"]*\"|'[^']*'|\d+)\s*\])+"
 )
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
-KINDS = ("evaluation", "red_team", "load", "cost_forecast", "experiment")
+KINDS = ("evaluation", "red_team", "load", "cost_forecast", "experiment", "replay")
 _FIELDS = {"evidence": (*KINDS, "sign_offs"), "release": ("app", "id", "built_by")}
 _FUNCTIONS = frozenset(
     {

@@ -26,7 +26,7 @@ __all__ = [
     "merged",
 ]
 
-EvidenceKind = Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off", "experiment"]
+EvidenceKind = Literal["evaluation", "red_team", "load", "cost_forecast", "sign_off", "experiment", "replay"]
 
 
 class _Spec(BaseModel):
@@ -50,6 +50,9 @@ class PromotionPolicy(_Spec):
     red_team: list[Annotated[str, StringConstraints(min_length=1)]] = Field(
         default_factory=list, description="red-team suites, likewise"
     )
+    replay: bool = Field(
+        default=False, description="past requests were replayed on exactly this release, and it is shown to be no worse"
+    )
     max_age_days: float = Field(default=30.0, gt=0, description="older evidence does not count")
     sign_off: SignOff | None = Field(default=None, description="people who have to agree")
     conditions: list[Condition] = Field(
@@ -72,6 +75,7 @@ def merged(first: PromotionPolicy, second: PromotionPolicy) -> PromotionPolicy:
     return PromotionPolicy(
         evaluations=sorted({*first.evaluations, *second.evaluations}),
         red_team=sorted({*first.red_team, *second.red_team}),
+        replay=first.replay or second.replay,
         max_age_days=min(first.max_age_days, second.max_age_days),
         sign_off=sign_off,
         conditions=[*first.conditions, *(each for each in second.conditions if each not in first.conditions)],
@@ -157,6 +161,11 @@ def demands(
             newest = max(runs, key=lambda each: each.at, default=None)
             demand = f"{kind.replace('_', ' ')} {suite!r}"
             found.append(_run(demand, newest, runs, oldest=oldest, hint=again))
+    if policy.replay:
+        runs = [each for each in evidence if each.kind == "replay"]
+        newest = max(runs, key=lambda each: each.at, default=None)
+        hint = f"interlock rollout replay {frozen or 'RELEASE'} --app {app} --requests FILE"
+        found.append(_run("replay", newest, runs, oldest=oldest, hint=hint))
     if policy.sign_off is not None:
         found.append(_signed(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app))
     if policy.conditions:
