@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -113,3 +114,9 @@ def test_conditions_stand_beside_the_other_demands_and_old_evidence_is_not_seen(
     (_, late) = demands(policy, [old], built_by="dev", at=AT, app="a")
     assert (late.state, late.hint) == ("open", "mend it")
     assert merged(policy, policy).conditions == policy.conditions
+
+
+def test_without_the_library_a_condition_is_refused_and_never_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cel", None)
+    with pytest.raises(ValidationError, match=r"pip install 'interlock\[policy\]'"):
+        Condition(name="c", that="size(evidence.sign_offs) > 41")

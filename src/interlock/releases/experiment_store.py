@@ -136,13 +136,16 @@ def planned_as(conn: Connection, tenant: TenantId, digest: str) -> Experiment | 
 def serving_of(conn: Connection, tenant: TenantId, app: AppName, channel: str) -> Experiment | None:
     """The one that gives units of a channel to arms."""
     row = conn.execute(
-        sa.select(experiments).where(
+        sa.select(experiments)
+        .where(
             experiments.c.tenant == tenant,
             experiments.c.app == app,
             experiments.c.channel == channel,
             experiments.c.state.in_(sorted(SERVING)),
         )
-    ).one_or_none()
+        .order_by(experiments.c.started_at)
+        .limit(1)
+    ).first()
     return None if row is None else _experiment(row)
 
 
