@@ -402,7 +402,14 @@ async def open_app(
             response_days=gateway_settings.response_max_age_days,
             file_days=gateway_settings.file_max_age_days,
         )
-        releases = Releases(sql, blobs, governance, sources, policies=settings.releases.by_channel)
+        releases = Releases(
+            sql,
+            blobs,
+            governance,
+            sources,
+            policies=settings.releases.by_channel,
+            flags=lambda: settings.releases.flags,
+        )
 
         def copied(ctx: Context, request: ChatRequest, release: Release) -> AsyncGenerator[Any, None]:
             # The parts are there by the time somebody asks.

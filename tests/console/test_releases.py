@@ -173,10 +173,58 @@ def test_what_a_release_changes_and_what_its_rollout_has_met_are_drawn(shop_tabs
     fits(page, "rollout-error")
 
 
+def test_an_experiment_is_started_drawn_and_concluded(shop_tabs: Tabs, shop: Site) -> None:
+    (shop.root / "apps" / "helper" / "app.yaml").write_text("route: {targets: [scripted/m]}\n")
+    freeze(shop, "--channel", "prod")
+    prompt(shop, "Be wordy.")
+    second = freeze(shop)
+    plan = {
+        "name": "wordy",
+        "hypothesis": "longer answers are not slower",
+        "app": "helper",
+        "arms": [{"name": "brief"}, {"name": "wordy", "release": second}],
+        "primary": {"measure": "latency", "effect": 0.5},
+        "min_units": 25,
+        "check_every_s": 3600,
+    }
+    file = shop.root / "plan.yaml"
+    file.write_text(json.dumps(plan))
+    page = shop_tabs.open("/sign-in")
+    sign_in(page, "olga")
+    page.goto("/experiments")
+    assert "interlock experiment plan FILE" in page.inner_text("main")
+    fits(page, "experiments-none")
+    experiment = json.loads(shop.run("experiment", "plan", str(file), "--json"))["id"]
+    page.goto("/experiments")
+    page.click("text=wordy")
+    assert "longer answers are not slower" in page.inner_text("[aria-label=Plan]")
+    fits(page, "experiment-planned")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.fill("input[name=reason]", "we want to know")
+    page.click("button[value=start]")
+    page.wait_for_selector("h1 >> text=running")
+    asked = threading.Thread(target=asyncio.run, args=(_traffic(shop.root),))
+    asked.start()
+    asked.join()
+    shop.run("experiment", "status", experiment, "--look")
+    page.reload()
+    label = page.locator("[aria-label=Verdict] svg.harm[role=img]").first.get_attribute("aria-label")
+    assert label.startswith("difference")
+    assert "decides nothing" in page.inner_text("[aria-label=Exploratory]")
+    fits(page, "experiment")
+    page.fill("input[name=reason]", "no need to wait")
+    page.click("button[value=conclude]")
+    page.wait_for_selector("h1 >> text=concluded")
+    assert "no need to wait" in page.inner_text("[aria-label=History]")
+    fits(page, "experiment-over")
+    page.goto("/experiments/exp_nothing")
+    assert "no experiment" in page.inner_text("main").casefold()
+
+
 def test_viewers_are_shown_none_of_these_places(shop_tabs: Tabs, shop: Site) -> None:
     page = shop_tabs.open("/sign-in")
     sign_in(page, "vera")
-    for path in ("/releases", "/rollouts", "/evaluations"):
+    for path in ("/releases", "/rollouts", "/experiments", "/evaluations"):
         page.goto(path)
         assert "Not allowed" in page.inner_text("main")
         assert page.locator(f"nav a[href='{path}']").count() == 0

@@ -139,6 +139,7 @@ def test_a_rollout_is_started_looked_at_and_ended_with_reasons(house: House) -> 
     assert house.call("dev", "POST", "/api/v1/rollouts", {"app": "helper", "release": second}).status_code == 403
     begun = house.post("ops", "/api/v1/rollouts", {"app": "helper", "release": second, "spec": {"steps": [25, 50]}})
     at = f"/api/v1/rollouts/{begun['id']}"
+    assert "seed" not in begun, "who has it can tell whom a keyed hash in a trace stands for"
     assert (begun["state"], begun["percent"], begun["candidate"]) == ("canary", 25, second)
     assert house.call("ops", "POST", f"{at}/pause", {}).status_code == 400
     assert house.call("risk", "POST", f"{at}/pause", {"reason": "no"}).status_code == 403
@@ -158,6 +159,54 @@ def test_a_rollout_is_started_looked_at_and_ended_with_reasons(house: House) -> 
     ]
     assert house.get("risk", "/api/v1/rollouts?active=true")["data"] == []
     assert house.call("ops", "POST", f"{at}/abort", {"reason": "too late"}).status_code == 409
+
+
+def test_an_experiment_is_planned_started_looked_at_and_ended_with_reasons(house: House) -> None:
+    (house.root / "apps" / "helper" / "app.yaml").write_text("route: {targets: [scripted/m]}\n")
+    first = house.post("dev", f"{AT}/releases")["id"]
+    house.post("ops", f"{AT}/channels/prod", {"release": first})
+    house.prompt("Be very kind.")
+    second = house.post("dev", f"{AT}/releases")["id"]
+    arms = [{"name": "control"}, {"name": "kinder", "release": second[:15]}]
+    plan = {"name": "kinder", "app": "helper", "arms": arms, "primary": {"measure": "declined", "effect": 0.05}}
+    wrong = house.call("dev", "POST", "/api/v1/experiments", {"plan": {**plan, "alpha": {"primary": 2}}})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "plan.alpha.primary")
+    made = house.post("dev", "/api/v1/experiments", {"plan": plan})
+    assert (made["state"], made["plan"]["arms"][1]["release"], "seed" in made) == ("planned", second, False)
+    assert made["plan"]["forecast"]["units"] > 100
+    assert house.post("dev", "/api/v1/experiments", {"plan": plan})["id"] == made["id"]
+    at = f"/api/v1/experiments/{made['id']}"
+    assert house.call("dev", "POST", f"{at}/start", {}).status_code == 403
+    assert house.post("ops", f"{at}/start")["state"] == "running"
+    assert house.call("ops", "POST", f"{AT}/channels/prod", {"release": second}).status_code == 409
+    assert [each["id"] for each in house.get("risk", "/api/v1/experiments?active=true&app=helper")["data"]] == [
+        made["id"]
+    ]
+    assert house.post("ops", f"{at}/look")["report"]["verdict"] == "inconclusive"
+    assert house.call("viewer", "GET", at).status_code == 403
+    assert house.call("rival", "GET", at).status_code == 404
+    assert house.call("ops", "POST", f"{at}/conclude", {"reason": ""}).status_code == 400
+    assert house.post("ops", f"{at}/conclude", {"reason": "enough"})["state"] == "concluded"
+    assert house.call("ops", "POST", f"{at}/stop", {"reason": "again"}).status_code == 409
+    shown = house.get("risk", at)
+    assert [each["action"] for each in shown["history"]] == ["plan", "start", "conclude"]
+    (evidence,) = house.get("dev", f"{AT}/releases/{second}")["evidence"]
+    assert (evidence["kind"], evidence["verdict"]) == ("experiment", "not_enough_evidence")
+
+
+def test_who_asked_may_rate_the_answer_and_nobody_else(house: House) -> None:
+    asked = {"model": "app/helper", "messages": [{"role": "user", "content": "word 1"}]}
+    answer = house.call("viewer", "POST", "/v1/chat/completions", asked)
+    assert answer.status_code == 200, answer.text
+    trace = answer.headers["x-interlock-trace-id"]
+    said = house.call("viewer", "POST", "/api/v1/feedback", {"trace": trace, "rating": "down", "issue": "wrong"})
+    assert (said.status_code, said.content) == (204, b"")
+    assert house.call("boss", "POST", "/api/v1/feedback", {"trace": trace, "rating": "down"}).status_code == 404
+    assert house.call("rival", "POST", "/api/v1/feedback", {"trace": trace, "rating": "down"}).status_code == 404
+    wrong = house.call("viewer", "POST", "/api/v1/feedback", {"trace": trace, "rating": "meh"})
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "rating")
+    shouted = house.call("viewer", "POST", "/api/v1/feedback", {"trace": trace, "rating": "up", "issue": "MY NAME IS"})
+    assert (shouted.status_code, "MY NAME" in shouted.text) == (400, False)
 
 
 def test_runs_of_evaluations_are_listed_and_read(house: House) -> None:
@@ -184,11 +233,13 @@ def test_viewers_see_none_of_it_and_other_tenants_do_not_learn_of_it(house: Hous
         f"{AT}/gate",
         f"{AT}/channels/history",
         "/api/v1/rollouts",
+        "/api/v1/experiments",
         "/api/v1/evaluations",
     ]
     assert {house.call("viewer", "GET", path).status_code for path in paths} == {403}
     assert house.get("rival", f"{AT}/releases")["data"] == []
     assert house.get("rival", "/api/v1/rollouts")["data"] == []
+    assert house.get("rival", "/api/v1/experiments")["data"] == []
     hidden = [f"{AT}/releases/{first}", f"{AT}/releases/{first}/evidence", "/api/v1/evaluations"]
     assert {house.call("rival", "GET", path).status_code for path in hidden} == {404}
     assert house.call("rival", "POST", f"{AT}/releases/{first}/sign", {"role": "risk"}).status_code == 404

@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.stats.intervals import wilson
+from interlock.stats.intervals import Interval, wilson
 from interlock.stats.sequential import (
     BettingProcess,
     Gap,
     Moments,
+    always_valid_p,
     count_bayes_factor,
     gap_between,
     lower_bound,
     two_sided,
+    units_needed,
 )
 
 LEVEL = 0.05
@@ -120,3 +122,45 @@ def test_shares_as_asked_for_raise_no_alarm_and_others_do():
 def test_what_makes_no_sense_is_refused(call):
     with pytest.raises(ValueError, match=r"value|units|alpha|outcomes|counts|shares"):
         call()
+
+
+def test_the_always_valid_p_is_the_level_at_which_the_interval_meets_zero() -> None:
+    gap = Gap(0.05, 0.012, 2400)
+    p = always_valid_p(gap, 0.05)
+    assert 0 < p < 0.05
+    # `two_sided` made for the level of the p-value's own sequence touches 0 just there.
+    rho_of = two_sided(gap, 0.05)
+    assert rho_of.low > 0
+    assert always_valid_p(gap._replace(mean=0.0), 0.05) == 1.0
+    assert always_valid_p(gap._replace(mean=gap.mean - rho_of.low), 0.05) == pytest.approx(0.05, rel=1e-6)
+    assert always_valid_p(gap._replace(mean=-gap.mean), 0.05) == p
+    assert always_valid_p(Gap(0.0, 0.0, 100), 0.05) == 1.0
+
+
+def test_units_needed_find_the_effect_as_often_as_promised() -> None:
+    spread, effect = 0.4, 0.1
+    units = units_needed(spread, effect, alpha=0.05, power=0.8)
+    assert units_needed(spread, effect / 2, alpha=0.05) > 3.5 * units
+    assert units_needed(spread, effect, alpha=0.05, controls=3.0) < units
+    draw = random.Random(5)
+    hits = 0
+    for _ in range(300):
+        control, treated = Moments(), Moments()
+        for _ in range(units):
+            control.add(draw.gauss(0.5, spread))
+            treated.add(draw.gauss(0.5 - effect, spread))
+        hits += two_sided(gap_between(treated, control), 0.05, tightest_at=2 * units).high < 0
+    assert 0.72 <= hits / 300 <= 0.9
+    with pytest.raises(ValueError, match="above 0"):
+        units_needed(0.4, 0.0, alpha=0.05)
+
+
+def test_what_was_not_met_yet_is_not_surely_absent() -> None:
+    never, seldom = Moments(), Moments()
+    for _ in range(60):
+        never.add(0.0)
+        seldom.add(0.0)
+    assert gap_between(seldom, never).error == 0, "both arms look alike"
+    careful = gap_between(seldom, never, within=Interval(0.0, 1.0))
+    assert careful.mean == 0
+    assert two_sided(careful, 0.05).high > 3 / 60, "by the rule of three it may be of 3 in n"

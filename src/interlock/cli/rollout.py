@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,6 +174,71 @@ def abort(session: Session, /, rollout_id: str, reason: str, as_json: bool) -> N
 def promote(session: Session, /, rollout_id: str, reason: str, as_json: bool) -> None:
     """End ROLLOUT by moving the channel to the candidate, although its proof is not whole."""
     _move(session, "promote", rollout_id, reason, as_json)
+
+
+@rollout.command()
+@click.argument("release_id", metavar="RELEASE")
+@click.option("--app", "app_name", required=True)
+@click.option("--channel", type=click.Choice(["stage", "prod"]), default="prod", show_default=True)
+@click.option(
+    "--requests",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help='Past requests: a suite, or JSON lines {"input", "group"?, "as"?}.',
+)
+@click.option("--most", type=click.IntRange(10, 100_000), default=500, show_default=True, help="Units drawn from it.")
+@click.option("--seed", type=int, default=7, show_default=True)
+@click.option("--concurrency", type=click.IntRange(1, 256), default=4, show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@json_option
+@pass_session
+def replay(
+    session: Session,
+    /,
+    release_id: str,
+    app_name: str,
+    channel: str,
+    requests: Path,
+    most: int,
+    seed: int,
+    concurrency: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Answer past requests by RELEASE and by what the channel serves, and keep the comparison as evidence.
+
+    Exits with 0 (no worse), 5 (worse) or 6 (not enough evidence).
+    """
+
+    async def work() -> str:
+        import msgspec
+
+        from interlock.flows.replay import Sample
+        from interlock.flows.replay import replay as replaying
+
+        def tell(done: int, total: int) -> None:
+            if not quiet and sys.stderr.isatty():
+                click.echo(f"\r\033[K{done:,} of {total:,}", nl=done == total, err=True)
+
+        async with session.open() as app:
+            sample = Sample(requests, most, seed, concurrency)
+            found, given = await replaying(
+                app.parts, app.owner(), app_name, release_id, sample, channel=channel, progress=tell
+            )
+            if as_json:
+                emit({**msgspec.to_builtins(found), "digest": given.digest})
+                return found.verdict
+            colour = {"pass": "green", "fail": "red"}.get(found.verdict, "yellow")
+            click.secho(f"replay: {found.verdict.replace('_', ' ')}", fg=colour, bold=True)
+            click.echo(f"{found.requests} requests of {found.units} units; {found.reason}")
+            if found.more_units:
+                click.echo(f"about {found.more_units} more units would show it")
+            if found.checks:
+                columns = ["measure", "candidate", "control", "harm", "surely within", "margin", "units", "verdict"]
+                table(columns, [_row(check) for check in found.checks], right=columns[1:-1])
+            return found.verdict
+
+    sys.exit({"pass": 0, "fail": 5}.get(run(work()), 6))
 
 
 def _short(release: str) -> str:

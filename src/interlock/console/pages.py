@@ -20,6 +20,7 @@ from interlock.console import (
     documents,
     embedders,
     evals,
+    experiment,
     gateway,
     history,
     keys,
@@ -54,7 +55,9 @@ class _Elsewhere(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """See Starlette's Route."""
-        if scope["type"] == "http" and scope["path"].startswith(("/v1/", "/api/", "/healthz", "/readyz", "/metrics")):
+        if scope["type"] == "http" and scope["path"].startswith(
+            ("/v1/", "/api/", "/ofrep/", "/healthz", "/readyz", "/metrics")
+        ):
             return Match.NONE, {}
         return super().matches(scope)
 
@@ -74,6 +77,7 @@ def build_routes(app: App) -> Sequence[BaseRoute]:
         *prompts.routes,
         *releases.routes,
         *rollout.routes,
+        *experiment.routes,
         *evals.routes,
         *comparisons.routes,
         *reviews.routes,

@@ -26,15 +26,18 @@ class Copied(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """Why a caller is served by one of two releases."""
+    """Why a caller is served by one of several releases."""
 
     rollout: str
-    arm: Literal["control", "candidate", "shadow"]
-    """`shadow` of a copy, whose answer nobody gets."""
+    """The rollout, or the experiment."""
+    arm: str
+    """`control` or `candidate` of a rollout, `shadow` of a copy, whose answer nobody gets; the arm of an experiment."""
     unit: str
     """Keyed hash of what was assigned (a person, a conversation, a key): the same in every request of it."""
     shadow: Copied | None = None
     """Who answers unseen besides."""
+    interleaved: ReleaseId | None = None
+    """Whose search finds passages besides, for the same answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Release:
     digests: Mapping[str, str] = field(default_factory=dict)
     """Kind to ``sha256:`` of its component; the manifest whose digest is `id`."""
     assignment: Assignment | None = None
-    """The rollout that chose it for this caller; None without one."""
+    """The rollout or experiment that chose it for this caller; None without one."""
 
     @property
     def short(self) -> str:

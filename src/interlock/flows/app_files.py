@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, TenantId
@@ -23,6 +23,7 @@ from interlock.knowledge.settings import FusionSettings
 from interlock.prompts.files import Shelf, load_prompt
 from interlock.prompts.registry import Place
 from interlock.prompts.settings import Level, RuleName
+from interlock.releases.flags.types import RESERVED, FlagName, FlagSpec
 from interlock.releases.promotion import PromotionPolicy
 from interlock.releases.rollouts.types import RolloutSpec
 from interlock.releases.types import AppSource, Components
@@ -69,10 +70,18 @@ class AppFile(BaseModel):
     lint: dict[RuleName, Level] = Field(
         default_factory=dict, description="what findings of a rule for prompts count as: off, warn or error"
     )
+    flags: dict[FlagName, FlagSpec] = Field(default_factory=dict, description="what the app's own code may ask for")
     output: OutputFile | None = Field(default=None, description="the app answers in this form; not with knowledge")
     pipeline: PipelineSpec | None = Field(
         default=None, description="the app works through the last user message in steps; not with knowledge"
     )
+
+    @field_validator("flags")
+    @classmethod
+    def _named(cls, flags: dict[str, FlagSpec]) -> dict[str, FlagSpec]:
+        if taken := sorted(RESERVED & set(flags)):
+            raise ValueError(f"every app has a flag {taken[0]!r} by itself")
+        return flags
 
 
 def app_sources(
@@ -118,6 +127,7 @@ def app_sources(
             rollout=loader.rollout,
             lint=loader.lint,
             folder=file.parent,
+            flags=loader.flags,
             tenants=loader.tenants,
         )
     return sources
@@ -154,6 +164,13 @@ def prompt_places(apps: Path, prompts: Path, visible: Container[str]) -> dict[st
     return found
 
 
+class _Flags(NamedTuple):
+    """Flags of a file, as it was at one time: they are asked for often."""
+
+    stamp: int
+    declared: Mapping[str, FlagSpec]
+
+
 class _Loader:
     """Reads one app's files, again only when one of them changed."""
 
@@ -178,6 +195,7 @@ class _Loader:
         self._named: tuple[Path, ...] = ()
         self._tenants: frozenset[TenantId] | None = None
         self._tenants_stamp = 0
+        self._flags = _Flags(0, {})
 
     def read(self) -> AppFile:
         """`app.yaml`, validated."""
@@ -207,6 +225,13 @@ class _Loader:
     def rollout(self) -> RolloutSpec:
         """How it says that its rollouts go."""
         return self.read().rollout
+
+    def flags(self) -> Mapping[str, FlagSpec]:
+        """What its code may ask for by name."""
+        found = self._flags
+        if (stamp := self._file.stat().st_mtime_ns) != found.stamp:
+            found = self._flags = _Flags(stamp, self.read().flags)
+        return found.declared
 
     def __call__(self) -> Components:
         """The components the files describe now."""

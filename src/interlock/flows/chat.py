@@ -19,7 +19,7 @@ from interlock.core.context import Context
 from interlock.core.errors import InvalidInput
 from interlock.core.messages import ChatRequest, TextDelta, Usage
 from interlock.core.money import Money
-from interlock.core.passages import Citation
+from interlock.core.passages import Citation, Passage
 from interlock.core.release import Release
 from interlock.core.trace import Span
 from interlock.cost.handed import Handed
@@ -28,6 +28,7 @@ from interlock.flows.answer import answer
 from interlock.flows.answer_claims import recheck
 from interlock.flows.answer_places import Boxes, boxed
 from interlock.flows.file_search import file_search_of
+from interlock.flows.interleaved import interleaved_of
 from interlock.flows.metering import metered
 from interlock.flows.parts import Parts
 from interlock.flows.pipelines.running import working
@@ -47,7 +48,7 @@ from interlock.gateway.ports import FileCited, FileSearchTool, ReplyEvent
 from interlock.gateway.service import Gateway, Served
 from interlock.gateway.types import RouteSpec, Target
 from interlock.governance.service import Record
-from interlock.knowledge.filters import EVERYTHING
+from interlock.knowledge.filters import EVERYTHING, Filter
 from interlock.knowledge.freshness import AsOf
 from interlock.knowledge.grounding.clarifying import meant
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -182,19 +183,26 @@ async def ask(
             earlier, spec = earlier[:-2], spec.model_copy(update={"clarify": False})
         space = await parts.knowledge.space_of(line.ctx, retrieval.collection)
         assistant = RetrievalAssistant(parts, release=release, route=route, bill=line.bill, regions=request.regions)
-        for narrowed in (EVERYTHING,) if reply is None or reply.option is None else meant(reply.option):
-            found = await parts.knowledge.search(
+        interleaved = await interleaved_of(parts, line.ctx, release)
+
+        async def search(narrowed: Filter, by: RetrievalSpec) -> list[Passage]:
+            return await parts.knowledge.search(
                 line.ctx,
                 question,
-                collection=retrieval.collection,
-                limit=retrieval.limit,
-                mode=retrieval.search,
-                fusion=retrieval.fusion,
+                collection=by.collection,
+                limit=by.limit,
+                mode=by.search,
+                fusion=by.fusion,
                 filter=narrowed,
-                steps=retrieval.steps,
+                steps=by.steps,
                 history=earlier,
                 assistant=assistant,
             )
+
+        for narrowed in (EVERYTHING,) if reply is None or reply.option is None else meant(reply.option):
+            found = await search(narrowed, retrieval)
+            if interleaved is not None:
+                found = await interleaved.mixed(line.ctx, found, partial(search, narrowed))
             if found:
                 break
         if not found:
@@ -251,6 +259,8 @@ async def ask(
                     )
                     checked = replace(checked, passages=tuple(trusted), as_of=age.at, stale=age.stale, space=space)
                     _describe(line, checked)
+                    if interleaved is not None:
+                        line.span.set(interleaved.credited(checked))
                 yield checked
         receipt = _receipt(line, parts, release, served)
     parts.shadowing.maybe(ctx, request, release)

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 
 from interlock.releases.comparing import ReleaseDiff
+from interlock.releases.experiment_store import Noted
+from interlock.releases.experiments.types import Experiment
 from interlock.releases.promotion import Demand, Evidence
 from interlock.releases.rollout_store import Happened
 from interlock.releases.rollouts.types import Rollout
@@ -18,6 +20,7 @@ __all__ = [
     "demand_view",
     "diff_view",
     "evidence_view",
+    "experiment_view",
     "move_view",
     "release_view",
     "rollout_view",
@@ -102,7 +105,18 @@ def damage_view(damage: Damage) -> dict[str, Any]:
 def rollout_view(rollout: Rollout, history: Sequence[Happened] | None = None) -> dict[str, Any]:
     """A rollout, with what happened where that is given."""
     told: dict[str, Any] = msgspec.to_builtins(rollout, enc_hook=lambda spec: spec.model_dump(mode="json"))
+    # With it anybody could tell which person a keyed hash in a trace stands for.
+    del told["seed"]
     told["percent"] = rollout.percent
+    if history is not None:
+        told["history"] = msgspec.to_builtins(history)
+    return told
+
+
+def experiment_view(experiment: Experiment, history: Sequence[Noted] | None = None) -> dict[str, Any]:
+    """An experiment, with what happened where that is given. What its assignment is drawn by stays here."""
+    told: dict[str, Any] = msgspec.to_builtins(experiment, enc_hook=lambda spec: spec.model_dump(mode="json"))
+    del told["seed"]
     if history is not None:
         told["history"] = msgspec.to_builtins(history)
     return told

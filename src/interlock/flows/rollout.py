@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from datetime import datetime
 
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import Conflict
 from interlock.flows.parts import Parts
 from interlock.releases.rollouts.types import Rollout, UnitOutcome
+from interlock.stores.events.base import UnitRow
 
-__all__ = ["look_at", "look_at_due"]
+__all__ = ["complaints", "look_at", "look_at_due", "outcome_of"]
 
 _log = logging.getLogger("interlock.rollout")
 
@@ -20,26 +23,42 @@ async def look_at(parts: Parts, ctx: Context, rollout: Rollout) -> Rollout:
     rows = await parts.observe.units(ctx, rollout.id, since=rollout.started_at)
     # What was copied in the shadow is no evidence of what people were served later.
     tried = "shadow" if rollout.in_shadow else "candidate"
+    said = await complaints(parts, ctx, rollout.id, rollout.started_at)
     outcomes = [
-        UnitOutcome(
-            unit=row.unit,
-            arm="candidate" if row.arm == tried else "control",
-            first_ns=row.first_ns,
-            requests=row.requests,
-            error=row.error,
-            declined=row.declined,
-            blocked=row.blocked,
-            unsupported=row.unsupported,
-            complaint=None,
-            log_latency=row.log_latency,
-            log_cost=row.log_cost,
-            latency_s=row.latency_s,
-            cost_nano=row.cost_nano,
-        )
+        outcome_of(row, "candidate" if row.arm == tried else "control", said)
         for row in rows
         if row.arm in {tried, "control"}
     ]
     return await parts.releases.rollouts.look(ctx, rollout, outcomes)
+
+
+async def complaints(parts: Parts, ctx: Context, rollout: str, since: datetime) -> Mapping[tuple[str, str], int] | None:
+    """How many answers each unit complained of, by arm; None where nobody has said anything of any."""
+    rows = await parts.observe.opinions(ctx, rollout, since=since)
+    return {(row.unit, row.arm): row.complaints for row in rows} if rows else None
+
+
+def outcome_of(row: UnitRow, arm: str, said: Mapping[tuple[str, str], int] | None) -> UnitOutcome:
+    """What telemetry says of a unit, as rollouts and experiments judge it.
+
+    Args:
+        said: of `complaints`. Where nobody ever says anything, that nobody complains means nothing.
+    """
+    return UnitOutcome(
+        unit=row.unit,
+        arm=arm,
+        first_ns=row.first_ns,
+        requests=row.requests,
+        error=row.error,
+        declined=row.declined,
+        blocked=row.blocked,
+        unsupported=row.unsupported,
+        complaint=None if said is None else min(1.0, said.get((row.unit, row.arm), 0) / row.requests),
+        log_latency=row.log_latency,
+        log_cost=row.log_cost,
+        latency_s=row.latency_s,
+        cost_nano=row.cost_nano,
+    )
 
 
 async def look_at_due(parts: Parts, ctx: Context) -> float:

@@ -6,15 +6,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from typing import Literal
 
 from interlock.core.context import Context, OpenSpan, Role
 from interlock.core.errors import NotFound
 from interlock.core.release import Release
 from interlock.core.trace import AttributeValue, Span, SpanSink
 from interlock.observe.exporters.openlineage import OpenLineageSink
-from interlock.stores.events.base import Events, PromptRow, SeriesPoint, TraceFilter, TraceRow, UnitRow
+from interlock.stores.events.base import (
+    Events,
+    OpinionRow,
+    PreferenceRow,
+    PromptRow,
+    SeriesPoint,
+    TraceFilter,
+    TraceRow,
+    UnitRow,
+)
 
-__all__ = ["OVERSIGHT", "Observe"]
+__all__ = ["OVERSIGHT", "Observe", "Rating"]
+
+Rating = Literal["up", "down"]
 
 OVERSIGHT = (Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR)
 
@@ -88,6 +100,36 @@ class Observe:
         ctx.require(*OVERSIGHT, Role.REVIEWER)
         await self._events.flush()
         return await self._events.prompts(ctx.tenant, digests, since=since, apps=apps)
+
+    async def preferences(self, ctx: Context, experiment: str, *, since: datetime) -> Sequence[PreferenceRow]:
+        """Whose passages the answers to each unit of an experiment cited."""
+        await self._events.flush()
+        return await self._events.preferences(ctx.tenant, experiment, since=since)
+
+    async def opinions(self, ctx: Context, rollout: str, *, since: datetime) -> Sequence[OpinionRow]:
+        """What each unit of a rollout or experiment has said of its answers, by arm."""
+        await self._events.flush()
+        return await self._events.opinions(ctx.tenant, rollout, since=since)
+
+    async def say(self, ctx: Context, trace_id: str, rating: Rating, issue: str = "") -> None:
+        """Put an opinion on an answer beside it; of several on one answer the last counts.
+
+        Raises: NotFound: no such trace, or another caller's: nobody learns that it is.
+        """
+        spans = await self.trace(ctx, trace_id)
+        root = _root(spans)
+        said = root.attributes
+        own = said.get("interlock.principal") == ctx.principal.id
+        for_another = bool(said.get("interlock.on_behalf_of")) == (ctx.end_user is not None)
+        if root.trace_id != trace_id or said.get("interlock.app") is None or not (own and for_another):
+            raise NotFound(
+                "no answer of yours has this trace", param="trace", hint="x-interlock-trace-id of the answer"
+            )
+        about = {name: said.get(f"interlock.{name}") for name in ("app", "release", "rollout", "arm", "unit")}
+        given = replace(ctx, trace_id=root.trace_id, parent_span=root.span_id)
+        with given.span("feedback") as (span, _):
+            span.set({f"interlock.{name}": value for name, value in about.items()})
+            span.set({"interlock.feedback": rating, "interlock.feedback.issue": issue or None})
 
     async def trace(self, ctx: Context, trace_id: str) -> list[Span]:
         """All spans of one trace by start time. Raises: NotFound."""

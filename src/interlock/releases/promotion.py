@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from interlock.core.context import Role
 from interlock.core.ids import AppName, ReleaseId
+from interlock.releases.conditions import Condition, facts, tried
 
 __all__ = [
     "Demand",
@@ -26,7 +27,16 @@ __all__ = [
 ]
 
 EvidenceKind = Literal[
-    "evaluation", "red_team", "load", "cost_forecast", "sign_off", "lint", "prompt_tests", "consumers"
+    "evaluation",
+    "red_team",
+    "load",
+    "cost_forecast",
+    "sign_off",
+    "lint",
+    "prompt_tests",
+    "consumers",
+    "experiment",
+    "replay",
 ]
 
 
@@ -55,8 +65,14 @@ class PromotionPolicy(_Spec):
         default=None, description="the prompt has no findings of this kind; warn: neither errors nor warnings"
     )
     prompt_tests: bool = Field(default=False, description="the tests beside the prompt have passed on this release")
+    replay: bool = Field(
+        default=False, description="past requests were replayed on exactly this release, and it is shown to be no worse"
+    )
     max_age_days: float = Field(default=30.0, gt=0, description="older evidence does not count")
     sign_off: SignOff | None = Field(default=None, description="people who have to agree")
+    conditions: list[Condition] = Field(
+        default_factory=list, max_length=50, description="what else has to be true of what is known, in CEL"
+    )
     rollout: bool = Field(default=False, description="only a rollout may move the channel to a new release")
 
 
@@ -76,8 +92,10 @@ def merged(first: PromotionPolicy, second: PromotionPolicy) -> PromotionPolicy:
         red_team=sorted({*first.red_team, *second.red_team}),
         lint="warn" if "warn" in {first.lint, second.lint} else first.lint or second.lint,
         prompt_tests=first.prompt_tests or second.prompt_tests,
+        replay=first.replay or second.replay,
         max_age_days=min(first.max_age_days, second.max_age_days),
         sign_off=sign_off,
+        conditions=[*first.conditions, *(each for each in second.conditions if each not in first.conditions)],
         rollout=first.rollout or second.rollout,
     )
 
@@ -132,7 +150,14 @@ class Unmet(NamedTuple):
 
 
 def demands(
-    policy: PromotionPolicy, evidence: Sequence[Evidence], *, built_by: str, at: datetime, app: str, frozen: str = ""
+    policy: PromotionPolicy,
+    evidence: Sequence[Evidence],
+    *,
+    built_by: str,
+    at: datetime,
+    app: str,
+    frozen: str = "",
+    release: str = "",
 ) -> list[Demand]:
     """Every demand of a policy and how the evidence of one release meets it, in the policy's order.
 
@@ -141,6 +166,7 @@ def demands(
 
     Args:
         frozen: first digits of the release, for hints; empty where it is what the files describe.
+        release: its whole id, for conditions that read it.
     """
     # Of a frozen release the files may long say something else.
     again = f"interlock gate --app {app}" + (f" --release {frozen}" if frozen else "") + " --run"
@@ -157,8 +183,21 @@ def demands(
         found.append(_linted(policy.lint, evidence, hint=f"interlock prompt lint --release {app}:{named}"))
     if policy.prompt_tests:
         found.append(_tested(evidence, hint=again))
+    if policy.replay:
+        runs = [each for each in evidence if each.kind == "replay"]
+        newest = max(runs, key=lambda each: each.at, default=None)
+        hint = f"interlock rollout replay {frozen or 'RELEASE'} --app {app} --requests FILE"
+        found.append(_run("replay", newest, runs, oldest=oldest, hint=hint))
     if policy.sign_off is not None:
         found.append(_signed(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app))
+    if policy.conditions:
+        # What is too old does not count here either.
+        fresh = [each for each in evidence if each.at >= oldest]
+        known = facts(fresh, built_by=built_by, at=at, app=app, release=release)
+        for condition in policy.conditions:
+            state, why, _ = tried(condition, known)
+            hint = "" if state == "met" else condition.hint or f"interlock policy explain --app {app}"
+            found.append(Demand(condition.name, state, why, hint))
     return found
 
 

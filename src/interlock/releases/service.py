@@ -17,9 +17,13 @@ from interlock.core.context import Context, Role
 from interlock.core.errors import Blocked, Conflict, InvalidInput, NotFound, Unavailable
 from interlock.core.ids import AppName, ReleaseId, TenantId
 from interlock.core.release import Release
-from interlock.releases import rollout_store, store
+from interlock.releases import experiment_store, rollout_store, store
 from interlock.releases.comparing import ReleaseDiff, compare
 from interlock.releases.consumers import Consumers, Unread, refused
+from interlock.releases.experiments.planning import frozen
+from interlock.releases.experiments.service import Experiments
+from interlock.releases.experiments.types import Experiment, ExperimentSpec
+from interlock.releases.flags.types import FlagSpec
 from interlock.releases.promotion import Demand, Evidence, PromotionPolicy, Shown, Unmet, demands, merged
 from interlock.releases.rollouts.service import Rollouts
 from interlock.releases.rollouts.types import Rollout, RolloutSpec
@@ -60,9 +64,13 @@ class Releases:
         sources: Mapping[str, AppSource],
         *,
         policies: Callable[[], Mapping[str, PromotionPolicy]] = dict,
+        flags: Callable[[], Mapping[str, FlagSpec]] = dict,
     ) -> None:
+        self.flags = flags
+        """Flags of the workspace, as its settings say now."""
         self.rollouts = Rollouts(sql, audit)
         self.consumers = Consumers(sql, audit)
+        self.experiments = Experiments(sql, audit)
         self._policies = policies
         self._sql = sql
         self._blobs = blobs
@@ -138,7 +146,7 @@ class Releases:
 
         Raises: InvalidInput: an unknown channel. NotFound: no such release of this app. Blocked: the release has not
             shown what the channel asks for, or a consumer could not read its answers. Conflict: the channel is under a
-            rollout, or the release is retired.
+            rollout or an experiment, or the release is retired.
         """
         ctx.require(Role.OPERATOR)
         if channel not in FROZEN_CHANNELS:
@@ -159,6 +167,7 @@ class Releases:
                     param="channel",
                     hint=f"interlock rollout abort {other.id} --reason TEXT",
                 )
+            _refuse_under_experiment(conn, ctx.tenant, info.app, channel)
             return store.move_channel(
                 conn, ctx.tenant, info.app, channel, release=info.id, by=ctx.principal.id, reason=reason[:1000]
             )
@@ -200,7 +209,7 @@ class Releases:
             built_by, release_id, frozen = info.created_by, info.id, info.id[7:15]
         shown = await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, source.name, release_id))
         asked = policy or self.policy(app, channel)
-        return demands(asked, shown, built_by=built_by, at=now(), app=app, frozen=frozen)
+        return demands(asked, shown, built_by=built_by, at=now(), app=app, frozen=frozen, release=release_id)
 
     async def _check(self, ctx: Context, info: ReleaseInfo, channel: str, *, by_rollout: bool) -> None:
         """Raises: Blocked, naming what is missing; the refusal is audited."""
@@ -294,7 +303,7 @@ class Releases:
         Args:
             spec: how; as the app's file says where it is left out.
 
-        Raises: as `point`; Conflict: the channel is under another rollout.
+        Raises: as `point`; Conflict: the channel is under another rollout or an experiment.
         """
         ctx.require(Role.OPERATOR)
         if channel not in FROZEN_CHANNELS:
@@ -303,7 +312,63 @@ class Releases:
         await self._check(ctx, info, channel, by_rollout=True)
         await self._check_readers(ctx, await self._load(ctx.tenant, info.app, "", info.id))
         how = spec or self.source(app, ctx).rollout()
+        await self._sql.read(lambda conn: _refuse_under_experiment(conn, ctx.tenant, info.app, channel))
         return await self.rollouts.start(ctx, info.app, channel, candidate=info.id, spec=how, reason=reason)
+
+    async def plan_experiment(
+        self,
+        ctx: Context,
+        spec: ExperimentSpec,
+        *,
+        level: float | None = None,
+        units_per_day: float | None = None,
+        reason: str = "",
+    ) -> Experiment:
+        """Freeze the plan of an experiment: its arms by their whole ids, its numbers, the digest of all of it.
+
+        Args:
+            level, units_per_day: what is known of the app, for the forecast; the plan's own word goes before it.
+
+        Raises: Forbidden; NotFound: no such app or release; InvalidInput: the channel points nowhere, two arms are one
+            release, or no number of units finds so small an effect.
+        """
+        ctx.require(Role.DEVELOPER, Role.OPERATOR)
+        source = self.source(spec.app, ctx)
+        found: list[ReleaseId] = []
+        for place, arm in enumerate(spec.arms):
+            if arm.release:
+                release = (await self.find(ctx, spec.app, arm.release)).id
+            else:
+                pointed = await self._sql.read(lambda conn: store.pointer(conn, ctx.tenant, source.name, spec.channel))
+                if pointed is None:
+                    raise InvalidInput(
+                        f"{spec.app}@{spec.channel} points at no release: there is nothing to compare with",
+                        param=f"arms.{place}.release",
+                        hint=f"interlock release point RELEASE --app {spec.app} --channel {spec.channel}",
+                    )
+                release = pointed
+            if release in found:
+                other = spec.arms[found.index(release)].name
+                raise InvalidInput(f"{arm.name} is the same release as {other}", param=f"arms.{place}.release")
+            found.append(release)
+        try:
+            plan = frozen(spec, found, level=level, units_per_day=units_per_day)
+        except ValueError as error:
+            raise InvalidInput(str(error), param="primary.effect") from error
+        return await self.experiments.plan(ctx, source.name, plan, reason=reason)
+
+    async def start_experiment(self, ctx: Context, experiment: str, *, reason: str = "") -> Experiment:
+        """Give units to the arms of a frozen plan.
+
+        Raises: Forbidden, NotFound; Blocked: a variant has not shown what the channel asks for; Conflict: as of
+            `Experiments.start`.
+        """
+        ctx.require(Role.OPERATOR)
+        planned = await self.experiments.one(ctx, experiment)
+        self.source(planned.app, ctx)
+        for arm in planned.plan.arms[1:]:
+            await self._check(ctx, await self.find(ctx, planned.app, arm.release), planned.channel, by_rollout=True)
+        return await self.experiments.start(ctx, planned.id, reason=reason)
 
     async def attach(self, ctx: Context, given: Evidence, report: bytes) -> None:
         """Add evidence of a release: the whole report as a blob, its digest and figures beside the release.
@@ -391,6 +456,8 @@ class Releases:
             return self.live(name)
         wanted = channel or "prod"
         chosen = await self.rollouts.assign(ctx, source.name, wanted)
+        if chosen is None:
+            chosen = await self.experiments.assign(ctx, source.name, wanted)
         if chosen is not None:
             found = await self._load(ctx.tenant, source.name, wanted, chosen.release)
             return replace(found, assignment=chosen.assignment)
@@ -462,7 +529,7 @@ class Releases:
     async def retire(self, ctx: Context, app: str, release: str, *, reason: str) -> ReleaseInfo:
         """No channel may be pointed at it any more.
 
-        Raises: Forbidden, NotFound; InvalidInput: no reason; Conflict: a channel or a rollout serves it.
+        Raises: Forbidden, NotFound; InvalidInput: no reason; Conflict: a channel, a rollout or an experiment serves it.
         """
         return await self._retire(ctx, app, release, reason, retire=True)
 
@@ -491,6 +558,14 @@ class Releases:
                         f"the rollout {each.id!r} serves this release",
                         param="release",
                         hint=f"interlock rollout abort {each.id} --reason TEXT",
+                    )
+            running = experiment_store.experiments_of(conn, ctx.tenant, app=info.app, serving=True) if retire else ()
+            for experiment in running:
+                if info.id in {arm.release for arm in experiment.plan.arms}:
+                    raise Conflict(
+                        f"the experiment {experiment.id!r} serves this release",
+                        param="release",
+                        hint=f"interlock experiment stop {experiment.id} --reason TEXT",
                     )
             store.set_retired(conn, ctx.tenant, info.app, info.id, retired)
 
@@ -540,6 +615,10 @@ class Releases:
         info = await self.find(ctx, app, release)
         return await self._load(ctx.tenant, info.app, "", info.id)
 
+    async def exactly(self, ctx: Context, app: AppName, release: ReleaseId) -> Release:
+        """A frozen release by its whole id, which a process reads once. Raises: NotFound."""
+        return await self._load(ctx.tenant, app, "", release)
+
     async def _load(self, tenant: TenantId, app: AppName, channel: str, release_id: ReleaseId) -> Release:
         key = (tenant, app, release_id)
         if key not in self._frozen:
@@ -556,6 +635,16 @@ class Releases:
 
 def _insert_evidence(tenant: TenantId, given: Evidence, conn: Connection) -> None:
     store.insert_evidence(conn, tenant, given)
+
+
+def _refuse_under_experiment(conn: Connection, tenant: TenantId, app: AppName, channel: str) -> None:
+    """Raises: Conflict: the channel's units are given to the arms of an experiment."""
+    if (other := experiment_store.serving_of(conn, tenant, app, channel)) is not None:
+        raise Conflict(
+            f"{app}@{channel} is under the experiment {other.id!r}",
+            param="channel",
+            hint=f"interlock experiment conclude {other.id} --reason TEXT, or stop",
+        )
 
 
 def _has(source: AppSource, tenant: TenantId) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from interlock.releases.flags.types import FlagName, FlagSpec
 from interlock.releases.promotion import PromotionPolicy
 
 __all__ = ["ReleaseSettings"]
@@ -18,6 +19,10 @@ class ReleaseSettings(BaseModel):
 
     channels: dict[Literal["stage", "prod"], PromotionPolicy] = Field(
         default_factory=dict, description="what a release must have shown before a channel points at it"
+    )
+
+    flags: dict[FlagName, FlagSpec] = Field(
+        default_factory=dict, description="what any app's code may ask for by name, see how-to/flags.md"
     )
 
     trusted_keys: list[Annotated[str, StringConstraints(min_length=44, max_length=44)]] = Field(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from interlock.core.ids import AppName, ReleaseId, TenantId
+from interlock.releases.flags.types import FlagSpec
 from interlock.releases.promotion import PromotionPolicy
 from interlock.releases.rollouts.types import RolloutSpec
 
@@ -51,6 +52,8 @@ class AppSource:
     """What the app's file says that findings of rules for prompts count as."""
     folder: Path | None = None
     """Where its files are; None: it does not come from files."""
+    flags: Callable[[], Mapping[str, FlagSpec]] = dict
+    """What the app's code may ask for by name, as the file says now. Raises InvalidInput."""
     tenants: Callable[[], frozenset[TenantId] | None] = lambda: None
     """Which tenants have it; None is all. Asked at every use, since a right that was taken must not last until a
     restart. Raises InvalidInput when it cannot be known."""

@@ -13,11 +13,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 from interlock.stats.intervals import Interval
 
-__all__ = ["BettingProcess", "Gap", "Moments", "count_bayes_factor", "gap_between", "lower_bound", "two_sided"]
+__all__ = [
+    "BettingProcess",
+    "Gap",
+    "Moments",
+    "always_valid_p",
+    "count_bayes_factor",
+    "gap_between",
+    "lower_bound",
+    "mean_gap",
+    "two_sided",
+    "units_needed",
+]
 
 _LAMBDAS = tuple(k / 20 for k in range(1, 20))
 """Stakes of the betting process: .05 to .95."""
@@ -49,6 +61,13 @@ class Moments:
         """Of the sample; 0 below two values."""
         return self._squares / (self.n - 1) if self.n > 1 else 0.0
 
+    def variance_within(self, low: float, high: float) -> float:
+        """The same with one more value at each end of the range: what n units did not show may be of 3 in n."""
+        n = self.n + 2
+        mean = (self.n * self.mean + low + high) / n
+        squares = self._squares + self.n * (self.mean - mean) ** 2 + (low - mean) ** 2 + (high - mean) ** 2
+        return squares / (n - 1)
+
 
 class Gap(NamedTuple):
     """A difference of two means and how sure it is."""
@@ -60,12 +79,28 @@ class Gap(NamedTuple):
     """Units of both arms."""
 
 
-def gap_between(treated: Moments, control: Moments) -> Gap:
-    """Mean of `treated` less that of `control`. Raises: ValueError: an arm has fewer than two units."""
+def gap_between(treated: Moments, control: Moments, *, within: Interval | None = None) -> Gap:
+    """Mean of `treated` less that of `control`.
+
+    Args:
+        within: the range of the values, where it is known: without it, arms in which something rare was not met yet
+            look as if they were surely equal.
+
+    Raises: ValueError: an arm has fewer than two units.
+    """
     if treated.n < 2 or control.n < 2:
         raise ValueError("each arm needs two units")
-    error = math.sqrt(treated.variance / treated.n + control.variance / control.n)
+    variances = [each.variance if within is None else each.variance_within(*within) for each in (treated, control)]
+    error = math.sqrt(variances[0] / treated.n + variances[1] / control.n)
     return Gap(treated.mean - control.mean, error, treated.n + control.n)
+
+
+def mean_gap(values: Moments, *, within: Interval | None = None) -> Gap:
+    """Mean of one sample, to be held against 0. Arguments and errors as of `gap_between`."""
+    if values.n < 2:
+        raise ValueError("a mean needs two units")
+    variance = values.variance if within is None else values.variance_within(*within)
+    return Gap(values.mean, math.sqrt(variance / values.n), values.n)
 
 
 def two_sided(gap: Gap, alpha: float, *, tightest_at: int = 2000) -> Interval:
@@ -87,6 +122,52 @@ def lower_bound(gap: Gap, alpha: float, *, tightest_at: int = 2000) -> float:
     """
     scale, growth = _scale(gap, _rho(min(2 * alpha, 0.999), tightest_at))
     return gap.mean - scale * math.sqrt(math.log1p(growth / (2 * alpha)))
+
+
+def always_valid_p(gap: Gap, alpha: float, *, tightest_at: int = 2000) -> float:
+    """p-value against "there is no difference", valid at all looks at once: it ever falls to a with probability a.
+
+    The level at which `two_sided` meets 0, made for `alpha`. Arguments as of `two_sided`.
+    """
+    if gap.error == 0:
+        return 1.0 if gap.mean == 0 else 0.0
+    inflated = gap.n * _rho(alpha, tightest_at) ** 2
+    log = 0.5 * math.log(inflated + 1) - (gap.mean / gap.error) ** 2 * inflated / (2 * (inflated + 1))
+    return math.exp(min(0.0, log))
+
+
+def units_needed(
+    spread: float, difference: float, *, alpha: float, power: float = 0.8, controls: float | None = 1.0
+) -> int:
+    """Units of the treated arm at which `two_sided` finds `difference` with probability `power`, looked at always.
+
+    Args:
+        spread: standard deviation of a unit's value, the same in both arms.
+        power: in (0, 1); by the normal approximation at one look, so a little less is needed.
+        controls: units of the control for each of the treated; None where there is one sample, held against 0.
+
+    Raises: ValueError.
+    """
+    if spread <= 0 or difference <= 0 or (controls is not None and controls <= 0) or not 0 < power < 1:
+        raise ValueError("spread, difference and controls above 0, power between 0 and 1")
+    z = NormalDist().inv_cdf(power)
+
+    def reaches(units: int) -> bool:
+        total = units if controls is None else max(2, round(units * (1 + controls)))
+        error = spread * math.sqrt((1 if controls is None else 1 + 1 / controls) / units)
+        found = two_sided(Gap(0.0, error, total), alpha, tightest_at=total)
+        return found.high + z * error <= difference
+
+    high = 2
+    while not reaches(high):
+        high *= 2
+        if high > 1 << 40:
+            raise ValueError("no number of units that anybody has finds so small a difference")
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reaches(middle) else (middle, high)
+    return high
 
 
 def _rho(alpha: float, tightest_at: int) -> float:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from interlock.app import App
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import JobId
-from interlock.flows import background, batch, ingest, rollout, staleness
+from interlock.flows import background, batch, experiment, ingest, rollout, staleness
 from interlock.flows.batch import BatchLimits
 from interlock.stores.jobs.base import Job
 
@@ -48,8 +48,9 @@ async def _look_at_rollouts(app: App) -> None:
         wait = _LOOK_S
         try:
             wait = await rollout.look_at_due(app.parts, app.owner())
+            wait = min(wait, await experiment.look_at_due(app.parts, app.owner()))
         except InterlockError as error:
-            _log.warning("worker: rollouts cannot be looked at: %s", error.code)
+            _log.warning("worker: rollouts and experiments cannot be looked at: %s", error.code)
         # One that was started a moment ago must not wait a minute for its first look.
         await asyncio.sleep(min(wait, _NEW_ROLLOUT_S))
 

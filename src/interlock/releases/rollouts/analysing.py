@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from interlock.releases.rollouts.types import Arm, Check, Guardrail, Measure, RolloutSpec, UnitOutcome
+from interlock.releases.rollouts.types import Check, Guardrail, Measure, RolloutSpec, UnitOutcome
+from interlock.stats.intervals import Interval
 from interlock.stats.sequential import Moments, count_bayes_factor, gap_between, lower_bound
 
-__all__ = ["Finding", "analyse"]
+__all__ = ["Finding", "analyse", "plain_value", "value_of"]
 
 _SRM_ALARM = 1_000.0
 """Evidence against the shares that were asked for, from which on an experiment is broken: false once in a thousand."""
@@ -87,7 +88,7 @@ def analyse(
 
 def _mismatch(outcomes: Iterable[UnitOutcome], percent: float, step_ns: int) -> str:
     """Whether units that came in this step fall to the arms as they should."""
-    counts: dict[Arm, int] = {"candidate": 0, "control": 0}
+    counts: dict[str, int] = {"candidate": 0, "control": 0}
     for each in outcomes:
         if each.first_ns >= step_ns:
             counts[each.arm] += 1
@@ -104,17 +105,23 @@ def _mismatch(outcomes: Iterable[UnitOutcome], percent: float, step_ns: int) -> 
 
 def _stopped(spec: RolloutSpec, candidate: Sequence[UnitOutcome]) -> str:
     for stop in spec.stops:
-        values = [value for each in candidate if (value := _plain(each, stop.measure)) is not None]
+        values = [value for each in candidate if (value := plain_value(each, stop.measure)) is not None]
         if len(values) >= stop.after and (mean := math.fsum(values) / len(values)) > stop.above:
             return f"{stop.measure} of the candidate is {mean:.3g}, above its hard limit {stop.above:g}"
     return ""
 
 
-def _plain(outcome: UnitOutcome, measure: Measure) -> float | None:
+def plain_value(outcome: UnitOutcome, measure: Measure) -> float | None:
+    """What a unit met, in seconds and US dollars where that is its unit; None where it was not measured."""
     if measure == "latency":
         return outcome.latency_s
     if measure == "cost":
         return outcome.cost_nano / 1e9
+    return _VALUES[measure](outcome)
+
+
+def value_of(outcome: UnitOutcome, measure: Measure) -> float | None:
+    """What a unit met, on the scale on which it is compared: of latency and cost the logarithm."""
     return _VALUES[measure](outcome)
 
 
@@ -136,7 +143,8 @@ def _check(
     # Bounds of this kind are for numbers that are not small; below them only the hard limits speak.
     if min(treated.n, usual.n) < max(10, spec.min_units // 2):
         return None
-    gap = gap_between(treated, usual)
+    # Of a share the range is known, so what was not met yet is not taken for absent.
+    gap = gap_between(treated, usual, within=None if guardrail.is_ratio else Interval(0.0, 1.0))
     low = lower_bound(gap, spec.alpha / len(spec.guardrails))
     high = -lower_bound(gap._replace(mean=-gap.mean), spec.alpha)
     tolerance, margin = guardrail.tolerance, guardrail.margin
@@ -161,7 +169,7 @@ def _check(
 def _moments(side: Sequence[UnitOutcome], measure: Measure) -> Moments:
     moments = Moments()
     for each in side:
-        if (value := _VALUES[measure](each)) is not None:
+        if (value := value_of(each, measure)) is not None:
             moments.add(value)
     return moments
 

@@ -119,7 +119,7 @@ class UnitOutcome(NamedTuple):
 
     unit: str
     """Keyed hash: never a name."""
-    arm: Arm
+    arm: str
     first_ns: int
     """Its first request in this arm, Unix nanoseconds."""
     requests: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["COUNTS", "PROMPTS", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
+__all__ = ["COUNTS", "OPINIONS", "PREFERENCES", "PROMPTS", "ROOTS", "SERIES", "TRACE", "UNITS", "merge_to", "over"]
 
 _COLUMNS = {
     "trace_id": "VARCHAR",
@@ -127,6 +127,31 @@ WHERE parent_id IS NULL AND start_ns >= $since::BIGINT
   AND list_contains($digests::VARCHAR[], {_attribute("prompt.digest")})
   AND (len($apps::VARCHAR[]) = 0 OR list_contains($apps::VARCHAR[], app))
 GROUP BY prompt
+"""  # noqa: S608 - only constants of this module
+
+_SAID = f"""
+SELECT trace_id, arg_max({_attribute("feedback")}, start_ns) AS last, any_value({_attribute("unit")}) AS unit,
+       any_value({_attribute("arm")}) AS arm
+FROM segments
+WHERE name = 'feedback' AND start_ns >= $since::BIGINT AND {_attribute("rollout")} = $rollout::VARCHAR
+GROUP BY trace_id
+"""  # noqa: S608 - only constants of this module
+"""The last word on each answer: people change their minds."""
+
+OPINIONS = f"""
+SELECT unit, arm, count(*), count(*) FILTER (last = 'down') FROM ({_SAID}) GROUP BY unit, arm
+"""  # noqa: S608 - only constants of this module
+
+_WON = (_attribute("interleave.control"), _attribute("interleave.variant"))
+PREFERENCES = f"""
+SELECT {_attribute("unit")} AS unit, count(*),
+       avg(CASE WHEN try_cast({_WON[0]} AS BIGINT) > try_cast({_WON[1]} AS BIGINT) THEN 1.0 ELSE 0.0 END),
+       avg(CASE WHEN try_cast({_WON[1]} AS BIGINT) > try_cast({_WON[0]} AS BIGINT) THEN 1.0 ELSE 0.0 END)
+FROM segments
+WHERE parent_id IS NULL AND start_ns >= $since::BIGINT AND {_attribute("rollout")} = $rollout::VARCHAR
+  AND {_WON[0]} IS NOT NULL AND {_WON[1]} IS NOT NULL
+  AND trace_id NOT IN (SELECT trace_id FROM ({_SAID}) WHERE last = 'down')
+GROUP BY unit
 """  # noqa: S608 - only constants of this module
 
 

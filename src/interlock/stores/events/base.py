@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from interlock.core.ids import TenantId, TraceId
 from interlock.core.trace import Span
 
-__all__ = ["Events", "PromptRow", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
+__all__ = ["Events", "OpinionRow", "PreferenceRow", "PromptRow", "SeriesPoint", "TraceFilter", "TraceRow", "UnitRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,28 @@ class PromptRow(NamedTuple):
     seconds_spread: float | None
 
 
+class PreferenceRow(NamedTuple):
+    """Whose passages the answers to one unit cited, over its root spans that say so."""
+
+    unit: str
+    requests: int
+    control: float
+    """Share of the requests in which more passages of the control alone were cited."""
+    variant: float
+    """Likewise of the variant; in the rest nobody won."""
+
+
+class OpinionRow(NamedTuple):
+    """What one unit has said of the answers that one arm gave it."""
+
+    unit: str
+    arm: str
+    requests: int
+    """That anything was said of."""
+    complaints: int
+    """Of them those whose last word was a complaint."""
+
+
 class Events(Protocol):
     """One span store."""
 
@@ -150,6 +172,12 @@ class Events(Protocol):
         self, tenant: TenantId, digests: Sequence[str], *, since: datetime, apps: Sequence[str] = ()
     ) -> Sequence[PromptRow]:
         """Root spans under these versions of a prompt since a time, of these apps (of all without any): a row each."""
+
+    async def preferences(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[PreferenceRow]:
+        """Root spans of an experiment that interleaves, since a time, one row a unit."""
+
+    async def opinions(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[OpinionRow]:
+        """What people said of answers of a rollout or experiment, since a time, one row a unit and arm."""
 
     async def compact(self) -> int:
         """Merge small segments and drop those past retention; how many files went."""

@@ -28,7 +28,15 @@ from interlock.core.trace import Span
 from interlock.stores._folders import tenant_folder
 from interlock.stores._threads import Threads
 from interlock.stores.events import _queries, _segments
-from interlock.stores.events.base import PromptRow, SeriesPoint, TraceFilter, TraceRow, UnitRow
+from interlock.stores.events.base import (
+    OpinionRow,
+    PreferenceRow,
+    PromptRow,
+    SeriesPoint,
+    TraceFilter,
+    TraceRow,
+    UnitRow,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -153,6 +161,20 @@ class ParquetEvents:
         where = {"since": first, "digests": list(digests), "apps": list(apps)}
         rows = await self._threads.run(lambda: self._query(tenant, _queries.PROMPTS, where, since=first))
         return [PromptRow._make(row) for row in rows]
+
+    async def preferences(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[PreferenceRow]:
+        """See `Events.preferences`."""
+        first = _ns(since)
+        where = {"since": first, "rollout": rollout}
+        rows = await self._threads.run(lambda: self._query(tenant, _queries.PREFERENCES, where, since=first))
+        return [PreferenceRow._make(row) for row in rows]
+
+    async def opinions(self, tenant: TenantId, rollout: str, *, since: datetime) -> Sequence[OpinionRow]:
+        """See `Events.opinions`."""
+        first = _ns(since)
+        where = {"since": first, "rollout": rollout}
+        rows = await self._threads.run(lambda: self._query(tenant, _queries.OPINIONS, where, since=first))
+        return [OpinionRow._make(row) for row in rows]
 
     async def compact(self) -> int:
         """See `Events.compact`. Does nothing while another process compacts; safe to kill at any moment."""

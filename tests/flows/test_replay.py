@@ -1,0 +1,159 @@
+"""Past requests say whether a candidate is worse before anybody meets it, and the channel may ask for that."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from interlock.app import App, open_app
+from interlock.cli.root import cli
+from interlock.core.errors import Blocked, InvalidInput
+from interlock.flows.replay import Sample, replay
+from interlock.releases.rollouts.replaying import Met, Replayed, judge_replay
+from interlock.releases.rollouts.types import Guardrail
+from interlock.testing.workspaces import write_workspace
+
+SCRIPT = [{"match_system": "terse", "match": "[37]$", "fail_status": 500}, {"reply": "It is {question}"}]
+GUARDRAILS = [{"measure": "error", "margin": 0.1}]
+
+
+@asynccontextmanager
+async def workspace(folder: Path, **app: Any) -> AsyncIterator[App]:
+    write_workspace(
+        folder,
+        settings={
+            "gateway": {
+                "providers": {"scripted": {"kind": "scripted", "script": SCRIPT}},
+                "detect": False,
+                "breaker": {"failures": 1000},
+            }
+        },
+        apps={
+            "helper": {
+                "route": {"targets": ["scripted/m"], "retries": 0},
+                "rollout": {"guardrails": GUARDRAILS},
+                **app,
+            }
+        },
+        prompt="Be kind.",
+    )
+    async with open_app(folder) as opened:
+        yield opened
+
+
+async def frozen(app: App, folder: Path, prompt: str) -> str:
+    (folder / "apps" / "helper" / "prompt.md").write_text(prompt)
+    return (await app.parts.releases.freeze(app.owner(), "helper")).id
+
+
+def requests(folder: Path, count: int = 120) -> Path:
+    file = folder / "past.jsonl"
+    file.write_text("\n".join(json.dumps({"input": f"question {n}", "group": f"person-{n}"}) for n in range(count)))
+    return file
+
+
+@pytest.mark.anyio
+async def test_a_worse_candidate_is_found_and_may_not_be_rolled_out(tmp_path: Path) -> None:
+    async with workspace(tmp_path, channels={"prod": {"replay": True}}) as app:
+        owner = app.owner()
+        good = await frozen(app, tmp_path, "Be kind.")
+        with pytest.raises(Blocked, match="replay: it was not run on this release"):
+            await app.parts.releases.point(owner, "helper", "prod", good)
+    async with workspace(tmp_path) as app:
+        await app.parts.releases.point(app.owner(), "helper", "prod", good)
+    async with workspace(tmp_path, channels={"prod": {"replay": True}}) as app:
+        bad, fine = [await frozen(app, tmp_path, prompt) for prompt in ("Be terse.", "Be calm.")]
+        found, given = await replay(app.parts, app.owner(), "helper", bad, Sample(requests(tmp_path)))
+        assert (found.verdict, found.requests, found.units) == ("fail", 120, 120)
+        assert found.checks[0].harm == pytest.approx(0.2, abs=0.01)
+        with pytest.raises(Blocked, match="replay: its gate says fail"):
+            await app.parts.releases.start_rollout(app.owner(), "helper", "prod", bad)
+        report = json.loads(await app.parts.releases.report(app.owner(), "helper", bad, given.digest))
+        assert (report["control"], report["candidate"]) == (good, bad)
+        ok, _ = await replay(app.parts, app.owner(), "helper", fine, Sample(requests(tmp_path)))
+        assert ok.verdict == "pass"
+        rollout = await app.parts.releases.start_rollout(app.owner(), "helper", "prod", fine)
+        assert rollout.state == "canary"
+
+
+@pytest.mark.anyio
+async def test_too_few_requests_are_no_proof_and_say_how_many_are_missing(tmp_path: Path) -> None:
+    async with workspace(tmp_path) as app:
+        good, calm = [await frozen(app, tmp_path, prompt) for prompt in ("Be kind.", "Be calm.")]
+        await app.parts.releases.point(app.owner(), "helper", "prod", good)
+        few, _ = await replay(app.parts, app.owner(), "helper", calm, Sample(requests(tmp_path, 20)))
+        assert (few.verdict, few.more_units > 0) == ("not_enough_evidence", True)
+        sampled, _ = await replay(app.parts, app.owner(), "helper", calm, Sample(requests(tmp_path), most=15))
+        assert sampled.units == 15
+        with pytest.raises(InvalidInput, match="nothing to compare"):
+            await replay(app.parts, app.owner(), "helper", good, Sample(requests(tmp_path)))
+
+
+def test_the_command_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
+    async def prepare() -> str:
+        async with workspace(tmp_path) as app:
+            good, calm = [await frozen(app, tmp_path, prompt) for prompt in ("Be kind.", "Be calm.")]
+            await app.parts.releases.point(app.owner(), "helper", "prod", good)
+            return calm
+
+    import asyncio
+
+    calm = asyncio.run(prepare())
+    file = tmp_path / "broken.jsonl"
+    command = ["-w", str(tmp_path), "rollout", "replay", calm, "--app", "helper", "--requests"]
+    file.write_text('{"input": "a"}\n{"inptu": "b"}\n')
+    refused = CliRunner().invoke(cli, [*command, str(file)])
+    assert "broken.jsonl, line 2" in str(refused.exception)
+    missing = CliRunner().invoke(cli, [*command, str(tmp_path / "none.jsonl")])
+    assert "no content of live traffic is kept" in str(missing.exception)
+    file.write_text("\n".join(json.dumps({"messages": [{"role": "user", "content": f"word {n}"}]}) for n in range(90)))
+    done = CliRunner().invoke(cli, [*command, str(file), "-q"])
+    assert done.exit_code == 0, done.output
+    assert "replay: pass" in done.output
+
+
+def met(error: float = 0.0, seconds: float = 0.0) -> Met:
+    return Met(error=error, latency=seconds)
+
+
+def test_requests_of_one_person_are_one_piece_of_evidence() -> None:
+    guardrail = [Guardrail(measure="error", margin=0.1)]
+    alone = [Replayed(f"u{n}", met(), met(float(n < 12))) for n in range(60)]
+    assert judge_replay(guardrail, 0.05, alone).verdict == "fail"
+    one_person = [Replayed("ann" if n < 12 else f"u{n}", met(), met(float(n < 12))) for n in range(60)]
+    assert judge_replay(guardrail, 0.05, one_person).verdict != "fail"
+
+
+def test_the_judgement_is_seldom_wrong() -> None:
+    draw = random.Random(4)
+    share = [Guardrail(measure="error", margin=0.05)]
+    slow = [Guardrail(measure="latency", margin=0.2)]
+
+    def runs(guardrail: list[Guardrail], harm: float, *, ratio: bool) -> list[str]:
+        found = []
+        for _ in range(120):
+            seen = []
+            for n in range(150):
+                hard = draw.gauss(0, 0.5)
+                pair = (
+                    (met(seconds=hard), met(seconds=hard + harm + draw.gauss(0, 0.3)))
+                    if ratio
+                    else (met(float(draw.random() < 0.1)), met(float(draw.random() < 0.1 + harm)))
+                )
+                seen.append(Replayed(f"u{n}", *pair))
+            found.append(judge_replay(guardrail, 0.05, seen).verdict)
+        return found
+
+    assert runs(share, 0.0, ratio=False).count("fail") <= 8
+    assert runs(share, 0.05, ratio=False).count("pass") <= 8, "at the margin"
+    assert runs(share, 0.25, ratio=False).count("fail") >= 100
+    assert runs(slow, 0.0, ratio=True).count("fail") <= 12
+    assert runs(slow, 0.0, ratio=True).count("pass") >= 100
+    assert runs(slow, 0.1823, ratio=True).count("pass") <= 12, "20 % slower is the margin"
