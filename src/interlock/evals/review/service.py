@@ -71,7 +71,7 @@ class Reviews:
         got = await self._sql.write(lambda conn: store.claim(conn, ctx.tenant, queue, rater, held_for=_HELD))
         if got.item is None:
             return None
-        blind = got.item.model_copy(update={"gold": None, "asker": "", "documents": []})
+        blind = got.item.model_copy(update={"gold": None, "asker": "", "documents": [], "case": None})
         return Task(blind, spec, got.done, got.left)
 
     async def say(

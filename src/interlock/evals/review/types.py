@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -58,6 +58,9 @@ class Item(_Written):
     asker: str = Field(default="", max_length=200, description="end user who asked: erased with that person")
     documents: list[str] = Field(default_factory=list, max_length=1000, description="ids it was written from")
     gold: _Label | None = Field(default=None, description="known label: everybody sees it and is checked by it")
+    collection: str = Field(default="", max_length=200, description="where its documents are")
+    # Any: JSON values; the case is validated where it is used.
+    case: dict[str, Any] | None = Field(default=None, description="the case of a suite that it becomes when accepted")
 
 
 ItemState = Literal["open", "agreed", "disputed", "decided"]
