@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from interlock.cli.generating import accepted, generate
+from interlock.cli.generating import accepted, coverage, generate
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput, NotFound
 
@@ -38,6 +38,7 @@ def evaluation() -> None:
 
 evaluation.add_command(generate)
 evaluation.add_command(accepted)
+evaluation.add_command(coverage)
 _path = click.Path(dir_okay=False, path_type=Path)
 _home = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder of runs (else the workspace's own)."

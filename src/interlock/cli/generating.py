@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from interlock.evals.synthetic.types import Made
     from interlock.knowledge.types import Progress
 
-__all__ = ["accepted", "generate"]
+__all__ = ["accepted", "coverage", "generate"]
 
 _suite = click.option(
     "--suite",
@@ -163,3 +163,70 @@ def accepted(session: Session, /, suite: Path, queue: str | None, as_json: bool)
     if stale:
         click.echo(f"{stale} left out: their documents have another text by now")
     click.echo(f"{len(found.items)} accepted, {found.rejected} rejected, {found.waiting} wait for people")
+
+
+@click.command()
+@click.argument("app_name", metavar="APP")
+@click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Whose cases cover (else the suites in the app's folder).",
+)
+@click.option("--days", type=click.FloatRange(0, 365, min_open=True), default=30.0, show_default=True)
+@click.option(
+    "--questions",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Questions of a file (input, question or query a row) in place of sampled ones.",
+)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Show so many intents.")
+@click.option("--propose", "count", type=click.IntRange(1, 500), help="Put so many uncovered ones before people.")
+@click.option("--to", type=click.Path(dir_okay=False, path_type=Path), help="The suite that proposed cases go to.")
+@json_option
+@pass_session
+def coverage(session: Session, /, app_name: str, limit: int, as_json: bool, **given: Any) -> None:
+    """What people ask APP, grouped, and which of it no case asks: uncovered first, then by poor answers and volume."""
+    from interlock.evals.synthetic.curating import queue_of
+    from interlock.flows.coverage import Coverage, propose, suites_of
+    from interlock.flows.coverage import coverage as covered
+
+    count, to = given["count"], given["to"]
+    if (count is None) != (to is None):
+        raise click.UsageError("--propose and --to go together")
+
+    async def work() -> tuple[Coverage, int | None]:
+        async with session.open() as app:
+            folder = app.workspace.path(app.workspace.settings.apps_dir) / app_name
+            suites = list(given["suites"]) or suites_of(folder)
+            found = await covered(
+                app.parts, app.owner(), app_name, suites=suites, days=given["days"], questions=given["questions"]
+            )
+            new = None
+            if count is not None:
+                new = await propose(app.parts, app.owner(), found, queue_of(to), count=count)
+            return found, new
+
+    found, new = run(work())
+    if as_json:
+        told = asdict(found)
+        del told["samples"]
+        intents = [
+            {**asdict(each), "covered": each.covered, "drifting": each.drifting} for each in found.intents[:limit]
+        ]
+        emit({**told, "intents": intents, "proposed": new})
+        return
+    click.echo(
+        f"{found.questions:,} questions of {found.source}, {len(found.intents):,} intents; "
+        f"{found.cases:,} cases ask {found.near_case:.0%} of the questions"
+    )
+    if found.without_text:
+        click.echo(f"{found.without_text:,} samples are left out: their text is no longer kept")
+    rows = []
+    for each in found.intents[:limit]:
+        moved = f"{each.share_before:.0%} → {each.share_now:.0%}" if each.drifting else ""
+        mark = "covered" if each.covered else "uncovered"
+        rows.append((each.name[:70], each.count, each.poor, mark, moved, " ".join(t[:12] for t in each.traces[:2])))
+    table(["asked", "count", "poor", "cases", "drifting", "open"], rows, right=["count", "poor"])
+    if new is not None:
+        click.echo(f"{new} proposed: interlock review next {queue_of(to)} --all")

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from interlock.app import App
 from interlock.console import (
+    alerts,
     apps,
     ask,
     assets,
@@ -73,6 +74,7 @@ def build_routes(app: App) -> Sequence[BaseRoute]:
         *releases.routes,
         *rollout.routes,
         *evals.routes,
+        *alerts.routes,
         *gateway.routes,
         *keys.routes,
         *audit.routes,

@@ -13,6 +13,7 @@ from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, TenantId
 from interlock.core.wording import first, told
 from interlock.core.yaml_text import YamlFault, read_yaml
+from interlock.evals.monitoring.types import MonitorSpec
 from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
 from interlock.knowledge.grounding.types import AnswerSpec
@@ -64,6 +65,9 @@ class AppFile(BaseModel):
         default_factory=dict, description="what a release must have shown before a channel points at it"
     )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec, description="how a channel moves to a new release")
+    monitor: MonitorSpec = Field(
+        default_factory=MonitorSpec, description="how what people are answered is watched; no part of a release"
+    )
     output: OutputFile | None = Field(default=None, description="the app answers in this form; not with knowledge")
 
 

@@ -1,0 +1,324 @@
+"""Look at what people were answered: score samples under a budget, watch them for drift, ask canaries, run nights.
+
+The worker looks at every app whose time has come. Several workers may: what is done once is claimed by the first.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from interlock.core.clock import now
+from interlock.core.context import Context
+from interlock.core.errors import InterlockError, InvalidInput
+from interlock.core.messages import ChatRequest, Finish, TextDelta, text_message
+from interlock.evals.metrics._embedding import beginning
+from interlock.evals.monitoring.types import Alert, CanarySpec, MonitorSpec, Sample
+from interlock.evals.monitoring.watching import Finding, watch_inputs, watch_values
+from interlock.evals.ports import Instruments, Metric
+from interlock.evals.running.scoring import check_instruments, score_all
+from interlock.evals.service import Options
+from interlock.evals.suite import MeasuredBy, MetricUse, measured_by, read_suite
+from interlock.evals.types import Case, Output, Turn
+from interlock.flows.attempts import Operation, line
+from interlock.flows.evaluation_instruments import workspace_instruments
+from interlock.flows.evaluation_targets import open_workspace_target
+from interlock.flows.metering import metered
+from interlock.flows.monitor_files import MonitorFiles
+from interlock.flows.parts import Parts
+from interlock.gateway.types import RouteSpec
+
+__all__ = ["Pass", "ask_canaries", "look", "look_at_due", "run_nightly", "score_samples"]
+
+_log = logging.getLogger("interlock.monitor")
+_CANARY = Operation("canary", "monitor.canary")
+_FEWEST_CANARIES = 20
+"""Answers that say how much they differ by themselves: of fewer nothing could be told, however far others are off."""
+_AT_ONCE = 100
+"""Samples of one pass: what waits longer waits for the next."""
+
+
+@dataclass(slots=True)
+class Pass:
+    """What one look at an app did."""
+
+    app: str
+    scored: int = 0
+    failed: int = 0
+    waiting: int = 0
+    """Left for later: the day's budget is spent, or there were too many."""
+    spent_nano: int = 0
+    emptied: int = 0
+    """Samples whose text was past its age."""
+    alerts: list[Alert] = field(default_factory=list)
+
+
+async def look_at_due(parts: Parts, ctx: Context, files: MonitorFiles) -> list[Pass]:
+    """Look at every app of the tenant whose time has come."""
+    done: list[Pass] = []
+    for source in parts.releases.apps(ctx):
+        spec = files.of(source.name)
+        try:
+            if spec.share and await parts.monitors.claim(
+                ctx, source.name, "pass", every=timedelta(minutes=spec.every_minutes)
+            ):
+                done.append(await look(parts, ctx, source.name, spec))
+            if spec.canaries is not None and await parts.monitors.claim(
+                ctx, source.name, "canary-turn", every=timedelta(minutes=spec.canaries.every_minutes)
+            ):
+                await ask_canaries(parts, ctx, source.name, spec, spec.canaries)
+            await run_nightly(parts, ctx, source.name, spec, files.folder_of(source.name))
+        except InterlockError as error:
+            # The other apps are looked at all the same.
+            _log.warning("monitor: %s cannot be looked at: %s", source.name, error.code)
+    return done
+
+
+async def look(parts: Parts, ctx: Context, app: str, spec: MonitorSpec) -> Pass:
+    """Score what waits, run the detectors over it, and empty what is past its age."""
+    done = Pass(app)
+    scored = await score_samples(parts, ctx, app, spec, done)
+    for sample_release in dict.fromkeys(sample.release for sample in scored):
+        own = [sample for sample in scored if sample.release == sample_release]
+        await _watch_scores(parts, ctx, spec, own, done)
+    await _watch_questions(parts, ctx, spec, scored, done)
+    done.emptied = await parts.monitors.tidy(ctx, app, spec)
+    return done
+
+
+async def score_samples(parts: Parts, ctx: Context, app: str, spec: MonitorSpec, done: Pass) -> list[Sample]:
+    """Score samples that wait, oldest first, until the day's budget is spent; gives those that this worker scored."""
+    measures = measured_by(spec.metrics)
+    for measure in measures:
+        if not isinstance(measure.metric, Metric):
+            raise InvalidInput(
+                f"{measure.label!r} is made of several answers, and samples are single ones", param="monitor.metrics"
+            )
+    instruments = workspace_instruments(parts, judge=spec.judge)
+    check_instruments(measures, instruments)
+    spent = await parts.monitors.spent_today(ctx, app)
+    waiting = await parts.monitors.waiting(ctx, app, limit=_AT_ONCE + 1)
+    scored: list[Sample] = []
+    most = round(spec.budget_usd_per_day * 1e9)
+    for sample in waiting[:_AT_ONCE]:
+        if spent >= most:
+            break
+        found = await _scored(parts, sample, measures, instruments)
+        if await parts.monitors.scored(ctx, found, keep=spec.keep_days > 0):
+            scored.append(found)
+            spent += found.cost_nano
+            done.spent_nano += found.cost_nano
+            done.scored += 1
+            done.failed += bool(found.error)
+    done.waiting = len(waiting) - len(scored)
+    return scored
+
+
+async def _scored(parts: Parts, sample: Sample, measures: Sequence[MeasuredBy], instruments: Instruments) -> Sample:
+    assert sample.content is not None, "what waits has its text"
+    output = msgspec.convert(sample.content.output, Output)
+    case = case_of(sample, output)
+    error = ""
+    scores: dict[str, float] = {}
+    cost = 0
+    try:
+        for name, score in (await score_all(case, output, measures, instruments)).items():
+            cost += score.cost_nano
+            if score.error:
+                error = score.error
+            elif score.value is not None:
+                scores[name] = score.value
+    except InterlockError as failure:
+        error = failure.code
+    vector = None
+    try:
+        embedder = parts.knowledge.embedder
+        vector = (await embedder.embed([beginning(embedder, case.question)], "query"))[0].tolist()
+    except InterlockError as failure:
+        error = error or failure.code
+    return replace(sample, scores=scores, vector=vector, error=error, cost_nano=cost)
+
+
+def case_of(sample: Sample, output: Output) -> Case:
+    """A sample as a case without a reference; what was found is what the answer has to keep to."""
+    assert sample.content is not None, "asked for where there is text"
+    turns = [Turn.model_validate(turn) for turn in sample.content.turns]
+    return Case(
+        id=sample.id,
+        input=turns[0].content if len(turns) == 1 else turns,
+        context=[found.text for found in output.found if found.text],
+    )
+
+
+async def _watch_scores(parts: Parts, ctx: Context, spec: MonitorSpec, samples: Sequence[Sample], done: Pass) -> None:
+    """One detector a metric and release: what another release scores is no drift of this one."""
+    release = samples[0].release
+    for measure in measured_by(spec.metrics):
+        if not isinstance(measure.metric, Metric) or measure.metric.scale == "real":
+            continue
+        label = measure.label
+        values = [(one.id, one.scores[label]) for one in samples if one.scores and label in one.scores]
+        name = f"scores:{release[-12:]}:{label}"
+        state, version = await parts.monitors.state(ctx, done.app, name)
+        worse: Any = "below" if measure.metric.better == "higher" else "above"  # Any: one of two literals
+        state, finding = watch_values(state, values, spec=spec, worse=worse, kind="score_drift", subject=label)
+        found = [finding] if finding else []
+        await _settle(parts, ctx, done, _Remembered(name, state, version), found, release=release)
+
+
+async def _watch_questions(
+    parts: Parts, ctx: Context, spec: MonitorSpec, samples: Sequence[Sample], done: Pass
+) -> None:
+    state, version = await parts.monitors.state(ctx, done.app, "inputs")
+    space = parts.knowledge.embedder.id
+    if state.get("space") != space:
+        # Vectors of two embedders are not compared.
+        state = {"space": space}
+    state, findings = watch_inputs(state, samples, spec=spec)
+    await _settle(parts, ctx, done, _Remembered("inputs", {**state, "space": space}, version), findings)
+
+
+class _Remembered(NamedTuple):
+    """What a detector remembers."""
+
+    name: str
+    state: dict[str, Any]  # Any: JSON values
+    version: int
+    """That was read."""
+
+
+async def _settle(
+    parts: Parts,
+    ctx: Context,
+    done: Pass,
+    remembered: _Remembered,
+    findings: Sequence[Finding],
+    *,
+    release: str = "",
+) -> None:
+    """Store what a detector remembers, and raise what it found unless another worker was first."""
+    if not await parts.monitors.remember(ctx, done.app, remembered.name, remembered.state, version=remembered.version):
+        return
+    for each in findings:
+        done.alerts.append(
+            await parts.monitors.alarm(
+                ctx, done.app, each.kind, each.subject, release=release, facts=each.facts, traces=each.traces
+            )
+        )
+
+
+async def ask_canaries(parts: Parts, ctx: Context, app: str, spec: MonitorSpec, canaries: CanarySpec) -> Pass:
+    """Ask the app's model the fixed prompts, past every cache, and compare with what it answered first.
+
+    Raises: what a call of the gateway raises.
+    """
+    done = Pass(app)
+    release = await parts.releases.resolve(ctx, f"app/{app}")
+    route = RouteSpec.model_validate(release.components["route"], extra="ignore").model_copy(
+        update={"cache": None, "shadow": None, "post": []}
+    )
+    instruments = workspace_instruments(parts)
+    (measure,) = measured_by([MetricUse(metric=canaries.metric)])
+    check_instruments([measure], instruments)
+    name = "canaries"
+    state, version = await parts.monitors.state(ctx, app, name)
+    # Other prompts or another route are another test.
+    own = {"prompts": list(canaries.prompts), "targets": list(route.targets), "metric": canaries.metric}
+    if state.get("of") != own:
+        state = {"of": own, "answers": {}, "watch": {}, "model": ""}
+    values: list[tuple[str, float]] = []
+    findings: list[Finding] = []
+    answers = dict(state["answers"])
+    for prompt in canaries.prompts:
+        text, model, trace = await _canary(parts, app, route, prompt)
+        if state["model"] and model != state["model"]:
+            facts = {"before": state["model"], "now": model}
+            findings.append(Finding("model_name", model[:200], facts, (trace,)))
+            answers, values, state = {}, [], {**state, "watch": {}}
+        state = {**state, "model": model}
+        if prompt not in answers:
+            answers[prompt] = text
+            continue
+        case = Case(id="canary", input=prompt, expected=answers[prompt] or "-")
+        score = (await score_all(case, Output(text or "-"), [measure], instruments))[measure.label]
+        if score.value is not None:
+            values.append((trace, 1 - score.value))
+    own_spec = spec.model_copy(update={"margin": canaries.margin})
+    usual = max(_FEWEST_CANARIES, canaries.rounds * len(canaries.prompts))
+    watch, finding = watch_values(
+        state["watch"], values, spec=own_spec, worse="above", kind="canary", subject=state["model"][:200], usual=usual
+    )
+    if finding is not None:
+        findings.append(finding)
+        # What it answers now is what it will be compared with.
+        answers = {}
+    state = {**state, "answers": answers, "watch": watch}
+    await _settle(parts, ctx, done, _Remembered(name, state, version), findings, release=release.id)
+    return done
+
+
+async def _canary(parts: Parts, app: str, route: RouteSpec, prompt: str) -> tuple[str, str, str]:
+    """What the model says, which model says that it does, and the trace."""
+    request = ChatRequest(f"app/{app}", (text_message("user", prompt),), max_output_tokens=300, temperature=0.0)
+    written, model = "", ""
+    owner = replace(parts.access.local_owner(), cache="no-store")
+    async with line(parts, owner, _CANARY, f"app/{app}", {"purpose": "monitoring"}) as opened:
+        async with aclosing(metered(parts.gateway, opened.bill, route, whole=True)(opened.ctx, request)) as events:
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    written += event.text
+                elif isinstance(event, Finish):
+                    model = event.model or model
+        trace = opened.ctx.trace_id
+    return written, model, trace
+
+
+async def run_nightly(parts: Parts, ctx: Context, app: str, spec: MonitorSpec, folder: Path) -> Pass:
+    """Run the suites whose hour has come, each once a day; a gate that does not pass raises an alert."""
+    done = Pass(app)
+    for nightly in spec.nightly:
+        at = now()
+        hour, minute = (int(part) for part in nightly.at.split(":"))
+        due = at.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        if at < due:
+            due -= timedelta(days=1)
+        name = f"nightly:{nightly.suite}"[:200]
+        state, version = await parts.monitors.state(ctx, app, name)
+        if not state:
+            # The first night is the next one: a worker that starts at noon must not begin with last night's run.
+            await parts.monitors.remember(ctx, app, name, {"due": due.isoformat()}, version=0)
+            continue
+        if datetime.fromisoformat(state["due"]) >= due:
+            continue
+        if not await parts.monitors.remember(ctx, app, name, {"due": due.isoformat()}, version=version):
+            continue
+        facts, release = await _night(parts, app, folder / nightly.suite)
+        if facts["verdict"] not in {"pass", ""}:
+            done.alerts.append(
+                await parts.monitors.alarm(ctx, app, "nightly", nightly.suite, release=release, facts=facts)
+            )
+    return done
+
+
+async def _night(parts: Parts, app: str, place: Path) -> tuple[dict[str, float | str | int], str]:
+    try:
+        suite = read_suite(place)
+        target = await open_workspace_target(parts, f"app/{app}", suite.cases)
+        try:
+            instruments = replace(workspace_instruments(parts, folder=suite.folder), protected=target.protected)
+            options = Options(fresh=True, note="nightly")
+            report = await parts.evaluations.run(suite, target, instruments, options)
+        finally:
+            await target.close()
+    except InterlockError as error:
+        # A suite that cannot be run is no suite that passes.
+        return {"verdict": "could not be run", "error": error.code}, ""
+    verdict = "" if report.gate is None else str(report.gate.verdict)
+    return {"verdict": verdict, "run": report.id, "cases": report.cases, "failed": report.failed}, report.release
