@@ -407,7 +407,7 @@ async def open_app(
             return (ask if has_knowledge(release) else chat)(parts, ctx, request, release)
 
         monitors = Monitors(sql, governance)
-        sampling = Sampling(monitors, MonitorFiles(workspace.path(settings.apps_dir)))
+        sampling = Sampling(monitors, MonitorFiles(workspace.path(settings.apps_dir)), settings.tenant)
         stack.push_async_callback(sampling.drain)
         shadowing = Shadowing(releases, copied)
         stack.push_async_callback(shadowing.close)

@@ -145,6 +145,31 @@ async def test_samples_are_scored_by_release_and_their_text_goes_when_asked(work
         assert again.scored == 0
 
 
+async def test_text_goes_at_its_age_whether_it_was_scored_or_not_and_when_nothing_is_watched_any_more(workspace):
+    async with open_app(workspace(monitor={**WATCHED, "keep_days": 2})) as app:
+        ctx, files = app.owner(), MonitorFiles(app.workspace.root / "apps")
+        await put(app, "talker", ["scored and old"], days_ago=4)
+        await look(app.parts, ctx, "talker", app.parts.sampling.spec_of("talker"))
+        await put(app, "talker", ["never scored and old"], days_ago=4)
+        await put(app, "talker", ["young"], days_ago=0.5)
+        await put(app, "gone", ["of an app that is not there any more"], days_ago=30)
+        await put(app, "quiet", ["nothing is sampled here any more"], days_ago=30)
+        await put(app, "talker", ["a year ago"], days_ago=500)
+        await look_at_due(app.parts, ctx, files)
+        left = [one for one in await samples(app, "talker") if one.content is not None]
+        assert [one.content.turns[-1]["content"] for one in left] == ["young"]
+        assert len(await samples(app, "talker")) == 3, "after a year nothing is left of it"
+        for name in ("gone", "quiet"):
+            assert [one.content for one in await samples(app, name)] == [None]
+
+
+async def test_callers_of_other_tenants_are_not_sampled(workspace):
+    async with open_app(workspace()) as app:
+        rival = replace(service(app), tenant=TenantId("rival"))
+        await say(app, "talker", "what colour has the sky?", ctx=rival)
+        assert await app.parts.monitors.samples(replace(app.owner(), tenant=TenantId("rival")), "talker") == []
+
+
 async def test_scoring_ends_at_the_budget_of_the_day(workspace):
     verdict = json.dumps({"reason": "so", "points": 5})
     script = [{"match": "(?s)answer .*/answer", "reply": verdict}, *SCRIPT]

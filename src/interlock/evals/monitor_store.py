@@ -22,8 +22,10 @@ __all__ = [
     "add_alert",
     "add_sample",
     "alerts_of",
+    "apps_with_samples",
     "count_since",
     "drop_content",
+    "drop_rows",
     "forget",
     "mentions",
     "put_scores",
@@ -155,13 +157,31 @@ def samples_of(
     return [_sample(row) for row in rows]
 
 
-def drop_content(conn: Connection, tenant: TenantId, app: str, before: datetime) -> int:
-    """Remove the text of samples that were taken before; gives how many."""
-    where = (samples.c.tenant == tenant, samples.c.app == app, samples.c.at < before, samples.c.scored_at.is_not(None))
-    found = conn.execute(sa.select(samples.c.id).where(*where, samples.c.vector != "")).all()
+def apps_with_samples(conn: Connection, tenant: TenantId) -> list[str]:
+    """By name, whether the workspace still has them or not."""
+    rows = conn.execute(sa.select(samples.c.app).where(samples.c.tenant == tenant).distinct().order_by(samples.c.app))
+    return [row.app for row in rows]
+
+
+def drop_content(conn: Connection, tenant: TenantId, app: str, *, before: datetime, waiting_before: datetime) -> int:
+    """Remove the text of samples that were taken before; gives how many.
+
+    Args:
+        waiting_before: of those that were never scored, which they then never are.
+    """
+    own = (samples.c.tenant == tenant, samples.c.app == app)
+    never = samples.c.scored_at.is_(None)
+    expired = {"scored_at": now(), "error": "expired", "scores": {}, "content": sa.null()}
+    done = conn.execute(samples.update().where(*own, never, samples.c.at < waiting_before).values(**expired)).rowcount
+    found = conn.execute(sa.select(samples.c.id).where(*own, samples.c.at < before, samples.c.vector != "")).all()
     if found:
-        conn.execute(samples.update().where(*where).values(content=sa.null(), vector=""))
-    return len(found)
+        conn.execute(samples.update().where(*own, ~never, samples.c.at < before).values(content=sa.null(), vector=""))
+    return done + len(found)
+
+
+def drop_rows(conn: Connection, tenant: TenantId, before: datetime) -> int:
+    """Remove samples that were taken before; gives how many."""
+    return conn.execute(samples.delete().where(samples.c.tenant == tenant, samples.c.at < before)).rowcount
 
 
 def state_of(conn: Connection, tenant: TenantId, app: str, name: str) -> tuple[dict[str, Any], int]:

@@ -39,6 +39,7 @@ __all__ = ["Pass", "ask_canaries", "look", "look_at_due", "run_nightly", "score_
 
 _log = logging.getLogger("interlock.monitor")
 _CANARY = Operation("canary", "monitor.canary")
+_TIDY_EVERY = timedelta(minutes=10)
 _FEWEST_CANARIES = 20
 """Answers that say how much they differ by themselves: of fewer nothing could be told, however far others are off."""
 _AT_ONCE = 100
@@ -55,14 +56,14 @@ class Pass:
     waiting: int = 0
     """Left for later: the day's budget is spent, or there were too many."""
     spent_nano: int = 0
-    emptied: int = 0
-    """Samples whose text was past its age."""
     alerts: list[Alert] = field(default_factory=list)
 
 
 async def look_at_due(parts: Parts, ctx: Context, files: MonitorFiles) -> list[Pass]:
     """Look at every app of the tenant whose time has come."""
     done: list[Pass] = []
+    if await parts.monitors.claim(ctx, "", "tidy", every=_TIDY_EVERY):
+        await parts.monitors.tidy(ctx, lambda app: files.of(app).keep_days)
     for source in parts.releases.apps(ctx):
         spec = files.of(source.name)
         try:
@@ -82,14 +83,13 @@ async def look_at_due(parts: Parts, ctx: Context, files: MonitorFiles) -> list[P
 
 
 async def look(parts: Parts, ctx: Context, app: str, spec: MonitorSpec) -> Pass:
-    """Score what waits, run the detectors over it, and empty what is past its age."""
+    """Score what waits, and run the detectors over it."""
     done = Pass(app)
     scored = await score_samples(parts, ctx, app, spec, done)
     for sample_release in dict.fromkeys(sample.release for sample in scored):
         own = [sample for sample in scored if sample.release == sample_release]
         await _watch_scores(parts, ctx, spec, own, done)
     await _watch_questions(parts, ctx, spec, scored, done)
-    done.emptied = await parts.monitors.tidy(ctx, app, spec)
     return done
 
 
@@ -222,8 +222,10 @@ async def ask_canaries(parts: Parts, ctx: Context, app: str, spec: MonitorSpec, 
     done = Pass(app)
     release = await parts.releases.resolve(ctx, f"app/{app}")
     route = RouteSpec.model_validate(release.components["route"], extra="ignore").model_copy(
-        update={"cache": None, "shadow": None, "post": []}
+        update={"cache": None, "shadow": None, "post": [], "degrade": [], "strategy": "fallback"}
     )
+    # The first target alone: another one that steps in is no change of this one.
+    route = route.model_copy(update={"targets": route.targets[:1]})
     instruments = workspace_instruments(parts)
     (measure,) = measured_by([MetricUse(metric=canaries.metric)])
     check_instruments([measure], instruments)

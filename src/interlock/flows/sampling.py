@@ -18,6 +18,7 @@ from interlock.core.answers import Answer
 from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError
+from interlock.core.ids import TenantId
 from interlock.core.messages import ChatRequest, Finish, TextDelta, Usage
 from interlock.core.money import Money
 from interlock.core.release import Release
@@ -99,9 +100,14 @@ class Taken:
 
 
 class Sampling:
-    """Answers under way to the store, in this worker."""
+    """Answers under way to the store, in this worker.
 
-    def __init__(self, monitors: Monitors, files: MonitorFiles) -> None:
+    Args:
+        tenant: the workspace's own: of others nobody would score what was stored.
+    """
+
+    def __init__(self, monitors: Monitors, files: MonitorFiles, tenant: TenantId) -> None:
+        self._tenant = tenant
         self._monitors = monitors
         self._files = files
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +120,7 @@ class Sampling:
 
     def begin(self, ctx: Context, release: Release | None) -> Taken | None:
         """Whether this answer is sampled: drawn by its trace, so that every worker draws alike."""
-        if release is None or ctx.principal.kind == "local" or ctx.cache == "no-store":
+        if release is None or ctx.tenant != self._tenant or ctx.principal.kind == "local" or ctx.cache == "no-store":
             return None
         if release.assignment is not None and release.assignment.arm == "shadow":
             return None

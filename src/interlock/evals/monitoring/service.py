@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,13 +12,16 @@ from interlock.core.audit import AuditEvent, AuditLog
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.evals import monitor_store as store
-from interlock.evals.monitoring.types import Alert, AlertKind, MonitorSpec, Sample
+from interlock.evals.monitoring.types import Alert, AlertKind, Sample
 from interlock.stores.sql.base import Sql
 
 __all__ = ["Monitors"]
 
 _OVERSEE = (Role.DEVELOPER, Role.OPERATOR, Role.RISK)
 _SEE_ALERTS = (*_OVERSEE, Role.REVIEWER, Role.AUDITOR)
+_TO_BE_SCORED = timedelta(days=1)
+"""Beyond its age the text of a sample waits so long for a budget."""
+_ROWS = timedelta(days=365)
 _log = logging.getLogger("interlock.monitor")
 
 
@@ -61,10 +64,22 @@ class Monitors:
         ctx.require(*_OVERSEE)
         return await self._sql.read(lambda conn: store.samples_of(conn, ctx.tenant, app, since=since, limit=limit))
 
-    async def tidy(self, ctx: Context, app: str, spec: MonitorSpec) -> int:
-        """Remove text past its age; gives of how many samples."""
-        before = now() - timedelta(days=spec.keep_days)
-        return await self._sql.write(lambda conn: store.drop_content(conn, ctx.tenant, app, before))
+    async def tidy(self, ctx: Context, keep_days: Callable[[str], float]) -> int:
+        """Remove text past its age, scored or not, and samples after a year; gives of how many text went.
+
+        Args:
+            keep_days: of an app, also of one that the workspace has no more.
+        """
+
+        def write(conn: Any) -> int:  # Any: SQLAlchemy's connection
+            gone = 0
+            for app in store.apps_with_samples(conn, ctx.tenant):
+                before = now() - timedelta(days=keep_days(app))
+                gone += store.drop_content(conn, ctx.tenant, app, before=before, waiting_before=before - _TO_BE_SCORED)
+            store.drop_rows(conn, ctx.tenant, now() - _ROWS)
+            return gone
+
+        return await self._sql.write(write)
 
     # Any: JSON values.
     async def state(self, ctx: Context, app: str, name: str) -> tuple[dict[str, Any], int]:

@@ -52,7 +52,7 @@ class Reviews:
         spec = await self._spec(ctx, queue)
         for item in given:
             _check(spec, item)
-        have = len(await self._sql.read(lambda conn: store.items_of(conn, ctx.tenant, queue)))
+        have = await self._sql.read(lambda conn: store.count_items(conn, ctx.tenant, queue))
         if have + len(given) > _MOST_ITEMS:
             raise Conflict(f"a review queue holds {_MOST_ITEMS:,} items at most", param="queue", hint="open another")
         wanted = [(item, _wanted(spec, item)) for item in given]

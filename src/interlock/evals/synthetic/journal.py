@@ -42,6 +42,7 @@ class Steps:
         self._fresh = fresh
         self._lines: Any = None  # Any: an open binary file
         self.done: dict[str, Step] = {}
+        self._sent: Counter[Kind | None] = Counter()
         self.calls = 0
         self.spent_nano = 0
         self.model_note: str | None = None
@@ -77,6 +78,7 @@ class Steps:
     def _take(self, step: Step) -> None:
         if step.unit:
             self.done[step.unit] = step
+            self._sent[step.kind] += bool(step.case)
         if step.call_nano is not None:
             self.calls += 1
             self.spent_nano += step.call_nano
@@ -100,4 +102,4 @@ class Steps:
 
     def sent(self, kind: Kind) -> int:
         """All of one kind."""
-        return sum(step.kind == kind and bool(step.case) for step in self.done.values())
+        return self._sent[kind]
