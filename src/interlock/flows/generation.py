@@ -40,8 +40,9 @@ __all__ = ["MOST_CASES", "Wanted", "accepted_cases", "collection_of", "generate"
 _log = logging.getLogger("interlock.evals")
 MOST_CASES = 1_000
 """Of one kind in one run."""
-_TRIES = 8
-"""Passages looked at for each case that is wanted."""
+_TRIES = 100
+_TRIES_OF_MODEL = 8
+"""Passages looked at for each case that is wanted: by rule most give none, and cost nothing."""
 _NEEDS_MODEL = "needs a model that can write (--model): no rule makes it"
 Tell = Callable[[Progress], Awaitable[None]]
 
@@ -228,7 +229,7 @@ async def _make(ctx: Context, run: _Run, tell: Tell | None) -> None:
     open_kinds = [k for k in made.kinds if not made.kinds[k].note and run.steps.sent(k) < wanted.count]
     total = wanted.count * len([k for k in made.kinds if not made.kinds[k].note])
     maker = Maker(run.sources, languages=wanted.languages, personas=wanted.personas)
-    most = wanted.count * _TRIES
+    most = wanted.count * (_TRIES if run.sources.writer is None else _TRIES_OF_MODEL)
     async with aclosing(passages_in_turn(run.parts.knowledge, ctx, wanted.collection, most=most)) as passages:
         async for passage in passages:
             made.passages += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -452,12 +453,9 @@ def _answer_of(draft: Draft) -> str:
     if draft.origin != "quantity":
         return draft.quote
     unit = draft.text.split()[2]
-    words = draft.quote.split()
-    for at, word in enumerate(words[1:], start=1):
-        if word.casefold().startswith(unit.casefold()) and words[at - 1][0].isdigit():
-            return f"{words[at - 1]} {unit}"
-    found = next((word for word in words if word[:1].isdigit()), "")
-    return found.rstrip(".,;") or draft.quote
+    form = r"\d[\d.,]*\s*%" if unit == "percent" else rf"\d[\d.,]*\s+{re.escape(unit)}\b"
+    found = re.search(rf"(?<![\w.,]){form}", draft.quote)
+    return draft.quote if found is None else found[0]
 
 
 def _lowered(question: str) -> str:
