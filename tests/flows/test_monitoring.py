@@ -24,7 +24,7 @@ from interlock.flows.generation import accepted_cases
 from interlock.flows.ingest import KIND, enqueue_ingest, run_ingest
 from interlock.flows.monitor_files import MonitorFiles
 from interlock.flows.monitor_views import summary
-from interlock.flows.monitoring import Pass, ask_canaries, look, look_at_due, score_samples
+from interlock.flows.monitoring import Pass, ask_canaries, look, look_at_due, nights_due, score_samples
 from interlock.testing.workspaces import write_workspace
 
 pytestmark = pytest.mark.model
@@ -275,7 +275,7 @@ async def test_a_night_runs_each_suite_once_and_tells_when_its_gate_does_not_pas
     place.write_text(yaml.safe_dump({"suite": "sky", "cases": cases, "metrics": ["contains"], "gate": gate}))
     async with open_app(root) as app:
         ctx, files = app.owner(), MonitorFiles(root / "apps")
-        await look_at_due(app.parts, ctx, files)
+        await nights_due(app.parts, ctx, files)
         assert await app.parts.monitors.alerts(ctx) == [], "the first night is the next one"
         state, version = await app.parts.monitors.state(ctx, "talker", "nightly:evals/sky.suite.yaml")
         yesterday = {"due": (now() - timedelta(days=2)).isoformat()}
@@ -283,14 +283,23 @@ async def test_a_night_runs_each_suite_once_and_tells_when_its_gate_does_not_pas
             ctx, "talker", "nightly:evals/sky.suite.yaml", yesterday, version=version
         )
         # Two workers at once: one of them runs it.
-        await asyncio.gather(*(look_at_due(app.parts, ctx, files) for _ in range(2)))
+        await asyncio.gather(*(nights_due(app.parts, ctx, files) for _ in range(2)))
         alerts = [a for a in await app.parts.monitors.alerts(ctx) if a.app == "talker"]
         (alert,) = alerts
         assert (alert.kind, alert.facts["verdict"], alert.facts["cases"]) == ("nightly", "fail", 60)
+        # A worker that dies in the night is told of the night after.
+        state, version = await app.parts.monitors.state(ctx, "talker", "nightly:evals/sky.suite.yaml")
+        assert state["ended"]
+        await app.parts.monitors.remember(
+            ctx, "talker", "nightly:evals/sky.suite.yaml", {**yesterday, "ended": False}, version=version
+        )
+        await nights_due(app.parts, ctx, files)
+        told = [a.facts["verdict"] for a in await app.parts.monitors.alerts(ctx, app="talker")]
+        assert sorted(told) == ["did not end", "fail", "fail"]
         place.write_text("suite: [")
         state, version = await app.parts.monitors.state(ctx, "talker", "nightly:evals/sky.suite.yaml")
         await app.parts.monitors.remember(ctx, "talker", "nightly:evals/sky.suite.yaml", yesterday, version=version)
-        await look_at_due(app.parts, ctx, files)
+        await nights_due(app.parts, ctx, files)
         newest = (await app.parts.monitors.alerts(ctx, app="talker"))[0]
         assert newest.facts["verdict"] == "could not be run", "a suite that cannot be run is none that passes"
 
@@ -317,6 +326,14 @@ async def test_metrics_that_need_what_samples_lack_are_refused(workspace):
             await score_samples(app.parts, app.owner(), "talker", app.parts.sampling.spec_of("talker"), Pass("talker"))
     with pytest.raises(ValueError, match="extra"):
         MonitorSpec.model_validate({"share": 1, "shares": 2})
+
+
+async def test_a_metric_that_is_not_there_is_told_and_scores_nothing(workspace):
+    async with open_app(workspace(monitor={"share": 1.0, "metrics": ["kindness"]})) as app:
+        await say(app, "talker", "what colour has the sky?")
+        await look_at_due(app.parts, app.owner(), MonitorFiles(app.workspace.root / "apps"))
+        told = await summary(app.parts, app.owner(), "talker", days=1)
+        assert told["waiting"] == 1 and "kindness" in told["fault"]
 
 
 async def test_uncovered_intents_are_listed_and_proposed(workspace, tmp_path):

@@ -55,6 +55,8 @@ def show(session: Session, /, app_name: str, days: float, as_json: bool) -> None
         for metric, value in release["scores"].items()
     ]
     table(["release", "metric", "mean", "answers"], rows, right=["mean", "answers"])
+    if told["fault"]:
+        click.secho(f"nothing can be scored: {told['fault']}", fg="red")
     if not told["share"]:
         click.echo("nothing is sampled: set monitor.share in the app's app.yaml")
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+from anyio import to_thread
 from numpy.typing import NDArray
 
 from interlock.core.clock import now
@@ -97,7 +98,8 @@ async def coverage(
     embedder = parts.knowledge.embedder
     vectors = await _vectors(embedder, [each.text for each in asked], samples)
     case_vectors = await _vectors(embedder, [case.question for case in cases], ())
-    intents = intents_of(asked, vectors, [case.id for case in cases], case_vectors)
+    ids = [case.id for case in cases]
+    intents = await to_thread.run_sync(intents_of, asked, vectors, ids, case_vectors)
     near = sum(each.near_case * each.count for each in intents) / len(asked)
     source = "samples" if questions is None else questions.name
     return Coverage(name, source, days, len(asked), without_text, len(cases), near, intents, samples)

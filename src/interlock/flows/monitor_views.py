@@ -9,7 +9,9 @@ from typing import Any
 
 from interlock.core.clock import now
 from interlock.core.context import Context
-from interlock.evals.monitoring.types import Alert, Sample
+from interlock.core.errors import InterlockError
+from interlock.evals.monitoring.types import Alert, MonitorSpec, Sample
+from interlock.evals.suite import measured_by
 from interlock.flows.parts import Parts
 
 __all__ = ["alert_view", "sample_view", "summary"]
@@ -21,6 +23,7 @@ _MOST = 20_000
 async def summary(parts: Parts, ctx: Context, app: str, *, days: float) -> dict[str, Any]:
     """Scores of an app's samples by release, newest release first. Raises: NotFound: no such app; Forbidden."""
     name = parts.releases.source(app, ctx).name
+    spec = parts.sampling.spec_of(name)
     found = await parts.monitors.samples(ctx, name, since=now() - timedelta(days=days), limit=_MOST)
     releases: dict[str, dict[str, list[float]]] = {}
     for sample in found:
@@ -29,7 +32,8 @@ async def summary(parts: Parts, ctx: Context, app: str, *, days: float) -> dict[
             scores.setdefault(metric, []).append(value)
     return {
         "app": name,
-        "share": parts.sampling.spec_of(name).share,
+        "share": spec.share,
+        "fault": _fault(spec),
         "samples": len(found),
         "waiting": sum(sample.scores is None for sample in found),
         "failed": sum(bool(sample.error) for sample in found),
@@ -45,6 +49,15 @@ async def summary(parts: Parts, ctx: Context, app: str, *, days: float) -> dict[
             for release, scores in releases.items()
         ],
     }
+
+
+def _fault(spec: MonitorSpec) -> str | None:
+    """Why nothing can be scored."""
+    try:
+        measured_by(spec.metrics)
+    except InterlockError as error:
+        return error.message
+    return None
 
 
 def sample_view(sample: Sample) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from anyio import to_thread
 
 from interlock.core.clock import now
 from interlock.core.context import Context
@@ -35,7 +36,7 @@ from interlock.flows.monitor_files import MonitorFiles
 from interlock.flows.parts import Parts
 from interlock.gateway.types import RouteSpec
 
-__all__ = ["Pass", "ask_canaries", "look", "look_at_due", "run_nightly", "score_samples"]
+__all__ = ["Pass", "ask_canaries", "look", "look_at_due", "nights_due", "run_nightly", "score_samples"]
 
 _log = logging.getLogger("interlock.monitor")
 _CANARY = Operation("canary", "monitor.canary")
@@ -75,10 +76,22 @@ async def look_at_due(parts: Parts, ctx: Context, files: MonitorFiles) -> list[P
                 ctx, source.name, "canary-turn", every=timedelta(minutes=spec.canaries.every_minutes)
             ):
                 await ask_canaries(parts, ctx, source.name, spec, spec.canaries)
-            await run_nightly(parts, ctx, source.name, spec, files.folder_of(source.name))
         except InterlockError as error:
             # The other apps are looked at all the same.
             _log.warning("monitor: %s cannot be looked at: %s", source.name, error.code)
+    return done
+
+
+async def nights_due(parts: Parts, ctx: Context, files: MonitorFiles) -> list[Pass]:
+    """Run the suites of every app of the tenant whose hour has come. Takes as long as they do."""
+    done: list[Pass] = []
+    for source in parts.releases.apps(ctx):
+        spec = files.of(source.name)
+        try:
+            if spec.nightly:
+                done.append(await run_nightly(parts, ctx, source.name, spec, files.folder_of(source.name)))
+        except InterlockError as error:
+            _log.warning("monitor: the suites of %s cannot be run: %s", source.name, error.code)
     return done
 
 
@@ -181,7 +194,8 @@ async def _watch_questions(
     if state.get("space") != space:
         # Vectors of two embedders are not compared.
         state = {"space": space}
-    state, findings = watch_inputs(state, samples, spec=spec)
+    # Permutations take tenths of a second, and others are answered meanwhile.
+    state, findings = await to_thread.run_sync(lambda: watch_inputs(state, samples, spec=spec))
     await _settle(parts, ctx, done, _Remembered("inputs", {**state, "space": space}, version), findings)
 
 
@@ -295,13 +309,19 @@ async def run_nightly(parts: Parts, ctx: Context, app: str, spec: MonitorSpec, f
         state, version = await parts.monitors.state(ctx, app, name)
         if not state:
             # The first night is the next one: a worker that starts at noon must not begin with last night's run.
-            await parts.monitors.remember(ctx, app, name, {"due": due.isoformat()}, version=0)
+            await parts.monitors.remember(ctx, app, name, {"due": due.isoformat(), "ended": True}, version=0)
             continue
         if datetime.fromisoformat(state["due"]) >= due:
             continue
-        if not await parts.monitors.remember(ctx, app, name, {"due": due.isoformat()}, version=version):
+        begun = {"due": due.isoformat(), "ended": False}
+        if not await parts.monitors.remember(ctx, app, name, begun, version=version):
             continue
+        if not state.get("ended", True):
+            # Its worker died: nobody knows what it would have found.
+            lost: dict[str, float | str | int] = {"verdict": "did not end", "due": state["due"]}
+            done.alerts.append(await parts.monitors.alarm(ctx, app, "nightly", nightly.suite, facts=lost))
         facts, release = await _night(parts, app, folder / nightly.suite)
+        await parts.monitors.remember(ctx, app, name, {**begun, "ended": True}, version=version + 1)
         if facts["verdict"] not in {"pass", ""}:
             done.alerts.append(
                 await parts.monitors.alarm(ctx, app, "nightly", nightly.suite, release=release, facts=facts)

@@ -10,14 +10,17 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from interlock.app import App
+from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import JobId
 from interlock.flows import background, batch, ingest, monitoring, rollout, staleness
 from interlock.flows.batch import BatchLimits
 from interlock.flows.monitor_files import MonitorFiles
+from interlock.flows.parts import Parts
 from interlock.stores.jobs.base import Job
 
 __all__ = ["limits_of", "work", "work_batches"]
@@ -42,7 +45,8 @@ async def work(app: App) -> None:
         group.create_task(work_batches(app))
         group.create_task(_work_responses(app))
         group.create_task(_look_at_rollouts(app))
-        group.create_task(_monitor(app))
+        group.create_task(_monitor(app, monitoring.look_at_due))
+        group.create_task(_monitor(app, monitoring.nights_due))
         group.create_task(_tidy(app))
 
 
@@ -57,12 +61,12 @@ async def _look_at_rollouts(app: App) -> None:
         await asyncio.sleep(min(wait, _NEW_ROLLOUT_S))
 
 
-async def _monitor(app: App) -> None:
-    """Score samples of answers, ask canaries and run nights, as the apps' files say."""
+async def _monitor(app: App, look: Callable[[Parts, Context, MonitorFiles], Awaitable[object]]) -> None:
+    """Score samples of answers and ask canaries, or run suites at night, as the apps' files say."""
     files = MonitorFiles(app.workspace.path(app.workspace.settings.apps_dir))
     while True:
         try:
-            await monitoring.look_at_due(app.parts, app.owner(), files)
+            await look(app.parts, app.owner(), files)
         except InterlockError as error:
             _log.warning("worker: answers cannot be looked at: %s", error.code)
         except Exception as error:  # noqa: BLE001 - a border: the next look may succeed, and ingests go on meanwhile
