@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -260,6 +263,39 @@ async def test_a_killed_run_goes_on_without_doubles(workspace):
         assert {k: r.sent for k, r in again.kinds.items()} == {k: r.sent for k, r in whole.kinds.items()}
         assert {item.id for item in await items(app)} == before
         assert again.taken_over == len(lines) // 2
+
+
+@pytest.mark.timeout(180)
+async def test_a_command_that_is_killed_goes_on_where_it_was_and_pays_nothing_twice(workspace):
+    slow = [{**rule, "first_delay_s": 0.1} for rule in script()]
+    root = workspace(halls(), slow)
+    async with open_app(root) as app:
+        await ingest(app)
+    command = [sys.executable, "-m", "interlock", "-w", str(root), "eval", "generate", "docs", "--count", "2", "--json"]
+    command += ["--suite", str(root / "handbook.suite.yaml"), "--queue", "made"]
+    command += ["--model", "scripted/m", "--language", "de"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: ASYNC220
+    folder = root / ".interlock" / "evaluations" / "generation"
+    for _ in range(600):
+        await asyncio.sleep(0.05)
+        if any(len(file.read_bytes().splitlines()) > 12 for file in folder.glob("*.jsonl")):
+            break
+    running.kill()
+    running.wait()
+    calls = sum(b"call_nano" in line for file in folder.glob("*.jsonl") for line in file.read_bytes().splitlines())
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: ASYNC221
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["taken_over"] > 0
+    assert told["kinds"]["single_hop"]["sent"] == told["kinds"]["conversation"]["sent"] == 2
+    async with open_app(root) as app:
+        found = await items(app)
+        assert len({(item.id.partition("-")[0], item.question) for item in found}) == len(found)
+        ledger = await app.parts.cost.ledger(app.owner(), limit=500)
+        # One call at most was under way when it was killed; what it had asked of the passage is asked again.
+        assert calls >= 1 and told["calls"] - 1 <= len(ledger) <= told["calls"] + 1
+    again = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: ASYNC221
+    assert json.loads(again.stdout)["calls"] == told["calls"], "what is whole asks nothing more"
 
 
 async def test_erasing_a_document_removes_the_cases_made_of_it(workspace):
