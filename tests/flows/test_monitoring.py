@@ -11,6 +11,7 @@ from datetime import timedelta
 import pytest
 import yaml
 
+import interlock.testing.postgres
 from interlock.app import open_app
 from interlock.core.clock import now
 from interlock.core.context import EndUser, Principal, Role
@@ -25,8 +26,10 @@ from interlock.flows.ingest import KIND, enqueue_ingest, run_ingest
 from interlock.flows.monitor_files import MonitorFiles
 from interlock.flows.monitor_views import summary
 from interlock.flows.monitoring import Pass, ask_canaries, look, look_at_due, nights_due, score_samples
+from interlock.testing.postgres import fresh_database
 from interlock.testing.workspaces import write_workspace
 
+postgres_server = interlock.testing.postgres.postgres_server
 pytestmark = pytest.mark.model
 DOCUMENTS = {"returns.md": "# Returns\n\nCustomers may return hardware within 30 days of delivery.\n"}
 SCRIPT = [
@@ -39,12 +42,13 @@ WATCHED = {"share": 1.0, "metrics": [{"metric": "contains", "name": "polite", "o
 
 @pytest.fixture
 def workspace(tmp_path, models_dir):
-    def make(*, monitor=None, script=None):
+    def make(*, monitor=None, script=None, stores=None):
         route = {"targets": ["scripted/m"], "retries": 0}
         return write_workspace(
             tmp_path / "w",
             settings={
                 "models_dir": str(models_dir),
+                **({"stores": stores} if stores else {}),
                 "gateway": {"providers": {"scripted": {"kind": "scripted", "script": script or SCRIPT}}},
                 "cost": {"prices": {"scripted/*": {"input_per_million": "1", "output_per_million": "2"}}},
             },
@@ -161,6 +165,23 @@ async def test_text_goes_at_its_age_whether_it_was_scored_or_not_and_when_nothin
         assert len(await samples(app, "talker")) == 3, "after a year nothing is left of it"
         for name in ("gone", "quiet"):
             assert [one.content for one in await samples(app, name)] == [None]
+
+
+@pytest.mark.postgres
+async def test_samples_states_and_alerts_live_in_postgresql_too(workspace, postgres_server):
+    monitor = {**WATCHED, "reference": 50, "false_alarm_every": 1000}
+    root = workspace(monitor=monitor, stores={"sql": fresh_database(postgres_server)})
+    async with open_app(root) as app:
+        ctx, spec = app.owner(), app.parts.sampling.spec_of("talker")
+        assert app.sql.dialect == "postgresql"
+        await say(app, "talker", "what colour\x00 has the sky?")
+        await put(app, "talker", [f"old question {n}" for n in range(60)])
+        assert (await look(app.parts, ctx, "talker", spec)).scored == 61
+        await put(app, "talker", [f"new question {n}" for n in range(30)], answer="I am sorry.")
+        (alert,) = (await look(app.parts, ctx, "talker", spec)).alerts
+        assert [a.id for a in await app.parts.monitors.alerts(ctx)] == [alert.id]
+        assert await app.parts.monitors.forget(ctx, [], "nobody") == 0
+        await look_at_due(app.parts, ctx, MonitorFiles(root / "apps"))
 
 
 async def test_callers_of_other_tenants_are_not_sampled(workspace):

@@ -137,6 +137,12 @@ def test_what_a_server_answers_is_watched_from_the_request_to_the_alert(house: H
     everything = house.call("dev", "GET", "/api/v1/alerts?all=true").json()["data"]
     assert [each["id"] for each in everything] == [alert["id"]]
 
+    found = house.call("dev", "GET", "/api/v1/apps/helper/coverage?days=1&limit=5").json()
+    assert (found["questions"], found["near_case"], found["cases"]) == (90, 0.0, 0)
+    assert not found["intents"][0]["covered"] and found["intents"][0]["traces"]
+    for who, status in {"viewer": 403, "auditor": 403, "rival": 404}.items():
+        assert house.call(who, "GET", "/api/v1/apps/helper/coverage").status_code == status
+
     assert "polite" in house.run("monitor", "show", "helper")
     listed = json.loads(house.run("monitor", "alerts", "--all", "--json"))
     assert [each["id"] for each in listed] == [alert["id"]]

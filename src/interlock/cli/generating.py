@@ -188,7 +188,7 @@ def accepted(session: Session, /, suite: Path, queue: str | None, as_json: bool)
 def coverage(session: Session, /, app_name: str, limit: int, as_json: bool, **given: Any) -> None:
     """What people ask APP, grouped, and which of it no case asks: uncovered first, then by poor answers and volume."""
     from interlock.evals.synthetic.curating import queue_of
-    from interlock.flows.coverage import Coverage, propose, suites_of
+    from interlock.flows.coverage import Coverage, coverage_view, propose, suites_of
     from interlock.flows.coverage import coverage as covered
 
     count, to = given["count"], given["to"]
@@ -209,12 +209,7 @@ def coverage(session: Session, /, app_name: str, limit: int, as_json: bool, **gi
 
     found, new = run(work())
     if as_json:
-        told = asdict(found)
-        del told["samples"]
-        intents = [
-            {**asdict(each), "covered": each.covered, "drifting": each.drifting} for each in found.intents[:limit]
-        ]
-        emit({**told, "intents": intents, "proposed": new})
+        emit({**coverage_view(found, limit=limit), "proposed": new})
         return
     click.echo(
         f"{found.questions:,} questions of {found.source}, {len(found.intents):,} intents; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -98,7 +98,7 @@ def add_sample(conn: Connection, tenant: TenantId, given: Sample) -> None:
             at=given.at,
             asker=given.asker,
             documents=list(given.documents),
-            content={"turns": list(given.content.turns), "output": given.content.output},
+            content=_storable({"turns": list(given.content.turns), "output": given.content.output}),
             vector="",
             scores=None,
             scored_at=None,
@@ -285,6 +285,16 @@ def _concerned(
         for row in conn.execute(sa.select(*columns).where(samples.c.tenant == tenant))
         if (asker is not None and row.asker == asker) or not wanted.isdisjoint(row.documents)
     ]
+
+
+# Any: JSON values.
+def _storable(value: Any) -> Any:
+    """PostgreSQL stores neither the character NUL nor half a surrogate pair; both say nothing to a reader."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {name: _storable(each) for name, each in value.items()}
+    return [_storable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _packed(vector: Sequence[float] | None) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from anyio import to_thread
 from numpy.typing import NDArray
 
 from interlock.core.clock import now
-from interlock.core.context import Context
+from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.core.ports import Embedder
 from interlock.evals.formats import formats
@@ -27,7 +28,7 @@ from interlock.evals.synthetic.curating import queue_for
 from interlock.evals.types import Case, Provenance, Turn
 from interlock.flows.parts import Parts
 
-__all__ = ["Coverage", "coverage", "propose", "suites_of"]
+__all__ = ["Coverage", "coverage", "coverage_view", "propose", "suites_of"]
 
 _MOST = 20_000
 _FEWEST = 5
@@ -53,6 +54,19 @@ class Coverage:
     """In the order of the intents' rows."""
 
 
+# Any: JSON on its way out.
+def coverage_view(found: Coverage, *, limit: int) -> dict[str, Any]:
+    """What is asked and tested, with the first `limit` intents."""
+    told = asdict(found)
+    del told["samples"]
+    told["intents"] = [
+        {**asdict(each), "covered": each.covered, "drifting": each.drifting} for each in found.intents[:limit]
+    ]
+    for each in told["intents"]:
+        del each["middle"]
+    return {**told, "intents_in_all": len(found.intents)}
+
+
 def suites_of(folder: Path) -> list[Path]:
     """The suites beside an app's file."""
     return sorted({*folder.glob("evals/*.yaml"), *folder.glob("evals/*.yml")})
@@ -76,6 +90,7 @@ async def coverage(
 
     Raises: Forbidden; NotFound: no such app, or nothing is sampled of it; InvalidInput: a suite or the file is wrong.
     """
+    ctx.require(Role.DEVELOPER, Role.OPERATOR, Role.RISK)
     name = parts.releases.source(app, ctx).name
     samples: list[Sample] = []
     without_text = 0

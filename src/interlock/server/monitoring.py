@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from interlock.core.errors import InvalidInput
+from interlock.flows.coverage import coverage, coverage_view, suites_of
 from interlock.flows.monitor_views import alert_view, sample_view, summary
 from interlock.http.callers import app_of, context_of
 from interlock.server.releases import limit_of
@@ -40,6 +41,16 @@ async def samples(request: Request) -> Response:
     return JSONResponse({"data": [sample_view(each) for each in found]})
 
 
+async def covered(request: Request) -> Response:
+    """``GET /api/v1/apps/{app}/coverage?days=&limit=``: what is asked, grouped, and which of it no case asks."""
+    ctx = await context_of(request)
+    app = app_of(request)
+    name = app.parts.releases.source(request.path_params["app"], ctx).name
+    suites = suites_of(app.workspace.path(app.workspace.settings.apps_dir) / name)
+    found = await coverage(app.parts, ctx, name, suites=suites, days=_days(request))
+    return JSONResponse(coverage_view(found, limit=limit_of(request)))
+
+
 async def alerts(request: Request) -> Response:
     """``GET /api/v1/alerts?app=&all=&limit=``: newest first; those that nobody has looked at without ``all=true``."""
     ctx = await context_of(request)
@@ -62,6 +73,7 @@ async def acknowledge(request: Request) -> Response:
 routes = [
     Route("/api/v1/apps/{app}/monitor", show),
     Route("/api/v1/apps/{app}/monitor/samples", samples),
+    Route("/api/v1/apps/{app}/coverage", covered),
     Route("/api/v1/alerts", alerts),
     Route("/api/v1/alerts/{id}/acknowledge", acknowledge, methods=["POST"]),
 ]
