@@ -242,6 +242,16 @@ async def test_worse_answers_raise_an_alert_with_their_traces(workspace):
         assert (await look(app.parts, ctx, "talker", spec)).alerts == []
 
 
+async def test_two_workers_at_once_score_each_sample_once_and_the_detector_sees_all_of_them(workspace):
+    async with open_app(workspace(monitor={**WATCHED, "reference": 50})) as app:
+        ctx, spec = app.owner(), app.parts.sampling.spec_of("talker")
+        await put(app, "talker", [f"question {n}" for n in range(130)])
+        passes = await asyncio.gather(*(look(app.parts, ctx, "talker", spec) for _ in range(3)))
+        assert sum(each.scored for each in passes) == 130
+        state, _ = await app.parts.monitors.state(ctx, "talker", "scores:sha256:r1:polite")
+        assert state["n"] == 80
+
+
 PLACES = ["Leeds", "York", "Hull", "Bath", "Wells", "Ely", "Truro", "Ripon", "Derby", "Stoke"]
 OLD = [f"how do I return a {thing} that I bought in {place}?" for thing in ("laptop", "screen") for place in PLACES]
 NEW = [f"what salary does a {job} in {place} earn?" for job in ("nurse", "driver") for place in PLACES]

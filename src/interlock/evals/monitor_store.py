@@ -24,6 +24,7 @@ __all__ = [
     "alerts_of",
     "apps_with_samples",
     "count_since",
+    "count_waiting",
     "drop_content",
     "drop_rows",
     "forget",
@@ -125,6 +126,12 @@ def waiting(conn: Connection, tenant: TenantId, app: str, limit: int) -> list[Sa
     where = (samples.c.tenant == tenant, samples.c.app == app, samples.c.scored_at.is_(None))
     rows = conn.execute(sa.select(samples).where(*where).order_by(samples.c.at, samples.c.id).limit(limit))
     return [_sample(row) for row in rows]
+
+
+def count_waiting(conn: Connection, tenant: TenantId, app: str) -> int:
+    """Samples that are not scored."""
+    where = (samples.c.tenant == tenant, samples.c.app == app, samples.c.scored_at.is_(None))
+    return conn.scalar(sa.select(sa.func.count()).select_from(samples).where(*where)) or 0
 
 
 def put_scores(conn: Connection, tenant: TenantId, given: Sample, *, keep: bool) -> bool:

@@ -6,12 +6,14 @@ The worker looks at every app whose time has come. Several workers may: what is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from anyio import to_thread
@@ -44,7 +46,9 @@ _TIDY_EVERY = timedelta(minutes=10)
 _FEWEST_CANARIES = 20
 """Answers that say how much they differ by themselves: of fewer nothing could be told, however far others are off."""
 _AT_ONCE = 100
-"""Samples of one pass: what waits longer waits for the next."""
+_PASS_S = 300.0
+"""A pass takes no longer: other apps wait for theirs."""
+_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -55,7 +59,7 @@ class Pass:
     scored: int = 0
     failed: int = 0
     waiting: int = 0
-    """Left for later: the day's budget is spent, or there were too many."""
+    """Left for later: the day's budget is spent, or there was no more time."""
     spent_nano: int = 0
     alerts: list[Alert] = field(default_factory=list)
 
@@ -117,20 +121,21 @@ async def score_samples(parts: Parts, ctx: Context, app: str, spec: MonitorSpec,
     instruments = workspace_instruments(parts, judge=spec.judge)
     check_instruments(measures, instruments)
     spent = await parts.monitors.spent_today(ctx, app)
-    waiting = await parts.monitors.waiting(ctx, app, limit=_AT_ONCE + 1)
     scored: list[Sample] = []
     most = round(spec.budget_usd_per_day * 1e9)
-    for sample in waiting[:_AT_ONCE]:
-        if spent >= most:
-            break
-        found = await _scored(parts, sample, measures, instruments)
-        if await parts.monitors.scored(ctx, found, keep=spec.keep_days > 0):
-            scored.append(found)
-            spent += found.cost_nano
-            done.spent_nano += found.cost_nano
-            done.scored += 1
-            done.failed += bool(found.error)
-    done.waiting = len(waiting) - len(scored)
+    until = time.monotonic() + _PASS_S
+    while waiting := await parts.monitors.waiting(ctx, app, limit=_AT_ONCE):
+        for sample in waiting:
+            if spent >= most or time.monotonic() > until:
+                done.waiting = await parts.monitors.count_waiting(ctx, app)
+                return scored
+            found = await _scored(parts, sample, measures, instruments)
+            if await parts.monitors.scored(ctx, found, keep=spec.keep_days > 0):
+                scored.append(found)
+                spent += found.cost_nano
+                done.spent_nano += found.cost_nano
+                done.scored += 1
+                done.failed += bool(found.error)
     return scored
 
 
@@ -178,48 +183,58 @@ async def _watch_scores(parts: Parts, ctx: Context, spec: MonitorSpec, samples: 
             continue
         label = measure.label
         values = [(one.id, one.scores[label]) for one in samples if one.scores and label in one.scores]
-        name = f"scores:{release[-12:]}:{label}"
-        state, version = await parts.monitors.state(ctx, done.app, name)
-        worse: Any = "below" if measure.metric.better == "higher" else "above"  # Any: one of two literals
-        state, finding = watch_values(state, values, spec=spec, worse=worse, kind="score_drift", subject=label)
-        found = [finding] if finding else []
-        await _settle(parts, ctx, done, _Remembered(name, state, version), found, release=release)
+        worse: Literal["below", "above"] = "below" if measure.metric.better == "higher" else "above"
+        watch = partial(watch_values, values=values, spec=spec, worse=worse, kind="score_drift", subject=label)
+
+        def seen(state: dict[str, Any], watch: Any = watch) -> _Seen:  # Any: JSON values; a partial
+            after, finding = watch(state)
+            return _Seen(after, [finding] if finding else [])
+
+        await _remembered(parts, ctx, done, f"scores:{release[-12:]}:{label}", seen, release=release)
 
 
 async def _watch_questions(
     parts: Parts, ctx: Context, spec: MonitorSpec, samples: Sequence[Sample], done: Pass
 ) -> None:
-    state, version = await parts.monitors.state(ctx, done.app, "inputs")
     space = parts.knowledge.embedder.id
-    if state.get("space") != space:
+
+    def seen(state: dict[str, Any]) -> _Seen:  # Any: JSON values
         # Vectors of two embedders are not compared.
-        state = {"space": space}
-    # Permutations take tenths of a second, and others are answered meanwhile.
-    state, findings = await to_thread.run_sync(lambda: watch_inputs(state, samples, spec=spec))
-    await _settle(parts, ctx, done, _Remembered("inputs", {**state, "space": space}, version), findings)
+        state, findings = watch_inputs(state if state.get("space") == space else {}, samples, spec=spec)
+        return _Seen({**state, "space": space}, findings)
+
+    if samples:
+        await _remembered(parts, ctx, done, "inputs", seen)
 
 
-class _Remembered(NamedTuple):
-    """What a detector remembers."""
+class _Seen(NamedTuple):
+    """A detector after it has looked."""
 
-    name: str
     state: dict[str, Any]  # Any: JSON values
-    version: int
-    """That was read."""
+    findings: Sequence[Finding]
 
 
-async def _settle(
+async def _remembered(
     parts: Parts,
     ctx: Context,
     done: Pass,
-    remembered: _Remembered,
-    findings: Sequence[Finding],
+    name: str,
+    look: Callable[[dict[str, Any]], _Seen],
     *,
     release: str = "",
 ) -> None:
-    """Store what a detector remembers, and raise what it found unless another worker was first."""
-    if not await parts.monitors.remember(ctx, done.app, remembered.name, remembered.state, version=remembered.version):
-        return
+    """Let a detector look from where it was, and raise what it finds; anew where another worker was first."""
+    for _ in range(_TRIES):
+        state, version = await parts.monitors.state(ctx, done.app, name)
+        # Permutations take tenths of a second, and others are answered meanwhile.
+        seen = await to_thread.run_sync(look, state)
+        if await parts.monitors.remember(ctx, done.app, name, seen.state, version=version):
+            await _raise(parts, ctx, done, seen.findings, release=release)
+            return
+    _log.warning("monitor: %s of %s was looked at elsewhere each time", name, done.app)
+
+
+async def _raise(parts: Parts, ctx: Context, done: Pass, findings: Sequence[Finding], *, release: str) -> None:
     for each in findings:
         done.alerts.append(
             await parts.monitors.alarm(
@@ -276,7 +291,8 @@ async def ask_canaries(parts: Parts, ctx: Context, app: str, spec: MonitorSpec, 
         # What it answers now is what it will be compared with.
         answers = {}
     state = {**state, "answers": answers, "watch": watch}
-    await _settle(parts, ctx, done, _Remembered(name, state, version), findings, release=release.id)
+    if await parts.monitors.remember(ctx, app, name, state, version=version):
+        await _raise(parts, ctx, done, findings, release=release.id)
     return done
 
 

@@ -48,6 +48,10 @@ class Monitors:
         """Samples to score, oldest first."""
         return await self._sql.read(lambda conn: store.waiting(conn, ctx.tenant, app, limit))
 
+    async def count_waiting(self, ctx: Context, app: str) -> int:
+        """How many wait to be scored."""
+        return await self._sql.read(lambda conn: store.count_waiting(conn, ctx.tenant, app))
+
     async def scored(self, ctx: Context, sample: Sample, *, keep: bool) -> bool:
         """Store what scoring gave; False when another worker was first."""
         return await self._sql.write(lambda conn: store.put_scores(conn, ctx.tenant, sample, keep=keep))
