@@ -324,3 +324,10 @@ async def test_an_app_without_documents_and_a_wrong_name_are_told(workspace):
             await collection_of(app.parts, app.owner(), "nobody", names)
         with pytest.raises(NotFound):
             await made_by(app)
+        for wrong, told in (
+            ({"languages": ("deutsch",)}, "no language"),
+            ({"count": 0}, "count"),
+            ({"kinds": ()}, "kind"),
+        ):
+            with pytest.raises(InvalidInput, match=told):
+                await made_by(app, **wrong)

@@ -27,6 +27,8 @@ from interlock.flows.monitor_files import MonitorFiles
 from interlock.flows.monitor_views import summary
 from interlock.flows.monitoring import Pass, ask_canaries, look, look_at_due, nights_due, score_samples
 from interlock.testing.postgres import fresh_database
+from interlock.testing.upstream import Reply, fake_upstream
+from interlock.testing.wires import OpenAIWire
 from interlock.testing.workspaces import write_workspace
 
 postgres_server = interlock.testing.postgres.postgres_server
@@ -295,6 +297,33 @@ async def test_canaries_catch_a_model_that_answers_otherwise(workspace):
         assert alert.kind == "canary" and alert.subject == "m"
         assert alert.facts["usual"] == 0.0 and alert.facts["now"] > 0.3
         assert alert.traces
+
+
+async def test_another_name_of_the_model_is_told_at_once(workspace):
+    answered = OpenAIWire().answer(["Blue."])
+    renamed = [piece.replace(b"gpt-4.1-mini-2025-04-14", b"gpt-4.1-mini-2026-01-31") for piece in answered]
+    async with fake_upstream() as upstream:
+        root = workspace(monitor={"canaries": {"prompts": ["What colour has the sky?"]}})
+        settings = yaml.safe_load((root / "interlock.yaml").read_text())
+        settings["gateway"]["providers"]["scripted"] = {
+            "kind": "openai",
+            "base_url": f"{upstream.url}/v1",
+            "key": "env:PATH",
+        }
+        (root / "interlock.yaml").write_text(yaml.safe_dump(settings))
+        async with open_app(root) as app:
+            ctx, spec = app.owner(), app.parts.sampling.spec_of("talker")
+            upstream.will(Reply(answered))
+            for _ in range(3):
+                assert (await ask_canaries(app.parts, ctx, "talker", spec, spec.canaries)).alerts == []
+            upstream.will(Reply(renamed))
+            (alert,) = (await ask_canaries(app.parts, ctx, "talker", spec, spec.canaries)).alerts
+            assert (alert.kind, alert.facts["before"]) == ("model_name", "gpt-4.1-mini-2025-04-14")
+            assert alert.facts["now"] == "gpt-4.1-mini-2026-01-31"
+            assert (await ask_canaries(app.parts, ctx, "talker", spec, spec.canaries)).alerts == [], "told once"
+            sent = upstream.requests[0].body
+            assert sent["messages"] == [{"role": "user", "content": "What colour has the sky?"}]
+            assert sent["temperature"] == 0.0
 
 
 async def test_a_night_runs_each_suite_once_and_tells_when_its_gate_does_not_pass(workspace):

@@ -31,6 +31,7 @@ from interlock.flows.asking_of_passages import Writer, passages_in_turn
 from interlock.flows.chat import has_knowledge
 from interlock.flows.generation_kinds import Maker, OutOfMoney, Sources
 from interlock.flows.parts import Parts
+from interlock.knowledge.languages import KNOWN
 from interlock.knowledge.questions.checks import Known
 from interlock.knowledge.release import RetrievalSpec
 from interlock.knowledge.types import Progress
@@ -154,6 +155,13 @@ def _check(parts: Parts, ctx: Context, wanted: Wanted) -> None:
         raise InvalidInput("no kind of case is asked for", param="kind", hint=", ".join(KINDS))
     if "language" in wanted.kinds and not wanted.languages:
         raise InvalidInput("no language is named", param="language", hint="--language de")
+    for language in wanted.languages:
+        if language not in KNOWN:
+            raise InvalidInput(
+                f"{language[:32]!r} is no language that can be told",
+                param="language",
+                hint="an ISO 639-1 code, e.g. de",
+            )
     if parts.knowledge.is_external(ctx, wanted.collection):
         raise InvalidInput(
             f"the documents of {wanted.collection!r} are in an index elsewhere: cases are made of ingested ones",
