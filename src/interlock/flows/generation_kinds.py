@@ -110,12 +110,12 @@ class Maker:
 
     async def make(self, ctx: Context, kind: Kind, passage: Passage, is_known: _IsKnown) -> AsyncGenerator[_Found]:
         """Good cases of one kind, and why others were thrown away, as they are found; stop when you have enough."""
-        seeds, faults = await self._seeds(ctx, passage)
         if kind == "unanswerable" and self._sources.writer is not None:
             async with aclosing(self._off_topic(ctx, passage, is_known)) as found:
                 async for each in found:
                     yield each
             return
+        seeds, faults = await self._seeds(ctx, passage)
         if kind == "single_hop" and faults:
             for fault in faults:
                 yield fault
