@@ -41,12 +41,15 @@ from interlock.cost.prices import Prices
 from interlock.cost.recovery import recover
 from interlock.cost.rules import Rules
 from interlock.cost.service import Costs
+from interlock.evals.monitoring.service import Monitors
 from interlock.evals.review.service import Reviews
 from interlock.evals.service import Evaluations
 from interlock.flows.app_files import app_sources, prompt_places
 from interlock.flows.chat import Receipt, ask, chat, has_knowledge
+from interlock.flows.monitor_files import MonitorFiles
 from interlock.flows.parts import Parts
 from interlock.flows.passage_vectors import PassageVectors
+from interlock.flows.sampling import Sampling
 from interlock.flows.scanning import DocumentScanner
 from interlock.flows.shadowing import Shadowing
 from interlock.gateway.background import Background
@@ -415,6 +418,9 @@ async def open_app(
             # The parts are there by the time somebody asks.
             return (ask if has_knowledge(release) else chat)(parts, ctx, request, release)
 
+        monitors = Monitors(sql, governance)
+        sampling = Sampling(monitors, MonitorFiles(workspace.path(settings.apps_dir)), settings.tenant)
+        stack.push_async_callback(sampling.drain)
         shadowing = Shadowing(releases, copied)
         stack.push_async_callback(shadowing.close)
         parts = Parts(
@@ -443,6 +449,8 @@ async def open_app(
                 places=lambda tenant: _prompt_places(workspace, sources, tenant),
                 embedder=near,
             ),
+            monitors=monitors,
+            sampling=sampling,
             evaluations=Evaluations(data / "evaluations" / "runs"),
         )
         configuration = Configuration(

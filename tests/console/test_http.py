@@ -44,6 +44,7 @@ FAR = {"x-forwarded-for": "203.0.113.9"}
         "/gateway",
         "/keys",
         "/audit",
+        "/alerts",
         "/erasures",
         "/collections/docs/history",
         "/collections/docs/graph",
@@ -69,7 +70,19 @@ def test_every_page_forbids_inline_scripts_frames_and_caching(client: httpx2.Cli
 @pytest.mark.parametrize(
     "path",
     [
-        *("/", "/ask", "/documents", "/traces", "/apps/quotes", "/gateway", "/keys", "/audit", "/doctor", "/settings"),
+        *(
+            "/",
+            "/ask",
+            "/documents",
+            "/traces",
+            "/apps/quotes",
+            "/gateway",
+            "/keys",
+            "/audit",
+            "/alerts",
+            "/doctor",
+            "/settings",
+        ),
         *("/retrieval", "/retrieval?q=hardware&document=returns.md", "/collections/docs/graph"),
         *(
             "/erasures",

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from tests.evals.test_metric_conformance import check_words
 
 from interlock.core.errors import InterlockError, InvalidInput, MissingExtra
+from interlock.core.ports import TokenVectors
 from interlock.evals.metrics import metrics
 from interlock.evals.metrics._claims import claims
 from interlock.evals.metrics._refusals import declining
@@ -31,6 +32,7 @@ from interlock.evals.ports import Derived, Instruments, Metric
 from interlock.evals.running.scoring import check_instruments
 from interlock.evals.suite import MeasuredBy, MetricUse
 from interlock.evals.types import Call, Case, CitedSpan, Found, Output, Score
+from interlock.knowledge.embedders import embedders
 from interlock.testing.embedders import HashEmbedder
 
 pytestmark = pytest.mark.anyio
@@ -165,6 +167,95 @@ async def test_similarity_is_the_cosine_of_the_nearest_reference() -> None:
     vectors = await HashEmbedder().embed([one, other, text], "passage")
     wanted = max(float(np.dot(vectors[0], vectors[2])), float(np.dot(vectors[1], vectors[2])))
     assert await value("similarity", {"expected": one, "accept": [other]}, text) == pytest.approx(wanted, abs=1e-6)
+
+
+class PlaneEmbedder(HashEmbedder):
+    """Words as points of a plane, so that matching can be done by hand."""
+
+    PLACES: ClassVar[dict[str, tuple[float, float]]] = {
+        "a": (1.0, 0.0),
+        "b": (0.0, 1.0),
+        "c": (0.6, 0.8),
+        "d": (-1.0, 0.0),
+    }
+
+    async def embed_tokens(self, texts: Sequence[str]) -> Sequence[TokenVectors]:
+        words = [text.split() for text in texts]
+        return [TokenVectors(each, np.array([self.PLACES[w] for w in each], dtype=np.float32)) for each in words]
+
+
+@pytest.mark.parametrize(
+    ("references", "text", "options", "wanted"),
+    [
+        # c is nearest to b (.8); a and b are .6 and .8 from it: P .8, R .7.
+        (["a b"], "c", {"report": "precision"}, 0.8),
+        (["a b"], "c", {"report": "recall"}, 0.7),
+        (["a b"], "c", {}, 2 * 0.8 * 0.7 / 1.5),
+        (["a b"], "a b", {}, 1.0),
+        (["a"], "d", {}, 0.0),
+        # a reference that is better in F1 is the one that counts
+        (["d", "a b"], "c", {}, 2 * 0.8 * 0.7 / 1.5),
+        # of two references a is in both: it weighs log(3/3) = 0; b and c weigh log(3/2) each
+        (["a b", "a c"], "c b", {"idf": True, "report": "precision"}, 0.9),
+        (["a b", "a c"], "c b", {"idf": True, "report": "recall"}, 1.0),
+        # d is in no reference: it weighs log 3, and its nearest is a (-1), b (0) or c (-.6), which counts as b
+        (["a b", "a c"], "d b", {"idf": True, "report": "precision"}, math.log(1.5) / (math.log(3) + math.log(1.5))),
+    ],
+)
+async def test_bertscore_by_hand(references: list[str], text: str, options: dict[str, Any], wanted: float) -> None:
+    metric = metrics.get("bertscore")
+    assert isinstance(metric, Metric)
+    case = Case(id="c", input="q?", expected=references[0], accept=references[1:])
+    instruments = Instruments(embedder=PlaneEmbedder(), references=references)
+    told = metric.score(case, Output(text), metric.options.model_validate(options), instruments)
+    assert inspect.isawaitable(told)
+    assert (await told).value == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.model
+async def test_bertscore_by_the_embedder_of_the_workspace(models_dir: Path) -> None:
+    embedder = embedders.get("minilm").open(models_dir, threads=1)
+    metric = metrics.get("bertscore")
+    assert isinstance(metric, Metric)
+
+    async def told(text: str, **options: Any) -> float:
+        case = Case(id="c", input="q?", expected="Customers may return hardware within 30 days of delivery.")
+        made = metric.score(case, Output(text), metric.options.model_validate(options), Instruments(embedder=embedder))
+        assert inspect.isawaitable(made)
+        value = (await made).value
+        assert value is not None
+        return value
+
+    near = await told("Hardware can be sent back up to 30 days after it was delivered.")
+    far = await told("The moon is made of green cheese.")
+    assert await told("Customers may return hardware within 30 days of delivery.") == pytest.approx(1.0, abs=1e-6)
+    assert near > far + 0.15
+    assert await told("within 30 days", report="precision") > await told("within 30 days", report="recall")
+    with_marks = await embedder.embed_tokens(["within 30 days", "delivery"])  # type: ignore[attr-defined]
+    assert [list(each.tokens) for each in with_marks] == [["within", "30", "days"], ["delivery"]]
+
+
+async def test_bertscore_without_vectors_of_tokens_is_refused_before_the_first_case() -> None:
+    metric = metrics.get("bertscore")
+    assert isinstance(metric, Metric)
+    use = MeasuredBy(MetricUse(metric="bertscore"), metric, metric.options.model_validate({}))
+
+    class Pooled:
+        id, dimensions, max_tokens = "pooled", 3, 100
+
+        def count_tokens(self, text: str) -> int:
+            return len(text.split())
+
+        async def embed(self, texts: Sequence[str], kind: str) -> Any:
+            return np.ones((len(texts), 3), dtype=np.float32)
+
+    with pytest.raises(InvalidInput, match="vectors of single tokens"):
+        check_instruments([use], Instruments(embedder=Pooled()))
+    told = metric.score(
+        Case(id="c", input="q?", expected="a"), Output("a"), use.options, Instruments(embedder=Pooled())
+    )
+    assert inspect.isawaitable(told)
+    assert (await told).value is None
 
 
 async def test_a_text_longer_than_the_embedder_reads_is_cut_and_the_reason_says_so() -> None:
@@ -535,7 +626,9 @@ def test_metrics_are_listed_and_a_suite_is_refused_where_the_extra_is_missing(tm
     assert "interlock[eval]" in refused.stderr
 
 
-@pytest.mark.parametrize("name", ["similarity", "answer_relevance", "groundedness", "completeness", "language"])
+@pytest.mark.parametrize(
+    "name", ["similarity", "bertscore", "answer_relevance", "groundedness", "completeness", "language"]
+)
 async def test_half_a_surrogate_pair_breaks_no_model(name: str) -> None:
     text = "You may return it within \ud800 thirty days of the delivery."
     case = {"input": text, "expected": text, "context": [text]}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from interlock.cli.generating import accepted, coverage, generate
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput, NotFound
 
@@ -49,6 +50,9 @@ def evaluation() -> None:
     """Run suites against apps, releases, endpoints and programs; gate on what they show."""
 
 
+evaluation.add_command(generate)
+evaluation.add_command(accepted)
+evaluation.add_command(coverage)
 _path = click.Path(dir_okay=False, path_type=Path)
 _home = click.option(
     "--home", type=click.Path(file_okay=False, path_type=Path), help="Folder of runs (else the workspace's own)."

@@ -30,6 +30,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "documents": ("knowledge:documents", "List documents."),
     "knowledge": ("knowledge:knowledge", "Search collections, look after their sources."),
     "eval": ("evals:evaluation", "Run suites against anything, gate on what they show."),
+    "monitor": ("monitor:monitor", "Answers that people were given: sampled, scored, watched for drift."),
     "redteam": ("redteam:redteam", "Attack an app, a model or an endpoint, and keep what worked."),
     "judge": ("judges:judge", "Calibrate judges against people."),
     "review": ("reviewing:review", "Queues of answers that people judge."),

@@ -11,6 +11,7 @@ from starlette.types import Scope
 
 from interlock.app import App
 from interlock.console import (
+    alerts,
     apps,
     ask,
     assets,
@@ -81,6 +82,7 @@ def build_routes(app: App) -> Sequence[BaseRoute]:
         *evals.routes,
         *comparisons.routes,
         *reviews.routes,
+        *alerts.routes,
         *gateway.routes,
         *keys.routes,
         *audit.routes,

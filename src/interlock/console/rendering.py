@@ -52,6 +52,7 @@ _PLACES = (
     Place("Run", "Overview", "/", _ALL),
     Place("Run", "Rollouts", "/rollouts", _OVERSIGHT),
     Place("Run", "Experiments", "/experiments", _OVERSIGHT),
+    Place("Run", "Alerts", "/alerts", _OVERSIGHT),
     Place("Run", "Traces", "/traces", _ALL),
     Place("Run", "Gateway", "/gateway", frozenset({Role.DEVELOPER, Role.OPERATOR, Role.RISK, Role.AUDITOR})),
     Place("Run", "Doctor", "/doctor", frozenset({Role.OPERATOR})),

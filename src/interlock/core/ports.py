@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, runtime_checkable
 
 from interlock.core.context import Context
 from interlock.core.messages import ChatEvent, ChatRequest, Usage
@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Admitted", "ChatModel", "Embedder", "Meter", "PriceBook", "Quoter", "Retriever", "Rights"]
+__all__ = [
+    "Admitted",
+    "ChatModel",
+    "Embedder",
+    "Meter",
+    "PriceBook",
+    "Quoter",
+    "Retriever",
+    "Rights",
+    "TokenEmbedder",
+    "TokenVectors",
+]
 
 
 class ChatModel(Protocol):
@@ -50,6 +61,29 @@ class Embedder(Protocol):
         """``(len(texts), dimensions)`` float32, L2-normalised, in input order. CPU heavy; runs off the event loop.
 
         Raises: TooLarge: a text is longer than `max_tokens`; ModelMissing.
+        """
+
+
+class TokenVectors(NamedTuple):
+    """A text by its tokens."""
+
+    tokens: Sequence[str]
+    """As the model's vocabulary has them, without its marks."""
+    vectors: NDArray[np.float32]
+    """``(len(tokens), dimensions)``, L2-normalised: each token in the context of its text."""
+
+
+@runtime_checkable
+class TokenEmbedder(Protocol):
+    """An embedder that also gives the vectors of single tokens, before they are pooled."""
+
+    def tokens_of(self, text: str) -> Sequence[str]:
+        """The tokens of a text as `embed_tokens` has them, without running the model."""
+
+    async def embed_tokens(self, texts: Sequence[str]) -> Sequence[TokenVectors]:
+        """In input order. CPU heavy; runs off the event loop.
+
+        Raises: TooLarge: a text is longer than the model reads; ModelMissing; Misconfigured: the model gives none.
         """
 
 

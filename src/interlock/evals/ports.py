@@ -136,6 +136,8 @@ class Instruments:
     ask_judge: AskJudge | None = None
     judge: str = ""
     """The model of the run, as it was named: part of a judge's identity."""
+    references: Sequence[str] = ()
+    """All reference texts of the suite's cases: what is common in them tells little."""
     workspace: Path | None = None
     """Folder of the suite: files that options name are looked for here."""
     licences: Sequence[Path] = ()
@@ -158,7 +160,9 @@ class Metric(Generic[OptionsT]):
     score: Callable[[Case, Output, OptionsT, Instruments], Score | Awaitable[Score]]
     """Pure but for the instruments. Raising is a fault of the metric: it is recorded, and no gate passes on it."""
     better: Better = "higher"
-    needs: frozenset[Literal["embedder", "checker", "judge", "detectors"]] = field(default_factory=frozenset)
+    needs: frozenset[Literal["embedder", "token_vectors", "checker", "judge", "detectors"]] = field(
+        default_factory=frozenset
+    )
     version: int = 1
     """Goes up when the same answer gets another value: kept scores are then measured again."""
     source: str = ""

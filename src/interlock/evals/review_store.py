@@ -20,6 +20,7 @@ __all__ = [
     "Claimed",
     "add_items",
     "claim",
+    "count_items",
     "decide",
     "forget",
     "given_to",
@@ -131,6 +132,12 @@ def add_items(conn: Connection, tenant: TenantId, queue: str, given: Sequence[tu
         )
         new += 1
     return new
+
+
+def count_items(conn: Connection, tenant: TenantId, queue: str) -> int:
+    """How many items a queue has."""
+    where = (items.c.tenant == tenant, items.c.queue == queue)
+    return conn.scalar(sa.select(sa.func.count()).select_from(items).where(*where)) or 0
 
 
 class Claimed(NamedTuple):

@@ -96,6 +96,8 @@ class Evaluations:
         """
         options = options or Options()
         check_instruments(suite.measured_by, instruments)
+        references = [each for case in suite.cases for each in case.references if each.strip()]
+        instruments = replace(instruments, references=references)
         await to_thread.run_sync(check_case_options, suite.cases, suite.measured_by)
         baseline = None if options.baseline is None else await to_thread.run_sync(self.baseline, options.baseline)
         if baseline is None and suite.spec.gate and any(rule.needs_baseline for rule in suite.spec.gate.rules):

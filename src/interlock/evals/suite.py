@@ -39,6 +39,7 @@ __all__ = [
     "Suite",
     "SuiteSpec",
     "case_digest",
+    "measured_by",
     "measuring",
     "overridden",
     "read_suite",
@@ -385,13 +386,18 @@ def _cases_of(folder: Path, entry: CaseFile) -> Iterator[Case]:
         raise InvalidInput(f"{entry.file!r}: {told}", param="cases.split" if count else "cases.file")
 
 
-def _measured_by(spec: SuiteSpec) -> list[MeasuredBy]:
-    uses = {use.label: use for use in spec.metrics}
-    if len(uses) != len(spec.metrics):
+def measured_by(given: Sequence[MetricUse]) -> list[MeasuredBy]:
+    """Metrics with their options checked. Raises: InvalidInput naming the metric and the field."""
+    uses = {use.label: use for use in given}
+    if len(uses) != len(given):
         raise InvalidInput("two metrics have the same name", param="metrics.name", hint="give one of them a name")
-    made = [_measure(use, uses) for use in spec.metrics]
+    return [_measure(use, uses) for use in given]
+
+
+def _measured_by(spec: SuiteSpec) -> list[MeasuredBy]:
+    made = measured_by(spec.metrics)
     # Fields every run has, whatever it measures.
-    known = {*uses, "failed"}
+    known = {*(each.label for each in made), "failed"}
     for number, rule in enumerate(spec.gate.rules if spec.gate else ()):
         if rule.metric not in known:
             raise InvalidInput(

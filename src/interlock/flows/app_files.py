@@ -13,6 +13,7 @@ from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, TenantId
 from interlock.core.wording import first, told
 from interlock.core.yaml_text import YamlFault, read_yaml
+from interlock.evals.monitoring.types import MonitorSpec
 from interlock.flows.pipelines.types import PipelineSpec
 from interlock.gateway.types import RouteSpec
 from interlock.guardrails.types import GuardrailSpec
@@ -71,6 +72,9 @@ class AppFile(BaseModel):
         default_factory=dict, description="what findings of a rule for prompts count as: off, warn or error"
     )
     flags: dict[FlagName, FlagSpec] = Field(default_factory=dict, description="what the app's own code may ask for")
+    monitor: MonitorSpec = Field(
+        default_factory=MonitorSpec, description="how what people are answered is watched; no part of a release"
+    )
     output: OutputFile | None = Field(default=None, description="the app answers in this form; not with knowledge")
     pipeline: PipelineSpec | None = Field(
         default=None, description="the app works through the last user message in steps; not with knowledge"

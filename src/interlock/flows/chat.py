@@ -166,6 +166,8 @@ async def ask(
         raise InvalidInput("there is no question: the last user message is empty", param="messages")
     ctx = ctx.with_deadline(Deadline.after(route.total_timeout_s))
     served = served or Served()
+    taken = parts.sampling.begin(ctx, release)
+    finished: Answer | None = None
 
     async with _open(parts, ctx, release, "chat.answer", request.tags) as line:
         prompt = await composed(parts, line.ctx, release, request, inline=True)
@@ -261,8 +263,11 @@ async def ask(
                     _describe(line, checked)
                     if interleaved is not None:
                         line.span.set(interleaved.credited(checked))
+                    finished = checked
                 yield checked
         receipt = _receipt(line, parts, release, served)
+    if taken is not None and finished is not None:
+        parts.sampling.end(ctx, request, release, taken, taken.output(ctx, finished, receipt))
     parts.shadowing.maybe(ctx, request, release)
     yield receipt
 
@@ -376,6 +381,7 @@ async def chat(
         route = RouteSpec.model_validate(release.components["route"], extra="ignore")
     served = served or Served()
     asked = request
+    taken = parts.sampling.begin(ctx, release)
     async with _open(parts, ctx, release, "chat.model", request.tags, answered=answered) as line:
         if release is None:
             refuse_variables(request)
@@ -403,8 +409,12 @@ async def chat(
             events = _watched(parts, release, events)
         async with aclosing(events):
             async for event in events:
+                if taken is not None:
+                    taken.see(event)
                 yield event
         receipt = _receipt(line, parts, release, served)
+    if taken is not None and release is not None:
+        parts.sampling.end(ctx, asked, release, taken, taken.output(ctx, None, receipt))
     parts.shadowing.maybe(ctx, asked, release)
     yield receipt
 

@@ -96,6 +96,7 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
     has_runs = ctx.tenant == parts.access.local_owner().tenant
     evaluated = await parts.evaluations.forget(ids, person) if has_runs and (ids or person is not None) else 0
     reviewed = await parts.reviews.forget(ctx, ids, person) if ids or person is not None else 0
+    sampled = await parts.monitors.forget(ctx, ids, person) if ids or person is not None else 0
     if what.kind == "subject":
         kept = await erase_kept(parts, ctx, user=what.value)
         answers, stored = answers + kept.answers, stored + kept.stored
@@ -105,6 +106,7 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
     left["batch_results"] = await parts.kept.forget_results(ctx.tenant, ids, count_only=True) if ids else 0
     left["evaluations"] = await parts.evaluations.mentions(ids, person) if has_runs else 0
     left["review_items"] = await parts.reviews.mentions(ctx, ids, person)
+    left["monitor_samples"] = await parts.monitors.mentions(ctx, ids, person)
     left["questions"] = await parts.knowledge.questions.count_of(ctx, ids)
     content: dict[str, object] = {
         "by": ctx.principal.id,
@@ -120,6 +122,7 @@ async def _erase(parts: Parts, ctx: Context, what: Erasure) -> Certificate:
             "questions": questions,
             "evaluations": evaluated,
             "review_items": reviewed,
+            "monitor_samples": sampled,
         },
         "looked_at_again": left,
         "complete": not any(left.values()),

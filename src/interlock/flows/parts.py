@@ -21,8 +21,10 @@ from interlock.serving.service import Models
 from interlock.stores.jobs.base import Jobs
 
 if TYPE_CHECKING:
+    from interlock.evals.monitoring.service import Monitors
     from interlock.evals.review.service import Reviews
     from interlock.evals.service import Evaluations
+    from interlock.flows.sampling import Sampling
     from interlock.knowledge.grounding.service import Grounding
     from interlock.knowledge.service import KnowledgeService
     from interlock.prompts.registry import Prompts
@@ -53,3 +55,5 @@ class Parts:
     evaluations: Evaluations
     reviews: Reviews
     prompts: Prompts
+    monitors: Monitors
+    sampling: Sampling

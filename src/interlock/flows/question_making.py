@@ -6,22 +6,18 @@ drafts are of headings, definitions and quantities.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from interlock.core.audit import AuditEvent
-from interlock.core.clock import Deadline
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, InvalidInput, NotFound
-from interlock.core.ids import DocumentId
-from interlock.core.messages import ChatRequest, TextDelta, text_message
 from interlock.core.money import Money
 from interlock.core.passages import Passage, Span
-from interlock.flows.chat import Receipt, chat
+from interlock.flows.asking_of_passages import Writer, is_found, passages_in_turn
 from interlock.flows.parts import Parts
 from interlock.knowledge.questions.asking import ask_for, drafts_in
 from interlock.knowledge.questions.checks import Known, weakness_of
@@ -29,23 +25,18 @@ from interlock.knowledge.questions.drafting import drafts_of
 from interlock.knowledge.questions.service import NewQuestion, Place
 from interlock.knowledge.questions.types import Draft, Question, Weakness
 from interlock.knowledge.service import KnowledgeService
-from interlock.knowledge.types import Progress, SearchMode
+from interlock.knowledge.types import Progress
 
 __all__ = ["MOST_QUESTIONS", "Made", "make_questions"]
 
 _log = logging.getLogger("interlock.knowledge")
 MOST_QUESTIONS = 2_000
 """Of one run."""
-_CALL_S = 60.0
 _OUTPUT_TOKENS = 800
 _DRAFTS = 3
 """A model is asked for so many questions of a passage; the first good one is kept."""
-_FOUND_AMONG = 10
-_ROUNDS = 12
-"""At most so many passages of one document."""
 _TRIES = 6
 """Passages looked at for each question that is wanted."""
-_MOST_DOCUMENTS = 5_000
 
 Tell = Callable[[Progress], Awaitable[None]]
 
@@ -113,16 +104,16 @@ async def make_questions(
             f"the documents of {collection!r} are in an index elsewhere: questions are made of ingested ones",
             param="collection",
         )
-    writer = _Writer(parts, model, budget_usd) if model else None
+    writer = Writer(parts, model, budget_usd, {"purpose": "questions"}, output_tokens=_OUTPUT_TOKENS) if model else None
     made = Made()
     with ctx.span("knowledge.questions", collection=collection) as (span, inner):
         known = Known(await knowledge.questions.texts(inner, collection))
         wanted = _Wanted(collection, model, user, known, made)
-        async with aclosing(_passages(knowledge, inner, collection, most=count * _TRIES)) as passages:
+        async with aclosing(passages_in_turn(knowledge, inner, collection, most=count * _TRIES)) as passages:
             async for passage in passages:
                 made.passages += 1
                 try:
-                    drafts = list(drafts_of(passage)) if writer is None else await writer.write(inner, passage)
+                    drafts = list(drafts_of(passage)) if writer is None else await _written(writer, inner, passage)
                 except InterlockError as error:
                     if not made.questions:
                         raise
@@ -172,36 +163,6 @@ async def make_questions(
     return made
 
 
-async def _passages(
-    knowledge: KnowledgeService, ctx: Context, collection: str, *, most: int
-) -> AsyncGenerator[Passage]:
-    """Passages of all documents in turn, in an order that has nothing to do with how they are called or written."""
-    infos = [
-        info
-        for info in await knowledge.documents(ctx, collection=collection)
-        if info.readers & ctx.readers and info.passages
-    ]
-    infos.sort(key=lambda info: hashlib.sha256(info.id.encode()).digest())
-    held: dict[DocumentId, list[Passage]] = {}
-    given = 0
-    for turn in range(_ROUNDS):
-        before = given
-        for info in infos[:_MOST_DOCUMENTS]:
-            if info.passages <= turn or given >= most:
-                continue
-            if info.id not in held:
-                found: list[Passage] = []
-                with suppress(NotFound):  # deleted since
-                    found = await knowledge.passages(ctx, info.id)
-                found.sort(key=lambda passage: hashlib.sha256(passage.id.encode()).digest())
-                held[info.id] = found[:_ROUNDS]
-            if turn < len(held[info.id]):
-                given += 1
-                yield held[info.id][turn]
-        if given in (before, most):
-            return
-
-
 async def _first_good(
     knowledge: KnowledgeService, ctx: Context, wanted: _Wanted, passage: Passage, drafts: Sequence[Draft]
 ) -> Question | None:
@@ -210,8 +171,11 @@ async def _first_good(
         if weakness is None and wanted.known.has(draft.text):
             weakness = "duplicate"
         start = passage.span.start + passage.text.find(draft.quote)
-        place = Place(passage.document_id, passage.document_digest, Span(start, start + len(draft.quote)), draft.quote)
-        if weakness is None and not await _is_found(knowledge, ctx, wanted.collection, draft.text, place):
+        span = Span(start, start + len(draft.quote))
+        place = Place(passage.document_id, passage.document_digest, span, draft.quote)
+        if weakness is None and not await is_found(
+            knowledge, ctx, wanted.collection, draft.text, document=passage.document_id, span=span
+        ):
             weakness = "not_found"
         if weakness is not None:
             wanted.made.thrown[weakness] += 1
@@ -222,52 +186,5 @@ async def _first_good(
     return None
 
 
-async def _is_found(knowledge: KnowledgeService, ctx: Context, collection: str, text: str, place: Place) -> bool:
-    """Whether either leg has the answer among its first ten passages: else nobody can tell a bad search from a bad
-    question.
-    """
-    span = place.span
-    modes: tuple[SearchMode, ...] = ("lexical", "dense")
-    for mode in modes:
-        context = replace(ctx, deadline=Deadline.after(_CALL_S))
-        found = await knowledge.search(context, text, collection=collection, limit=_FOUND_AMONG, mode=mode)
-        for one in found:
-            overlaps = span is not None and one.span.start < span.end and span.start < one.span.end
-            if one.document_id == place.document and overlaps:
-                return True
-    return False
-
-
-class _Writer:
-    """Asks a model for drafts, within a budget."""
-
-    def __init__(self, parts: Parts, model: str, budget_usd: float) -> None:
-        self._parts = parts
-        self._model = model
-        self._most_nano = round(budget_usd * 1e9)
-        self.spent = Money.zero()
-        self.calls = 0
-
-    @property
-    def is_spent(self) -> bool:
-        """Nothing more may be asked for."""
-        return self.spent.nano >= self._most_nano
-
-    async def write(self, ctx: Context, passage: Passage) -> list[Draft]:
-        """Drafts of one passage. Raises: what a call of the gateway raises."""
-        request = ChatRequest(
-            self._model,
-            (text_message("user", ask_for(passage, _DRAFTS)),),
-            max_output_tokens=_OUTPUT_TOKENS,
-            tags={"purpose": "questions"},
-        )
-        said: list[str] = []
-        self.calls += 1
-        context = replace(ctx, deadline=Deadline.after(_CALL_S))
-        async with aclosing(chat(self._parts, context, request, None)) as events:
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    said.append(event.text)
-                elif isinstance(event, Receipt) and event.cost is not None:
-                    self.spent += event.cost
-        return drafts_in("".join(said))
+async def _written(writer: Writer, ctx: Context, passage: Passage) -> list[Draft]:
+    return drafts_in(await writer.ask(ctx, ask_for(passage, _DRAFTS)))

@@ -116,7 +116,7 @@ def _progress(each: Progress) -> dict[str, Any]:
 
 
 def _task(task: Task) -> dict[str, Any]:
-    hidden = {"gold", "asker", "documents", "assigned"}
+    hidden = {"gold", "asker", "documents", "assigned", "case", "collection"}
     item = task.item.model_dump(mode="json", exclude=hidden)
     return {"item": item, "spec": task.spec.model_dump(mode="json"), "done": task.done, "left": task.left}
 

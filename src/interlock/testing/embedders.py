@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import pytest
 
 from interlock.core.errors import TooLarge
-from interlock.core.ports import Embedder
+from interlock.core.ports import Embedder, TokenVectors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +48,15 @@ class HashEmbedder:
             vectors[row, 0] += 0.01  # a text whose words cancel out still has a direction
         unit: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
+
+    def tokens_of(self, text: str) -> Sequence[str]:
+        """Its words."""
+        return [word.casefold().strip(".,:;!?()[]|") for word in text.split()]
+
+    async def embed_tokens(self, texts: Sequence[str]) -> Sequence[TokenVectors]:
+        """Each word by itself, whatever stands around it."""
+        words = [self.tokens_of(text) for text in texts]
+        return [TokenVectors(each, await self.embed(each, "passage")) for each in words]
 
 
 class EmbedderConformance:

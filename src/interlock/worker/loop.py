@@ -10,13 +10,17 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from interlock.app import App
+from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import JobId
-from interlock.flows import background, batch, experiment, ingest, rollout, staleness
+from interlock.flows import background, batch, experiment, ingest, monitoring, rollout, staleness
 from interlock.flows.batch import BatchLimits
+from interlock.flows.monitor_files import MonitorFiles
+from interlock.flows.parts import Parts
 from interlock.stores.jobs.base import Job
 
 __all__ = ["limits_of", "work", "work_batches"]
@@ -30,6 +34,7 @@ _TIDY_EVERY_S = 3600.0
 _MOST_ASIDE = 10_000
 _LOOK_S = 10.0
 _NEW_ROLLOUT_S = 2.0
+_MONITOR_S = 15.0
 _log = logging.getLogger("interlock.worker")
 
 
@@ -40,6 +45,8 @@ async def work(app: App) -> None:
         group.create_task(work_batches(app))
         group.create_task(_work_responses(app))
         group.create_task(_look_at_rollouts(app))
+        group.create_task(_monitor(app, monitoring.look_at_due))
+        group.create_task(_monitor(app, monitoring.nights_due))
         group.create_task(_tidy(app))
 
 
@@ -53,6 +60,19 @@ async def _look_at_rollouts(app: App) -> None:
             _log.warning("worker: rollouts and experiments cannot be looked at: %s", error.code)
         # One that was started a moment ago must not wait a minute for its first look.
         await asyncio.sleep(min(wait, _NEW_ROLLOUT_S))
+
+
+async def _monitor(app: App, look: Callable[[Parts, Context, MonitorFiles], Awaitable[object]]) -> None:
+    """Score samples of answers and ask canaries, or run suites at night, as the apps' files say."""
+    files = MonitorFiles(app.workspace.path(app.workspace.settings.apps_dir))
+    while True:
+        try:
+            await look(app.parts, app.owner(), files)
+        except InterlockError as error:
+            _log.warning("worker: answers cannot be looked at: %s", error.code)
+        except Exception as error:  # noqa: BLE001 - a border: the next look may succeed, and ingests go on meanwhile
+            _log.error("a look at answers broke off: %s", type(error).__name__, exc_info=error)
+        await asyncio.sleep(_MONITOR_S)
 
 
 def _name() -> str:

@@ -35,6 +35,21 @@ def test_each_kind_is_drafted_from_what_stands_there():
     assert all(weakness_of(draft, TEXT) is None for draft in found.values())
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        "We all recommend migrating to the Claude 3 family of models for every new project.",
+        "Take at least 100 multi-turn talks of many people as the cases of every new test.",
+        "The article was published in Section 12 sentences and all of the appendix tables.",
+    ],
+)
+def test_a_number_that_is_part_of_a_name_is_no_quantity(told):
+    assert [draft.text for draft in drafts_of(passage(told)) if draft.origin == "quantity"] == []
+    both = f"{told[:-1]} within 30 days of the release."
+    (draft,) = [draft for draft in drafts_of(passage(both)) if draft.origin == "quantity"]
+    assert draft.text.startswith("how many days")
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.text(max_size=400))
 def test_every_quote_stands_in_its_passage_whatever_the_text(text):

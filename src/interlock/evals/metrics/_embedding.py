@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from interlock.core.ports import Embedder
 from interlock.evals.metrics._words import encodable
 
-__all__ = ["Nearness", "nearness"]
+__all__ = ["Nearness", "beginning", "nearness"]
 
 
 class Nearness(NamedTuple):
@@ -23,7 +23,7 @@ async def nearness(
 ) -> Nearness:
     """Cosine of two texts that say something."""
     one, other = encodable(one), encodable(other)
-    cut = [_beginning(embedder, text) for text in (one, other)]
+    cut = [beginning(embedder, text) for text in (one, other)]
     first = await embedder.embed([cut[0]], kinds[0])
     second = await embedder.embed([cut[1]], kinds[1])
     cosine = float((first[0] * second[0]).sum())
@@ -31,7 +31,8 @@ async def nearness(
     return Nearness(min(1.0, max(0.0, cosine)), note)
 
 
-def _beginning(embedder: Embedder, text: str) -> str:
+def beginning(embedder: Embedder, text: str) -> str:
+    """As much of a text as the embedder reads whole."""
     # Special tokens and a prefix take some places too.
     most = max(8, embedder.max_tokens - 16)
     while (tokens := embedder.count_tokens(text)) > most:

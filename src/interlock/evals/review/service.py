@@ -68,7 +68,7 @@ class Reviews:
         spec = await self._spec(ctx, queue)
         for item in given:
             _check(spec, item)
-        have = len(await self._sql.read(lambda conn: store.items_of(conn, ctx.tenant, queue)))
+        have = await self._sql.read(lambda conn: store.count_items(conn, ctx.tenant, queue))
         if have + len(given) > _MOST_ITEMS:
             raise Conflict(f"a review queue holds {_MOST_ITEMS:,} items at most", param="queue", hint="open another")
         wanted = [(item, _wanted(spec, item)) for item in given]
@@ -196,7 +196,7 @@ def _turned(spec: QueueSpec, item: Item, rater: str, label: str) -> str:
 
 
 def _blind(spec: QueueSpec, item: Item, rater: str) -> Item:
-    told: dict[str, object] = {"gold": None, "asker": "", "documents": [], "assigned": []}
+    told: dict[str, object] = {"gold": None, "asker": "", "documents": [], "assigned": [], "case": None}
     if _is_turned(spec, item, rater):
         told |= {"answer": item.other or "", "other": item.answer}
     return item.model_copy(update=told)

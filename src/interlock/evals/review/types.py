@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
@@ -66,6 +66,9 @@ class Item(_Written):
     assigned: list[_Person] = Field(
         default_factory=list, max_length=10, description="for all of these, and nobody else"
     )
+    collection: str = Field(default="", max_length=200, description="where its documents are")
+    # Any: JSON values; the case is validated where it is used.
+    case: dict[str, Any] | None = Field(default=None, description="the case of a suite that it becomes when accepted")
 
 
 ItemState = Literal["open", "agreed", "disputed", "decided"]

@@ -12,6 +12,7 @@ import anyio
 from pydantic import BaseModel, ValidationError
 
 from interlock.core.errors import InterlockError, InvalidInput, MissingExtra
+from interlock.core.ports import TokenEmbedder
 from interlock.evals.judges.named import JudgedBy, spec_of
 from interlock.evals.ports import Derived, Instruments, Metric
 from interlock.evals.suite import MeasuredBy
@@ -30,6 +31,7 @@ def check_instruments(measured_by: Sequence[MeasuredBy], instruments: Instrument
     """
     have = {
         "embedder": instruments.embedder is not None,
+        "token_vectors": isinstance(instruments.embedder, TokenEmbedder),
         "checker": instruments.check_claim is not None,
         "judge": instruments.ask_judge is not None,
         "detectors": bool(instruments.detectors),
@@ -64,11 +66,13 @@ def _check_judge(by: MeasuredBy, options: JudgedBy, instruments: Instruments) ->
 
 _LACKING = {
     "embedder": "an embedder",
+    "token_vectors": "an embedder that gives vectors of single tokens",
     "checker": "a checker of claims",
     "judge": "a model that judges",
     "detectors": "detectors of personal data and orders",
 }
 _MENDING = {
+    "token_vectors": "knowledge.embedder: minilm or onnx, and interlock models fetch",
     "embedder": "pip install 'interlock[knowledge]' && interlock models fetch",
     "checker": "pip install 'interlock[knowledge]' && interlock models fetch",
     "judge": "--judge MODEL, or `models` in the judge's file",

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 from anyio import to_thread
 
 from interlock.core.errors import Misconfigured, ModelMissing, TooLarge
-from interlock.core.ports import Embedder
+from interlock.core.ports import Embedder, TokenVectors
 from interlock.knowledge.embedders._alone import alone
 from interlock.knowledge.embedders._batches import run_batches
+from interlock.knowledge.embedders._tokens import token_vectors
 from interlock.knowledge.extras import needs_extra
 
 if TYPE_CHECKING:
@@ -76,6 +77,24 @@ class MiniLM:
         await run_batches([len(encoding.ids) for encoding in encodings], run, workers=self._threads)
         return vectors
 
+    def tokens_of(self, text: str) -> Sequence[str]:
+        """See :class:`interlock.core.ports.TokenEmbedder`."""
+        return list(self._load_tokenizer().encode(text, add_special_tokens=False).tokens)
+
+    async def embed_tokens(self, texts: Sequence[str]) -> Sequence[TokenVectors]:
+        """See :class:`interlock.core.ports.TokenEmbedder`. The vectors of the last layer, before they are pooled."""
+        encodings = await to_thread.run_sync(self._encode, list(texts))
+        session = await to_thread.run_sync(self._load_session, 1)
+        found: dict[int, TokenVectors] = {}
+
+        def run(rows: list[int]) -> None:
+            batch = [encodings[row] for row in rows]
+            hidden, _ = self._hidden(batch, session)
+            found.update(zip(rows, map(token_vectors, hidden, batch), strict=True))
+
+        await run_batches([len(encoding.ids) for encoding in encodings], run, workers=self._threads)
+        return [found[row] for row in range(len(encodings))]
+
     def _encode(self, texts: list[str]) -> list[Encoding]:
         encodings = list(self._load_tokenizer().encode_batch(texts))
         for encoding in encodings:
@@ -93,6 +112,19 @@ class MiniLM:
     def _run(self, encodings: list[Encoding], session: ort.InferenceSession) -> NDArray[np.float32]:
         import numpy as np
 
+        hidden, mask = self._hidden(encodings, session)
+        weights = mask[:, :, None].astype(np.float32)
+        pooled = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
+        unit: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+        return unit
+
+    @staticmethod
+    def _hidden(
+        encodings: list[Encoding], session: ort.InferenceSession
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """``(texts, tokens, 384)`` of the last layer, and which of them are tokens."""
+        import numpy as np
+
         width = max(len(encoding.ids) for encoding in encodings)
         ids = np.zeros((len(encodings), width), dtype=np.int64)
         mask = np.zeros_like(ids)
@@ -100,11 +132,7 @@ class MiniLM:
             ids[row, : len(encoding.ids)] = encoding.ids
             mask[row, : len(encoding.ids)] = 1
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        hidden = np.asarray(session.run(None, inputs)[0], dtype=np.float32)
-        weights = mask[:, :, None].astype(np.float32)
-        pooled = (hidden * weights).sum(axis=1) / weights.sum(axis=1)
-        unit: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-        return unit
+        return np.asarray(session.run(None, inputs)[0], dtype=np.float32), mask
 
     def _load_tokenizer(self) -> Tokenizer:
         with self._loading:

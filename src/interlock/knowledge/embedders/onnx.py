@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from anyio import to_thread
 
 from interlock.core.errors import InvalidInput, Misconfigured, ModelMissing, TooLarge
-from interlock.core.ports import Embedder
+from interlock.core.ports import Embedder, TokenVectors
 from interlock.knowledge.embedders._alone import alone
 from interlock.knowledge.embedders._batches import batches
+from interlock.knowledge.embedders._tokens import token_vectors
 from interlock.knowledge.extras import needs_extra
 
 if TYPE_CHECKING:
@@ -109,6 +110,24 @@ class OnnxEmbedder:
             vectors[rows] = await to_thread.run_sync(self._run, [encodings[row] for row in rows])
         return vectors
 
+    def tokens_of(self, text: str) -> Sequence[str]:
+        """See :class:`interlock.core.ports.TokenEmbedder`."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).tokens)
+
+    async def embed_tokens(self, texts: Sequence[str]) -> Sequence[TokenVectors]:
+        """See :class:`interlock.core.ports.TokenEmbedder`. Raises: Misconfigured: the model pools by itself."""
+        encodings = await to_thread.run_sync(self._encode, list(texts), "passage")
+        prompt = self.count_tokens(self._card.passage) if self._card.passage else 0
+        found: dict[int, TokenVectors] = {}
+        for rows in batches([len(encoding.ids) for encoding in encodings]):
+            batch = [encodings[row] for row in rows]
+            hidden, _ = await to_thread.run_sync(self._given, batch)
+            if hidden.ndim != 3:
+                raise self._odd("it gives one vector a text, and none of its tokens")
+            for row, own, encoding in zip(rows, hidden, batch, strict=True):
+                found[row] = token_vectors(own, encoding, skip=prompt)
+        return [found[row] for row in range(len(encodings))]
+
     def _encode(self, texts: list[str], kind: Literal["query", "passage"]) -> list[Encoding]:
         prompt = self._card.query if kind == "query" else self._card.passage
         encodings = list(self._tokenizer.encode_batch([prompt + text for text in texts]))
@@ -124,6 +143,17 @@ class OnnxEmbedder:
     def _run(self, encodings: list[Encoding]) -> NDArray[np.float32]:
         import numpy as np
 
+        found, mask = self._given(encodings)
+        pooled = found if found.ndim == 2 else self._pooled(found, mask)
+        if pooled.ndim != 2 or not np.isfinite(pooled).all():
+            raise self._odd("it gives no vectors")
+        unit: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
+        return unit
+
+    def _given(self, encodings: list[Encoding]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """What the model gives, and which places are tokens."""
+        import numpy as np
+
         width = max(len(encoding.ids) for encoding in encodings)
         ids = np.zeros((len(encodings), width), dtype=np.int64)
         mask = np.zeros_like(ids)
@@ -135,12 +165,7 @@ class OnnxEmbedder:
         if not wanted <= given.keys():
             raise self._odd(f"it wants {', '.join(sorted(wanted - given.keys()))}")
         outputs = self._session.run(None, {name: value for name, value in given.items() if name in wanted})
-        found = np.asarray(outputs[self._output], dtype=np.float32)
-        pooled = found if found.ndim == 2 else self._pooled(found, mask)
-        if pooled.ndim != 2 or not np.isfinite(pooled).all():
-            raise self._odd("it gives no vectors")
-        unit: NDArray[np.float32] = pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-        return unit
+        return np.asarray(outputs[self._output], dtype=np.float32), mask
 
     def _pooled(self, hidden: NDArray[np.float32], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         import numpy as np

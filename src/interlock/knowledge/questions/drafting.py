@@ -26,7 +26,7 @@ _DEFINES = re.compile(
     re.IGNORECASE,
 )
 _QUANTITY = re.compile(
-    r"(?<![\w.,])(?P<number>\d[\d.,]*)(?:\s+(?P<word>[^\W\d_]{3,})|\s*(?P<sign>%))",
+    r"(?<![\w.,])(?P<number>\d[\d.,]*)(?:\s+(?P<word>[^\W\d_]{3,})(?![\w-])|\s*(?P<sign>%))",
 )
 _PRONOUNS = frozenset(
     {"it", "this", "that", "these", "those", "they", "he", "she", "there", "here", "which", "who", "what", "such"}
@@ -66,7 +66,7 @@ def _definition(sentence: str) -> Iterator[Draft]:
 
 
 def _quantity(sentence: str, title: str) -> Iterator[Draft]:
-    found = _QUANTITY.search(sentence)
+    found = next((each for each in _QUANTITY.finditer(sentence) if not _is_name(sentence, each.start())), None)
     if found is None:
         return
     unit = found["word"] or "percent"
@@ -77,6 +77,12 @@ def _quantity(sentence: str, title: str) -> Iterator[Draft]:
     if len(words) >= 2:
         about = [word for word in _key_words(title)[:2] if word.casefold() not in {w.casefold() for w in words}]
         yield Draft(f"how many {unit} {' '.join([*words[:_KEY_WORDS], *about])}?", sentence, "quantity")
+
+
+def _is_name(sentence: str, at: int) -> bool:
+    """Whether what stands before a number is a name that it belongs to: "Claude 3 family", "Section 12"."""
+    before = sentence[:at].split()
+    return len(before) > 1 and before[-1][:1].isupper()
 
 
 def _heading(passage: Passage, sentence: str) -> Iterator[Draft]:
