@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from anyio import to_thread
-from numpy.typing import NDArray
 
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
@@ -27,6 +25,10 @@ from interlock.evals.suite import read_suite
 from interlock.evals.synthetic.curating import queue_for
 from interlock.evals.types import Case, Provenance, Turn
 from interlock.flows.parts import Parts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Coverage", "coverage", "coverage_view", "propose", "suites_of"]
 
@@ -156,6 +158,8 @@ def _read(place: Path) -> list[Asked]:
 
 async def _vectors(embedder: Embedder, texts: Sequence[str], samples: Sequence[Sample]) -> NDArray[np.float32]:
     """Of the samples that have one the stored vector, if it is of this embedder."""
+    import numpy as np
+
     known = {at: sample.vector for at, sample in enumerate(samples) if sample.vector is not None}
     known = {at: vector for at, vector in known.items() if len(vector) == embedder.dimensions}
     found = np.zeros((len(texts), embedder.dimensions), dtype=np.float32)

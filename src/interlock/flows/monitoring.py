@@ -196,6 +196,10 @@ async def _watch_scores(parts: Parts, ctx: Context, spec: MonitorSpec, samples: 
 async def _watch_questions(
     parts: Parts, ctx: Context, spec: MonitorSpec, samples: Sequence[Sample], done: Pass
 ) -> None:
+    samples = [sample for sample in samples if sample.vector is not None]
+    if not samples:
+        # Without an embedder questions are not watched; their answers are scored all the same.
+        return
     space = parts.knowledge.embedder.id
 
     def seen(state: dict[str, Any]) -> _Seen:  # Any: JSON values
@@ -203,8 +207,7 @@ async def _watch_questions(
         state, findings = watch_inputs(state if state.get("space") == space else {}, samples, spec=spec)
         return _Seen({**state, "space": space}, findings)
 
-    if samples:
-        await _remembered(parts, ctx, done, "inputs", seen)
+    await _remembered(parts, ctx, done, "inputs", seen)
 
 
 class _Seen(NamedTuple):
