@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
 from interlock.core.ids import AppName, ReleaseId
-from interlock.releases.conditions import Condition, facts, tried
+from interlock.releases.conditions import KINDS, Condition, facts, tried
 from interlock.releases.promotion import Evidence, EvidenceKind, PromotionPolicy, demands, merged
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -43,6 +43,12 @@ def test_the_newest_evidence_of_each_name_is_seen_with_its_figures() -> None:
     state, why = says("evidence.evaluation.kindness.mean.exact >= 0.95", QUALITY)
     assert (state, why) == ("failed", "evidence.evaluation.kindness.mean.exact is 0.9")
     assert says('evidence.evaluation["kindness"].age_days < 2.0', QUALITY)[0] == "met"
+
+
+def test_evidence_of_every_kind_is_seen() -> None:
+    assert {*KINDS, "sign_off"} == set(get_args(EvidenceKind))
+    for kind in KINDS:
+        assert says(f'evidence.{kind}["n"].verdict == "pass"', shown(kind, "n"))[0] == "met"  # type: ignore[arg-type]
 
 
 def test_what_is_not_there_yet_is_open_and_not_failed() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from interlock.releases.promotion import Evidence
 
-__all__ = ["Condition", "Outcome", "facts", "read", "tried"]
+__all__ = ["KINDS", "Condition", "Outcome", "facts", "read", "tried"]
 
 # Any in this module: values that an expression reads and gives.
 
@@ -34,7 +34,10 @@ _PATH = re.compile(
     r"\b(?:evidence|release)(?:\s*\.\s*[A-Za-z_]\w*\b(?!\s*\()|\s*\[\s*(?:\"[^\"]*\"|'[^']*'|\d+)\s*\])+"
 )
 _PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?([^\n]*)")
-KINDS = ("evaluation", "red_team", "load", "cost_forecast", "experiment", "replay")
+KINDS = (
+    *("evaluation", "red_team", "load", "cost_forecast", "experiment", "replay"),
+    *("lint", "prompt_tests", "consumers"),
+)
 _FIELDS = {"evidence": (*KINDS, "sign_offs"), "release": ("app", "id", "built_by")}
 _FUNCTIONS = frozenset(
     {
