@@ -6,11 +6,13 @@ import asyncio
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from interlock.app import open_app
@@ -228,3 +230,45 @@ def test_viewers_are_shown_none_of_these_places(shop_tabs: Tabs, shop: Site) -> 
         page.goto(path)
         assert "Not allowed" in page.inner_text("main")
         assert page.locator(f"nav a[href='{path}']").count() == 0
+
+
+def test_what_a_channel_asks_for_is_run_from_the_page_and_by_rest(shop_tabs: Tabs, shop: Site) -> None:
+    first = freeze(shop, "--note", "first")
+    shop.run("accounts", "create", "dora", "--role", "developer", "--password", PASSWORD)
+    page = shop_tabs.open("/sign-in")
+    sign_in(page, "rita")
+    page.goto(f"/releases/helper/{first}")
+    assert page.get_by_role("button", name="Run what it asks for").count() == 0
+    other = shop_tabs.open("/sign-in")
+    sign_in(other, "dora")
+    other.goto(f"/releases/helper/{first}")
+    other.get_by_role("button", name="Run what it asks for").click()
+    other.wait_for_selector(".job >> text=succeeded", timeout=60_000)
+    demands = other.inner_text("[aria-label=Demands]")
+    assert "not enough evidence" in demands, "somebody of risk has still to sign"
+    assert "kindness pass" in " ".join(demands.split())
+    assert "kindness" in other.inner_text("[aria-label=Evidence]")
+    fits(other, "release-run")
+    other.locator(".job").get_by_role("link", name="kindness").click()
+    assert "kindness" in other.inner_text("h1")
+    second = freeze(shop, "--note", "the same")
+    assert second == first
+    prompt(shop, "Be kinder.")
+    second = freeze(shop, "--note", "second")
+    with httpx2.Client(base_url=f"{shop.url}/api/v1") as client:
+        asked = client.post("/apps/helper/gate", json={"release": second})
+        assert asked.status_code == 202
+        again = client.post("/apps/helper/gate", json={"release": second})
+        for _ in range(400):
+            job = client.get(f"/jobs/{asked.json()['job']}").json()
+            if job["state"] not in {"queued", "running"}:
+                break
+            time.sleep(0.1)
+        assert again.json()["job"] == asked.json()["job"] or job["state"] == "succeeded"
+        assert (job["state"], job["result"]["verdict"]) == ("succeeded", "not_enough_evidence")
+        assert [run["suite"] for run in job["result"]["runs"]] == ["kindness"]
+        wrong = client.post("/apps/helper/gate", json={"channel": "dev"})
+        assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "channel")
+        assert client.post("/apps/none/gate").status_code == 404
+        assert client.post("/apps/helper/gate", json={"release": "sha256:00"}).status_code == 404
+        assert client.post("/apps/helper/gate", json={"suite": "x"}).json()["error"]["param"] == "suite"

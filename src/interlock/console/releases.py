@@ -10,14 +10,18 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from interlock.console.rendering import render
-from interlock.console.session import Caller, form_of, page, text_field
+from interlock.console.rendering import fragment, render
+from interlock.console.session import Caller, form_of, is_fragment, page, text_field
 from interlock.core.context import ROLE_ORDER, Role
 from interlock.core.errors import InterlockError, InvalidInput, NotFound
+from interlock.core.ids import JobId
+from interlock.flows.gate_job import KIND, enqueue_gate, gate_job_of
 from interlock.flows.prompt_lint import Linted, lint_release
 from interlock.http.callers import app_of
+from interlock.http.security import PAGE_HEADERS
 from interlock.releases.promotion import Demand, Evidence
 from interlock.releases.types import FROZEN_CHANNELS, AppSource, Channel, ReleaseInfo
+from interlock.stores.jobs.base import Job
 
 __all__ = ["routes"]
 
@@ -97,6 +101,9 @@ async def show(request: Request, caller: Caller) -> Response:
         channels=FROZEN_CHANNELS,
         roles=[role.value for role in ROLE_ORDER if caller.has(role)],
         may_point=caller.has(Role.OPERATOR),
+        may_run=caller.has(Role.DEVELOPER, Role.OPERATOR),
+        job=await gate_job_of(app_of(request).parts, caller.ctx, app, info.id),
+        at=f"/releases/{app}/{info.id}",
     )
 
 
@@ -132,6 +139,41 @@ async def accept(request: Request, caller: Caller) -> Response:
     return _back(request)
 
 
+async def run(request: Request, caller: Caller) -> Response:
+    """``POST /releases/{app}/{id}/run`` with `channel`: a worker makes the runs that the channel asks for."""
+    form = await form_of(request)
+    app, release = request.path_params["app"], request.path_params["id"]
+    await enqueue_gate(app_of(request).parts, caller.ctx, app, channel=text_field(form, "channel"), release=release)
+    return _back(request)
+
+
+async def job_state(request: Request, caller: Caller) -> Response:
+    """``GET /releases/{app}/{id}/jobs/{job}``: the job's piece of the page, asked for again while it runs."""
+    caller.ctx.require(*_MAY_READ)
+    return _piece(request, caller, await _job(request, caller))
+
+
+async def cancel(request: Request, caller: Caller) -> Response:
+    """``POST /releases/{app}/{id}/jobs/{job}``: stop it; what was answered stays."""
+    caller.ctx.require(Role.DEVELOPER, Role.OPERATOR)
+    found = await _job(request, caller)
+    return _piece(request, caller, await app_of(request).parts.jobs.cancel(caller.ctx.tenant, found.id))
+
+
+async def _job(request: Request, caller: Caller) -> Job:
+    found = await app_of(request).parts.jobs.get(caller.ctx.tenant, JobId(request.path_params["job"]))
+    if found.kind != KIND or found.payload.get("app") != request.path_params["app"]:
+        raise NotFound("this app has no such job", param="job")
+    return found
+
+
+def _piece(request: Request, caller: Caller, job: Job) -> Response:
+    if not is_fragment(request):
+        return _back(request)
+    html = fragment("_gate_job.html", job=job, at=_back(request).headers["location"], csrf=caller.csrf)
+    return Response(html, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+
+
 async def point(request: Request, caller: Caller) -> Response:
     """``POST /releases/{app}/{id}/point`` with `channel` and `reason`."""
     form = await form_of(request)
@@ -150,5 +192,8 @@ routes = [
     Route("/releases/{app}/{id}", page(show)),
     Route("/releases/{app}/{id}/sign", page(sign), methods=["POST"]),
     Route("/releases/{app}/{id}/consumers", page(accept), methods=["POST"]),
+    Route("/releases/{app}/{id}/run", page(run), methods=["POST"]),
+    Route("/releases/{app}/{id}/jobs/{job}", page(job_state)),
+    Route("/releases/{app}/{id}/jobs/{job}", page(cancel), methods=["POST"]),
     Route("/releases/{app}/{id}/point", page(point), methods=["POST"]),
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError
@@ -22,12 +23,17 @@ class Frozen(NamedTuple):
     """Of its prompt. They keep nothing from being frozen; channels whose policy says so look at them."""
 
 
-async def freeze_release(parts: Parts, ctx: Context, app: str, note: str = "") -> Frozen:
+async def freeze_release(
+    parts: Parts, ctx: Context, app: str, note: str = "", *, changes: Mapping[str, Any] | None = None
+) -> Frozen:
     """Freeze it, and keep what rules find as evidence where a channel of the app asks for that.
+
+    Args:
+        changes: to the app's file, as of `AppSource.vary`.
 
     Raises: as `Releases.freeze`.
     """
-    info = await parts.releases.freeze(ctx, app, note)
+    info = await parts.releases.freeze(ctx, app, note, changes=changes)
     found = await _looked_over(parts, ctx, info)
     return Frozen(info, () if found is None else found.findings)
 

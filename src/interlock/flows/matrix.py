@@ -26,6 +26,7 @@ from interlock.evals.suite import Suite, measuring, overridden
 from interlock.flows.evaluation_instruments import workspace_instruments
 from interlock.flows.evaluation_oracle import cases_with_documents
 from interlock.flows.evaluation_targets import open_release_target
+from interlock.flows.freezing import freeze_release
 from interlock.flows.parts import Parts
 from interlock.releases.types import ReleaseInfo
 
@@ -122,7 +123,7 @@ async def freeze_variant(parts: Parts, ctx: Context, matrix: Matrix, label: str,
             hint="run the comparison again",
         )
     told = note or f"{label} (comparison {matrix.id})"
-    return await parts.releases.freeze(ctx, matrix.app, told, changes=each.variant.changes)
+    return (await freeze_release(parts, ctx, matrix.app, told, changes=each.variant.changes)).info
 
 
 def _built(parts: Parts, ctx: Context, app: str, variants: Sequence[Variant]) -> list[_Built]:

@@ -14,6 +14,7 @@ from interlock.core.errors import InvalidInput
 from interlock.flows.consumer_desk import add_consumer, consumer_view, readers, unread_view
 from interlock.flows.freezing import freeze_release
 from interlock.flows.gate import ask_gate
+from interlock.flows.gate_job import enqueue_gate
 from interlock.flows.prompt_views import finding_view
 from interlock.flows.release_views import (
     damage_view,
@@ -24,7 +25,7 @@ from interlock.flows.release_views import (
     release_view,
 )
 from interlock.gateway.fields import field_error
-from interlock.http.callers import app_of, context_of, read_json
+from interlock.http.callers import app_of, context_of, read_json, read_optional
 from interlock.releases.service import Releases
 from interlock.releases.types import FROZEN_CHANNELS
 
@@ -61,6 +62,14 @@ class _Consumer(BaseModel):
     # Any: a JSON Schema.
     reads: dict[str, Any] = Field(alias="schema")
     contact: str = Field(default="", max_length=200)
+
+
+class _Gate(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    channel: str = Field(default="prod", max_length=16)
+    release: str | None = Field(default=None, min_length=4, max_length=80)
+    judge: str | None = Field(default=None, min_length=1, max_length=256)
 
 
 class _Reason(BaseModel):
@@ -213,6 +222,16 @@ async def moves(request: Request) -> Response:
     return JSONResponse({"data": [move_view(each) for each in found]})
 
 
+async def run_gate_suites(request: Request) -> Response:
+    """``POST /api/v1/apps/{app}/gate`` with ``{"channel"?, "release"?, "judge"?}``: queues its runs."""
+    ctx, _, app = await _asked(request)
+    asked = await read_optional(request, _Gate)
+    job = await enqueue_gate(
+        app_of(request).parts, ctx, app, channel=asked.channel, release=asked.release, judge=asked.judge
+    )
+    return JSONResponse({"job": job.id, "state": job.state}, 202)
+
+
 async def gate(request: Request) -> Response:
     """``GET /api/v1/apps/{app}/gate?channel=&release=``: whether a release may go to a channel; runs nothing."""
     ctx, _, app = await _asked(request)
@@ -271,4 +290,5 @@ routes = [
     Route(f"{_AT}/channels/history", moves),
     Route(f"{_AT}/channels/{{channel}}", point, methods=["POST"]),
     Route(f"{_AT}/gate", gate),
+    Route(f"{_AT}/gate", run_gate_suites, methods=["POST"]),
 ]

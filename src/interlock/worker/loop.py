@@ -17,8 +17,9 @@ from interlock.app import App
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import JobId
-from interlock.flows import background, batch, experiment, ingest, monitoring, rollout, staleness
+from interlock.flows import background, batch, experiment, gate_job, ingest, monitoring, rollout, staleness
 from interlock.flows.batch import BatchLimits
+from interlock.flows.gate import GateRuns
 from interlock.flows.monitor_files import MonitorFiles
 from interlock.flows.parts import Parts
 from interlock.stores.jobs.base import Job
@@ -44,6 +45,7 @@ async def work(app: App) -> None:
         group.create_task(_work_ingests(app))
         group.create_task(work_batches(app))
         group.create_task(_work_responses(app))
+        group.create_task(_work_gates(app))
         group.create_task(_look_at_rollouts(app))
         group.create_task(_monitor(app, monitoring.look_at_due))
         group.create_task(_monitor(app, monitoring.nights_due))
@@ -111,6 +113,30 @@ async def _ingest(app: App, job: Job) -> None:
         await app.parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=None)
         raise InvalidInput(f"job {job.id} names no collection of this workspace") from error
     await ingest.run_job(app.parts, app.owner(), job, spec)
+
+
+async def _work_gates(app: App) -> None:
+    """One after the other: their calls are bounded by the suites' own concurrency."""
+    workspace = app.workspace
+    while True:
+        try:
+            job = await app.parts.jobs.claim(
+                _name(), [gate_job.KIND], lease_s=gate_job.LEASE_S, tenant=workspace.settings.tenant
+            )
+            if job is not None:
+                runs = GateRuns(
+                    workspace.path(workspace.settings.apps_dir) / str(job.payload.get("app", "")) / "evals",
+                    workspace.data / "evaluations" / "runs",
+                    licences=[workspace.root / "judges"],
+                )
+                await gate_job.run_gate_job(app.parts, app.owner(), job, runs)
+                continue
+        except InterlockError as error:
+            # The job carries its own error.
+            _log.warning("worker: the runs of a gate ended: %s", error.code)
+        except Exception as error:  # noqa: BLE001 - a border: its lease runs out, and another try may succeed
+            _log.error("the runs of a gate broke off: %s", type(error).__name__, exc_info=error)
+        await asyncio.sleep(_IDLE_S)
 
 
 def limits_of(app: App) -> BatchLimits:

@@ -1,4 +1,4 @@
-// Ingest jobs on the Documents page: start, follow and cancel without leaving it.
+// Jobs of a page: start, follow and cancel without leaving it.
 
 const place = document.querySelector("[data-jobs]");
 const headers = { "x-interlock-fragment": "1" };
@@ -20,7 +20,7 @@ function put(html) {
 async function follow(id) {
   if (!place.querySelector(`[data-job="${CSS.escape(id)}"]`)) return;
   try {
-    const response = await fetch(`/documents/jobs/${encodeURIComponent(id)}`, { headers });
+    const response = await fetch(`${place.dataset.jobs || "/documents/jobs"}/${encodeURIComponent(id)}`, { headers });
     put(await response.text());
   } catch {
     setTimeout(() => follow(id), 3000);
