@@ -272,3 +272,39 @@ def test_what_a_channel_asks_for_is_run_from_the_page_and_by_rest(shop_tabs: Tab
         assert client.post("/apps/none/gate").status_code == 404
         assert client.post("/apps/helper/gate", json={"release": "sha256:00"}).status_code == 404
         assert client.post("/apps/helper/gate", json={"suite": "x"}).json()["error"]["param"] == "suite"
+
+
+def test_an_operator_rolls_out_retires_and_exports_from_the_page(shop_tabs: Tabs, shop: Site) -> None:
+    (shop.root / "apps" / "helper" / "app.yaml").write_text("route: {targets: [scripted/m]}\n")
+    freeze(shop, "--channel", "prod", "--note", "first")
+    prompt(shop, "Be kinder.")
+    second = freeze(shop, "--note", "second")
+    page = shop_tabs.open("/sign-in")
+    sign_in(page, "olga")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"/releases/helper/{second}")
+    with page.expect_download() as got:
+        page.get_by_role("link", name="Export it, signed").click()
+    assert got.value.suggested_filename == f"helper-{second[7:15]}.release.json"
+    assert json.loads(Path(got.value.path()).read_text())["payloadType"]
+    form = page.locator("form[action$='/rollout']")
+    form.locator("input[name=reason]").fill("try it")
+    form.get_by_role("button", name="Roll it out").click()
+    page.wait_for_url("**/rollouts/**")
+    assert second[7:15] in page.inner_text("main")
+    prompt(shop, "Be the kindest.")
+    third = freeze(shop, "--note", "third")
+    page.goto(f"/releases/helper/{third}")
+    fits(page, "release-operator")
+    retiring = page.locator("form[action$='/retire']")
+    retiring.locator("input[name=reason]").fill("it was a joke")
+    retiring.get_by_role("button", name="Retire").click()
+    page.wait_for_selector("text=Take the retirement back")
+    assert page.get_by_role("button", name="Roll it out").count() == 0
+    back = page.locator("form[action$='/retire']")
+    back.locator("input[name=reason]").fill("no joke")
+    back.get_by_role("button", name="Take the retirement back").click()
+    page.wait_for_selector("button:has-text('Roll it out')")
+    viewer = shop_tabs.open("/sign-in")
+    sign_in(viewer, "vera")
+    assert viewer.goto(f"/releases/helper/{third}/export").status == 403

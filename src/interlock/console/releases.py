@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -17,6 +18,7 @@ from interlock.core.errors import InterlockError, InvalidInput, NotFound
 from interlock.core.ids import JobId
 from interlock.flows.gate_job import KIND, enqueue_gate, gate_job_of
 from interlock.flows.prompt_lint import Linted, lint_release
+from interlock.flows.release_bundles import export_release
 from interlock.http.callers import app_of
 from interlock.http.security import PAGE_HEADERS
 from interlock.releases.promotion import Demand, Evidence
@@ -174,6 +176,39 @@ def _piece(request: Request, caller: Caller, job: Job) -> Response:
     return Response(html, media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
 
 
+async def roll_out(request: Request, caller: Caller) -> Response:
+    """``POST /releases/{app}/{id}/rollout`` with `channel` and `reason`: as the app's file says that it goes."""
+    form = await form_of(request)
+    begun = await app_of(request).parts.releases.start_rollout(
+        caller.ctx,
+        request.path_params["app"],
+        text_field(form, "channel"),
+        request.path_params["id"],
+        reason=text_field(form, "reason")[:1000],
+    )
+    return RedirectResponse(f"/rollouts/{begun.id}", 303)
+
+
+async def retire(request: Request, caller: Caller) -> Response:
+    """``POST /releases/{app}/{id}/retire`` with `reason`; of a retired one it takes that back."""
+    form = await form_of(request)
+    releases, app, release = app_of(request).parts.releases, request.path_params["app"], request.path_params["id"]
+    reason = text_field(form, "reason")[:1000]
+    if not reason:
+        raise InvalidInput("say why", param="reason")
+    back = (await releases.find(caller.ctx, app, release)).retired is not None
+    await (releases.reinstate if back else releases.retire)(caller.ctx, app, release, reason=reason)
+    return _back(request)
+
+
+async def export(request: Request, caller: Caller) -> Response:
+    """``GET /releases/{app}/{id}/export``: signed, with its components and reports, as one file."""
+    app, release = request.path_params["app"], request.path_params["id"]
+    body = await export_release(app_of(request).parts, caller.ctx, app, release)
+    name = f'attachment; filename="{quote(app, safe="")}-{release[7:15]}.release.json"'
+    return Response(body, media_type="application/json", headers={"content-disposition": name})
+
+
 async def point(request: Request, caller: Caller) -> Response:
     """``POST /releases/{app}/{id}/point`` with `channel` and `reason`."""
     form = await form_of(request)
@@ -195,5 +230,8 @@ routes = [
     Route("/releases/{app}/{id}/run", page(run), methods=["POST"]),
     Route("/releases/{app}/{id}/jobs/{job}", page(job_state)),
     Route("/releases/{app}/{id}/jobs/{job}", page(cancel), methods=["POST"]),
+    Route("/releases/{app}/{id}/rollout", page(roll_out), methods=["POST"]),
+    Route("/releases/{app}/{id}/retire", page(retire), methods=["POST"]),
+    Route("/releases/{app}/{id}/export", page(export)),
     Route("/releases/{app}/{id}/point", page(point), methods=["POST"]),
 ]
