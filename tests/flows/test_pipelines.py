@@ -232,7 +232,25 @@ def test_a_text_that_is_too_long_and_an_app_without_a_pipeline_are_refused(tmp_p
     refused = run(tmp_path, "pipeline", "run", "desk", tmp_path / "long.txt", "--out", tmp_path / "o.jsonl", "-q")
     assert refused.code == 1
     assert "works through no text" in refused.err
-    assert run(tmp_path, "pipeline", "run", "desk", tmp_path / "none.txt", "--out", tmp_path / "o.jsonl").code in {1, 3}
+    assert run(tmp_path, "pipeline", "run", "desk", tmp_path / "none.txt", "--out", tmp_path / "o.jsonl").code == 1
+
+
+def test_what_no_row_would_be_spared_is_said_in_one_sentence(tmp_path: Path, run: Run) -> None:
+    workspace(tmp_path, [{"reply": "x"}], {"kind": "summarise"})
+    (tmp_path / "rows.csv").write_text("id,text\n1,one\n2,two\n")
+    out = ("--out", tmp_path / "out.jsonl", "-q")
+    column = run(tmp_path, "pipeline", "run", "desk", tmp_path / "rows.csv", "--column", "body", *out)
+    assert (column.code, "has no 'body'" in column.err) == (1, True), column.err
+    missing = run(tmp_path, "pipeline", "run", "desk", tmp_path / "none.txt", *out)
+    assert (missing.code, "no file" in missing.err) == (3, True), missing.err
+    gone = run(tmp_path, "pipeline", "run", "desk", tmp_path / "rows.csv", "--out", tmp_path / "no" / "out.jsonl", "-q")
+    assert (gone.code, "cannot be written" in gone.err) == (1, True), gone.err
+    (tmp_path / "apps" / "desk" / "app.yaml").write_text(
+        "route: {targets: [local/none]}\npipeline: {kind: summarise}\n"
+    )
+    model = run(tmp_path, "pipeline", "run", "desk", tmp_path / "rows.csv", *out)
+    assert model.code == 3
+    assert "Traceback" not in model.err
 
 
 WORDS = st.lists(st.sampled_from(["word", "end.", "Next", "3.5", "\n\n", "- item\n", "über"]), max_size=400)

@@ -15,7 +15,7 @@ import anyio
 from interlock.core.canonical import canonical_bytes, digest_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InterlockError, InvalidInput
 from interlock.core.ids import AppName, ReleaseId
 from interlock.evals.types import Case, Output
 from interlock.flows.evaluation_targets import open_workspace_target
@@ -115,11 +115,17 @@ async def run_load(parts: Parts, ctx: Context, asked: LoadAsked) -> LoadReport:
         budget = asked.max_cost_usd is not None and spent >= asked.max_cost_usd * 1e9
         return budget or time.perf_counter() - started >= asked.seconds
 
+    stopped: list[InterlockError] = []
+
     async def person() -> None:
         nonlocal spent
-        while not over():
+        while not over() and not stopped:
             at = time.perf_counter()
-            output = await target.run(next(cases), len(outputs))
+            try:
+                output = await target.run(next(cases), len(outputs))
+            except InterlockError as error:
+                stopped.append(error)
+                return
             if output.latency_s is None:
                 output = replace(output, latency_s=time.perf_counter() - at)
             outputs.append(output)
@@ -134,6 +140,8 @@ async def run_load(parts: Parts, ctx: Context, asked: LoadAsked) -> LoadReport:
                 group.start_soon(person)
     finally:
         await target.close()
+    if stopped:
+        raise stopped[0]
     report = _report(asked, target.release_id, began, time.perf_counter() - started, outputs)
     await _attach(parts, ctx, report)
     return report

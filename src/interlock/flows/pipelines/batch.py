@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from anyio import to_thread
 
@@ -111,34 +111,50 @@ async def run_batch(
     known = await to_thread.run_sync(_known, asked.out, release.id)
     run = _Run(parts, ctx, release, spec, asked)
     gate = asyncio.Semaphore(asked.concurrency)
-    with asked.out.open("a", encoding="utf-8") as out:
+    stopped: list[InterlockError] = []
+    with _opened(asked.out) as out:
 
         async def one(row: Row) -> None:
             try:
                 line = await run.work(row)
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
                 out.flush()
+            except InterlockError as error:
+                stopped.append(error)
             finally:
                 gate.release()
 
         async with asyncio.TaskGroup() as group, aclosing(rows_of(asked, files)) as rows:
-            async for row in rows:
-                run.rows += 1
-                if run.rows > _MOST_ROWS:
-                    raise InvalidInput(f"more than {_MOST_ROWS:,} rows", param="inputs", hint="split them")
-                if (row.id, row.sha256) in known:
-                    run.kept += 1
-                    continue
-                await gate.acquire()
-                if run.is_spent:
-                    gate.release()
-                    break
-                group.create_task(one(row))
+            try:
+                async for row in rows:
+                    run.rows += 1
+                    if run.rows > _MOST_ROWS:
+                        raise InvalidInput(f"more than {_MOST_ROWS:,} rows", param="inputs", hint="split them")
+                    if (row.id, row.sha256) in known:
+                        run.kept += 1
+                        continue
+                    await gate.acquire()
+                    if run.is_spent or stopped:
+                        gate.release()
+                        break
+                    group.create_task(one(row))
+            except InterlockError as error:
+                # Told by itself, once what is under way has been written down.
+                stopped.append(error)
         os.fsync(out.fileno())
+    if stopped:
+        raise stopped[0]
     ended = "budget" if run.is_spent else "finished"
     return BatchDone(
         release.app, release.id, run.rows, run.done, run.kept, run.failed, run.cost_nano, ended, str(asked.out)
     )
+
+
+def _opened(out: Path) -> TextIO:
+    try:
+        return out.open("a", encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{out.name!r} cannot be written: {error.strerror}", param="out") from error
 
 
 class _Run:
