@@ -73,7 +73,7 @@ async def oversee(request: Request, caller: Caller) -> Response:
     counts = {name: sum(each.state == name for each in every) for name in _STATES}
     state = request.query_params.get("state") or next((name for name in _STATES if counts[name]), "open")
     found = [each for each in every if each.state == state]
-    spec = next(each.spec for each in await reviews.progress(caller.ctx) if each.spec.queue == queue)
+    spec = next(each for each in await reviews.queues(caller.ctx) if each.queue == queue)
     return render(
         request,
         caller,
