@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from interlock.cli.evals import EXIT, app_of
+from interlock.cli.evals import EXIT
 from interlock.cli.session import Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput, Unavailable
 
@@ -184,25 +184,18 @@ async def _served(session: Session, log: Path) -> AsyncIterator[str]:
 async def _attach(app: App, found: OutsideReport) -> None:
     import msgspec
 
-    from interlock.core.canonical import canonical_bytes, digest_bytes
-    from interlock.core.ids import AppName, ReleaseId
-    from interlock.releases.promotion import Evidence
+    from interlock.flows.evidence import Facts, attach_facts
 
     assert found.verdict is not None, "checked by the caller"
-    body = canonical_bytes(msgspec.to_builtins(found))
-    given = Evidence(
-        digest=digest_bytes(body),
-        app=AppName(app.parts.releases.source(app_of(found.target), app.owner()).name),
-        release=ReleaseId(found.release),
-        kind="red_team",
-        name=found.tool,
-        verdict=found.verdict,
-        by=app.owner().principal.id,
-        at=found.ended_at,
-        note=f"{found.tool} {found.version}: {found.worked} of {found.tried} attacks worked",
-        summary={"tried": found.tried, "worked": found.worked, "version": found.version},
+    facts = Facts(
+        "red_team",
+        found.tool,
+        found.verdict,
+        msgspec.to_builtins(found),
+        {"tried": found.tried, "worked": found.worked, "version": found.version},
+        f"{found.tool} {found.version}: {found.worked} of {found.tried} attacks worked",
     )
-    await app.parts.releases.attach(app.owner(), given, body)
+    await attach_facts(app.parts, app.owner(), found.target, found.release, facts)
 
 
 def _show(found: OutsideReport) -> None:

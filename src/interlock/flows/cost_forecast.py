@@ -9,14 +9,11 @@ from typing import Literal
 
 from anyio import to_thread
 
-from interlock.core.canonical import canonical_bytes, digest_bytes
-from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput
-from interlock.core.ids import AppName, ReleaseId
 from interlock.evals.running.journal import find_run, read_rows
+from interlock.flows.evidence import Facts, attach_facts
 from interlock.flows.parts import Parts
-from interlock.releases.promotion import Evidence
 from interlock.stats.intervals import Interval
 from interlock.stats.paired import bca_interval
 
@@ -132,24 +129,18 @@ def _judged(low: float, high: float, unpriced: int, budget: float, period: str) 
 
 async def _attach(parts: Parts, ctx: Context, target: str, found: Forecast) -> None:
     assert found.verdict is not None, "only what is judged is evidence"
-    body = canonical_bytes(asdict(found))
-    app = target.removeprefix("release:").removeprefix("app/").partition(":")[0].partition("@")[0]
-    given = Evidence(
-        digest=digest_bytes(body),
-        app=AppName(parts.releases.source(app, ctx).name),
-        release=ReleaseId(found.release),
-        kind="cost_forecast",
-        name=f"{found.requests:,.0f} a {found.period}",
-        verdict=found.verdict,
-        by=ctx.principal.id,
-        at=now(),
-        note="; ".join(found.reasons)[:1000],
-        summary={
+    facts = Facts(
+        "cost_forecast",
+        f"{found.requests:,.0f} a {found.period}",
+        found.verdict,
+        asdict(found),
+        {
             "run": found.run,
             "usd": round(found.usd, 4),
             "usd_high": round(found.interval.high, 4),
             "requests": found.requests,
             "budget_usd": found.budget_usd or 0.0,
         },
+        "; ".join(found.reasons),
     )
-    await parts.releases.attach(ctx, given, body)
+    await attach_facts(parts, ctx, target, found.release, facts)

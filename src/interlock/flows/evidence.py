@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from interlock.core.canonical import canonical_bytes, digest_bytes
+from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InvalidInput
 from interlock.core.ids import AppName, ReleaseId
@@ -9,7 +14,46 @@ from interlock.evals.report import Report
 from interlock.flows.parts import Parts
 from interlock.releases.promotion import Evidence, EvidenceKind
 
-__all__ = ["attach_report"]
+__all__ = ["Facts", "attach_facts", "attach_report"]
+
+
+class Facts(NamedTuple):
+    """What was found of a release otherwise than by a suite."""
+
+    kind: EvidenceKind
+    name: str
+    verdict: str
+    whole: Mapping[str, Any]
+    """The whole report, as JSON values."""
+    summary: dict[str, str | int | float | bool]
+    """A few figures for lists."""
+    note: str = ""
+
+
+async def attach_facts(parts: Parts, ctx: Context, target: str, release: str, found: Facts) -> Evidence:
+    """Add a report to what is known of a release.
+
+    Args:
+        target: ``app/NAME``, ``app/NAME@CHANNEL`` or ``release:APP:ID``, which was the release that `release` names.
+
+    Raises: Forbidden, NotFound.
+    """
+    app = target.removeprefix("release:").removeprefix("app/").partition(":")[0].partition("@")[0]
+    body = canonical_bytes(found.whole)
+    given = Evidence(
+        digest=digest_bytes(body),
+        app=AppName(parts.releases.source(app, ctx).name),
+        release=ReleaseId(release),
+        kind=found.kind,
+        name=found.name,
+        verdict=found.verdict,
+        by=ctx.principal.id,
+        at=now(),
+        note=found.note[:1000],
+        summary=found.summary,
+    )
+    await parts.releases.attach(ctx, given, body)
+    return given
 
 
 async def attach_report(

@@ -8,19 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import anyio
 
-from interlock.core.canonical import canonical_bytes, digest_bytes
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, InvalidInput
-from interlock.core.ids import AppName, ReleaseId
 from interlock.evals.types import Case, Output
 from interlock.flows.evaluation_targets import open_workspace_target
+from interlock.flows.evidence import Facts, attach_facts
 from interlock.flows.parts import Parts
-from interlock.releases.promotion import Evidence
 from interlock.stats.bounded import proportion_p
 from interlock.stats.intervals import Interval, wilson
 
@@ -211,26 +209,19 @@ def _quantile(values: Sequence[float], share: float) -> float | None:
 
 
 async def _attach(parts: Parts, ctx: Context, report: LoadReport) -> None:
-    told: dict[str, Any] = asdict(report) | {"began_at": report.began_at.isoformat()}  # Any: JSON values
-    body = canonical_bytes(told)
-    app = report.target.removeprefix("release:").removeprefix("app/").partition(":")[0].partition("@")[0]
     figures = {"p50_s": report.p50_s, "p95_s": report.p95_s, "p99_s": report.p99_s}
-    given = Evidence(
-        digest=digest_bytes(body),
-        app=AppName(parts.releases.source(app, ctx).name),
-        release=ReleaseId(report.release),
-        kind="load",
-        name=f"{report.people} people",
-        verdict=report.verdict,
-        by=ctx.principal.id,
-        at=now(),
-        note="; ".join(report.reasons)[:1000],
-        summary={
+    found = Facts(
+        "load",
+        f"{report.people} people",
+        report.verdict,
+        asdict(report) | {"began_at": report.began_at.isoformat()},
+        {
             "people": report.people,
             "requests": report.requests,
             "failed": report.failed,
             "per_second": report.per_second,
             **{name: value for name, value in figures.items() if value is not None},
         },
+        "; ".join(report.reasons),
     )
-    await parts.releases.attach(ctx, given, body)
+    await attach_facts(parts, ctx, report.target, report.release, found)
