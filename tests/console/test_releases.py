@@ -301,7 +301,7 @@ def test_an_operator_rolls_out_retires_and_exports_from_the_page(shop_tabs: Tabs
     retiring.get_by_role("button", name="Retire").click()
     page.wait_for_selector("text=Take the retirement back")
     assert page.get_by_role("button", name="Roll it out").count() == 0
-    back = page.locator("form[action$='/retire']")
+    back = page.locator("form[action$='/reinstate']")
     back.locator("input[name=reason]").fill("no joke")
     back.get_by_role("button", name="Take the retirement back").click()
     page.wait_for_selector("button:has-text('Roll it out')")

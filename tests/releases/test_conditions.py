@@ -45,6 +45,12 @@ def test_the_newest_evidence_of_each_name_is_seen_with_its_figures() -> None:
     assert says('evidence.evaluation["kindness"].age_days < 2.0', QUALITY)[0] == "met"
 
 
+def test_what_cannot_be_reckoned_is_not_met_and_breaks_nothing() -> None:
+    state, why = says("evidence.evaluation.kindness.cases / (evidence.evaluation.kindness.cases - 200) > 0", QUALITY)
+    assert state == "failed"
+    assert "cannot be asked" in why
+
+
 def test_evidence_of_every_kind_is_seen() -> None:
     assert {*KINDS, "sign_off"} == set(get_args(EvidenceKind))
     for kind in KINDS:

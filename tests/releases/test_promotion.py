@@ -69,4 +69,7 @@ def test_an_app_can_ask_for_more_than_the_workspace_and_never_for_less() -> None
     app = PromotionPolicy(evaluations=["kind"], max_age_days=90, sign_off=SignOff(roles=[Role.RISK, Role.AUDITOR]))
     both = merged(house, app)
     assert (both.evaluations, both.max_age_days, both.rollout) == (["kind", "safety"], 7, True)
-    assert both.sign_off == SignOff(roles=[Role.RISK], count=2)
+    assert both.sign_off == [SignOff(count=2), SignOff(roles=[Role.RISK, Role.AUDITOR])]
+    apart = merged(PromotionPolicy(sign_off=SignOff()), PromotionPolicy(sign_off=SignOff(roles=[Role.OPERATOR])))
+    risk, operator = demands(apart, [signature("eve")], built_by="dev", at=AT, app="a")
+    assert (risk.state, operator.state) == ("met", "open"), "neither's word stands for the other's"

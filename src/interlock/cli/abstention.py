@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["calibrate"]
     "rate",
     default=0.1,
     show_default=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=FiniteRange(0, 1, min_open=True, max_open=True),
     help="Share of unanswerable questions that may be answered.",
 )
 @json_option

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interlock.cli.compare import announce, tell, write_matrix
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 
 if TYPE_CHECKING:
     from interlock.evals.matrix.types import Matrix
@@ -30,15 +30,13 @@ _COLOURS = {"yes": "green", "no": None, "cannot tell": "yellow", "not measured":
 @click.option("--quality", metavar="METRIC", help="Metric of quality (else the first of the suite's gate).")
 @click.option(
     "--margin",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=0.05,
     show_default=True,
     help="Of quality: what differs by less counts as equal.",
 )
 @click.option("--judge", help="Route or provider/model that judges.")
-@click.option(
-    "--max-cost", type=click.FloatRange(0, min_open=True), help="US dollars after which nothing more is asked."
-)
+@click.option("--max-cost", type=FiniteRange(0, min_open=True), help="US dollars after which nothing more is asked.")
 @click.option("--fresh", is_flag=True, help="Begin anew although the same measurements were not finished.")
 @click.option("-o", "--output", "outputs", multiple=True, type=_path, help="Write the memo: .md .html, or .json")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")

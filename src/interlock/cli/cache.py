@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 
 __all__ = ["cache"]
 
@@ -18,7 +18,7 @@ def cache() -> None:
 
 
 @cache.command()
-@click.option("--days", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True)
+@click.option("--days", type=FiniteRange(min=0, min_open=True), default=30.0, show_default=True)
 @json_option
 @pass_session
 def stats(session: Session, days: float, as_json: bool) -> None:
@@ -122,7 +122,7 @@ def purge(
 @click.argument("pairs", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--precision",
-    type=click.FloatRange(0.5, 1.0),
+    type=FiniteRange(0.5, 1.0),
     default=0.99,
     show_default=True,
     help="Share of hits that are right.",

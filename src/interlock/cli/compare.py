@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -60,9 +60,7 @@ def compare() -> None:
 )
 @click.option("--quality", metavar="METRIC", help="Metric of quality (else the first of the suite's gate).")
 @click.option("--judge", help="Route or provider/model that judges.")
-@click.option(
-    "--max-cost", type=click.FloatRange(0, min_open=True), help="US dollars after which nothing more is asked."
-)
+@click.option("--max-cost", type=FiniteRange(0, min_open=True), help="US dollars after which nothing more is asked.")
 @click.option("--fresh", is_flag=True, help="Begin anew although the same comparison was not finished.")
 @click.option("-o", "--output", "outputs", multiple=True, type=_path, help="Write it: .json .html .md")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from interlock.cli.generating import accepted, coverage, generate
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ given_variables = click.option(
 @click.option("--judge", help="Route or provider/model that judges.")
 @click.option("--repeats", type=click.IntRange(1, 100), help="Ask each case so often.")
 @click.option("--concurrency", type=click.IntRange(1, 512), help="Ask so many at once.")
-@click.option(
-    "--max-cost", type=click.FloatRange(0, min_open=True), help="US dollars after which nothing more is asked."
-)
+@click.option("--max-cost", type=FiniteRange(0, min_open=True), help="US dollars after which nothing more is asked.")
 @click.option(
     "--executor",
     type=click.Choice(["inline", "processes", "ray"]),
@@ -121,8 +119,8 @@ given_variables = click.option(
 )
 @click.option("--workers", type=click.IntRange(1, 1024), help="How many of them (else `compute.workers`).")
 @click.option("--stop-early/--no-stop-early", default=None, help="Stop as soon as the gate is clear.")
-@click.option("--fresh", is_flag=True, help="Begin anew although the same run was not finished.")
-@click.option("--no-kept", is_flag=True, help="Ask again what earlier runs were answered.")
+@click.option("--fresh", is_flag=True, help="Begin anew, and ask everything again.")
+@click.option("--no-kept", is_flag=True, help="Ask again what runs of the last day were answered.")
 @click.option("--note", default="", help="Why, for the record.")
 @_home
 @click.option("-o", "--output", "outputs", multiple=True, type=_path, help="Write the report: .json .xml .html .md")
@@ -171,7 +169,7 @@ async def evaluate(session: Session, path: Path, asked: Asked) -> Report:
     async with opened(session, suite, asked) as (target, instruments, home, app):
         options = Options(
             fresh=asked.fresh,
-            use_kept=not asked.no_kept,
+            use_kept=not (asked.no_kept or asked.fresh),
             baseline=asked.baseline,
             note=asked.note,
             report=None if asked.quiet else _tell,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.evals.synthetic.types import KINDS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _queue = click.option("--queue", help="The review queue (else named after the su
     "--budget",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="US dollars after which the model is asked nothing more.",
 )
 @click.option("--language", "languages", multiple=True, help="ISO 639-1 code of cases in other languages (de, fr).")
@@ -174,7 +174,7 @@ def accepted(session: Session, /, suite: Path, queue: str | None, as_json: bool)
     type=click.Path(dir_okay=False, path_type=Path),
     help="Whose cases cover (else the suites in the app's folder).",
 )
-@click.option("--days", type=click.FloatRange(0, 365, min_open=True), default=30.0, show_default=True)
+@click.option("--days", type=FiniteRange(0, 365, min_open=True), default=30.0, show_default=True)
 @click.option(
     "--questions",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ def rebuild(session: Session, collection: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("collection")
-@click.option("--keep-days", type=click.FloatRange(1, 36_500), help="Default: knowledge.keep_versions_days.")
+@click.option("--keep-days", type=FiniteRange(1, 36_500), help="Default: knowledge.keep_versions_days.")
 @click.option("--dry-run", is_flag=True, help="Say what would go.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option

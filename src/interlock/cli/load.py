@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from interlock.cli.evals import EXIT, own_home
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 
 if TYPE_CHECKING:
     from interlock.flows.cost_forecast import Forecast
@@ -25,13 +25,11 @@ _COLOURS = {"pass": "green", "fail": "red"}
 @click.option("--target", required=True, help="app/NAME, app/NAME@CHANNEL or release:APP:ID.")
 @click.option("--suite", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Whose cases are asked.")
 @click.option("--people", type=click.IntRange(1, 10_000), default=8, show_default=True, help="Who ask at once.")
-@click.option("--seconds", type=click.FloatRange(1, 86_400), default=30.0, show_default=True)
-@click.option("--within", "within_s", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True)
-@click.option("--share", type=click.FloatRange(0, 1), default=0.95, show_default=True, help="In time, at least.")
-@click.option("--max-errors", "most_errors", type=click.FloatRange(0, 1), default=0.01, show_default=True)
-@click.option(
-    "--max-cost", "max_cost_usd", type=click.FloatRange(0, min_open=True), help="US dollars that end it early."
-)
+@click.option("--seconds", type=FiniteRange(1, 86_400), default=30.0, show_default=True)
+@click.option("--within", "within_s", type=FiniteRange(0, min_open=True), default=10.0, show_default=True)
+@click.option("--share", type=FiniteRange(0, 1), default=0.95, show_default=True, help="In time, at least.")
+@click.option("--max-errors", "most_errors", type=FiniteRange(0, 1), default=0.01, show_default=True)
+@click.option("--max-cost", "max_cost_usd", type=FiniteRange(0, min_open=True), help="US dollars that end it early.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @json_option
 @pass_session
@@ -120,9 +118,9 @@ def _verdict(verdict: str | None, reasons: tuple[str, ...]) -> None:
 
 @click.command()
 @click.argument("run_id", metavar="RUN")
-@click.option("--requests", type=click.FloatRange(0, min_open=True), required=True, help="In a period.")
+@click.option("--requests", type=FiniteRange(0, min_open=True), required=True, help="In a period.")
 @click.option("--per", type=click.Choice(["day", "month"]), default="month", show_default=True)
-@click.option("--budget", type=click.FloatRange(0, min_open=True), help="US dollars in a period: makes it evidence.")
+@click.option("--budget", type=FiniteRange(0, min_open=True), help="US dollars in a period: makes it evidence.")
 @json_option
 @pass_session
 def forecast(session: Session, /, run_id: str, requests: float, per: str, budget: float | None, as_json: bool) -> None:

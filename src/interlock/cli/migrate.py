@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interlock.cli.compare import tell
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ _NOT_READY = 6
 @click.option("--app", "apps", multiple=True, help="Only this app; several times.")
 @click.option(
     "--margin",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=0.05,
     show_default=True,
     help="Of quality: a successor that is worse by less does as well.",
 )
 @click.option("--judge", help="Route or provider/model that judges.")
 @click.option(
-    "--max-cost", type=click.FloatRange(0, min_open=True), help="US dollars of one comparison of an app on one suite."
+    "--max-cost", type=FiniteRange(0, min_open=True), help="US dollars of one comparison of an app on one suite."
 )
 @click.option("--no-gate", is_flag=True, help="Do not run what prod asks of the candidates.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -114,7 +114,13 @@ async def _migrate(
             started=None if quiet else _begun,
             progress=None if quiet else tell,
         )
-        uses = await uses_of(app.parts, app.owner(), model, workspace.settings.model_dump(mode="json"))
+        apps_dir = workspace.path(workspace.settings.apps_dir)
+        judges = [
+            workspace.root / "judges",
+            *sorted(apps_dir.glob("*/evals")),
+            *sorted(apps_dir.glob("*/evals/judges")),
+        ]
+        uses = await uses_of(app.parts, app.owner(), model, workspace.settings.model_dump(mode="json"), judges=judges)
         try:
             return await run_migration(app.parts, app.owner(), model, successors, runs, uses=uses)
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 
 if TYPE_CHECKING:
     from interlock.app import App
@@ -34,7 +34,7 @@ def _with_app(session: Session, work: Callable[[App], Coroutine[Any, Any, T]]) -
 
 @monitor.command("show")
 @click.argument("app_name", metavar="APP")
-@click.option("--days", type=click.FloatRange(0, 365, min_open=True), default=7.0, show_default=True)
+@click.option("--days", type=FiniteRange(0, 365, min_open=True), default=7.0, show_default=True)
 @json_option
 @pass_session
 def show(session: Session, /, app_name: str, days: float, as_json: bool) -> None:

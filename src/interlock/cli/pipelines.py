@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run
 
 if TYPE_CHECKING:
     from interlock.flows.pipelines.batch import BatchDone, Progress
@@ -30,9 +30,7 @@ def pipeline() -> None:
 @click.option("--column", default="text", show_default=True, help="Of tables (.csv .tsv .jsonl): where the text is.")
 @click.option("--release", "release_id", help="A frozen release or a channel (default: the app's files as they are).")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=4, show_default=True, help="Rows at a time.")
-@click.option(
-    "--max-cost", type=click.FloatRange(0, min_open=True), help="US dollars after which no further row is begun."
-)
+@click.option("--max-cost", type=FiniteRange(0, min_open=True), help="US dollars after which no further row is begun.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @json_option
 @pass_session

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def _show_tested(tested: Tested, *, quiet: bool) -> None:
 @click.argument("name", metavar="PROMPT")
 @click.option(
     "--days",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     default=30.0,
     show_default=True,
     help="Count requests so far back.",

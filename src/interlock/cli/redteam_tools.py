@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from interlock.cli.evals import EXIT
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ def list_uses(session: Session, as_json: bool) -> None:
 )
 @click.option(
     "--max-success",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.05,
     show_default=True,
     help="Gate: share of attacks that may work.",
 )
 @click.option("--no-gate", is_flag=True, help="Only measure.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(1, 86_400), default=3600.0, show_default=True)
+@click.option("--timeout", "timeout_s", type=FiniteRange(1, 86_400), default=3600.0, show_default=True)
 @click.option(
     "-o", "--output", "output", type=click.Path(dir_okay=False, path_type=Path), help="Write the report: .md or .json"
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interlock.cli.judged_set import Asked, Subject, subject_of, with_bar
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 from interlock.core.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class _Options:
     "--tolerance",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     help="With --gate: a loss up to it is let through.",
 )
 @click.option("--fail-under", "bars", multiple=True, metavar="FIGURE=VALUE", help="Fail below it, as ndcg@10=0.8.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import unicodedata
 from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from interlock.app import App
     from interlock.config import Workspace
 
-__all__ = ["Session", "emit", "json_option", "pass_session", "run", "table"]
+__all__ = ["FiniteRange", "Session", "emit", "json_option", "pass_session", "run", "table"]
 
 T = TypeVar("T")
 
@@ -41,6 +42,18 @@ class Session:
         from interlock.config import find_workspace, load_settings
 
         return load_settings(find_workspace(self.root), self.flags)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers: click's own lets nan through every bound, and nothing compares with it."""
+
+    # Any: click's own signature.
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number to reckon with", param, ctx)
+        return found
 
 
 pass_session = click.make_pass_decorator(Session)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from interlock.cli.judged_set import Asked, subject_of, with_bar
-from interlock.cli.session import Session, emit, json_option, pass_session, run, table
+from interlock.cli.session import FiniteRange, Session, emit, json_option, pass_session, run, table
 
 if TYPE_CHECKING:
     from interlock.app import App
@@ -30,7 +30,7 @@ _SHOWN = 8
 @click.option("--limit", type=click.IntRange(1), help="Only the first so many questions.")
 @click.option("--as", "users", multiple=True, metavar="USER", help="Without SET: the questions of this user, too.")
 @click.option(
-    "--budget-minutes", default=30.0, show_default=True, type=click.FloatRange(0, min_open=True), help="For trials."
+    "--budget-minutes", default=30.0, show_default=True, type=FiniteRange(0, min_open=True), help="For trials."
 )
 @click.option("--trials", default=20, show_default=True, type=click.IntRange(1), help="At most so many.")
 @click.option(

@@ -190,13 +190,13 @@ async def roll_out(request: Request, caller: Caller) -> Response:
 
 
 async def retire(request: Request, caller: Caller) -> Response:
-    """``POST /releases/{app}/{id}/retire`` with `reason`; of a retired one it takes that back."""
+    """``POST /releases/{app}/{id}/retire`` and ``…/reinstate`` with `reason`."""
     form = await form_of(request)
     releases, app, release = app_of(request).parts.releases, request.path_params["app"], request.path_params["id"]
     reason = text_field(form, "reason")[:1000]
     if not reason:
         raise InvalidInput("say why", param="reason")
-    back = (await releases.find(caller.ctx, app, release)).retired is not None
+    back = request.url.path.endswith("/reinstate")
     await (releases.reinstate if back else releases.retire)(caller.ctx, app, release, reason=reason)
     return _back(request)
 
@@ -232,6 +232,7 @@ routes = [
     Route("/releases/{app}/{id}/jobs/{job}", page(cancel), methods=["POST"]),
     Route("/releases/{app}/{id}/rollout", page(roll_out), methods=["POST"]),
     Route("/releases/{app}/{id}/retire", page(retire), methods=["POST"]),
+    Route("/releases/{app}/{id}/reinstate", page(retire), methods=["POST"]),
     Route("/releases/{app}/{id}/export", page(export)),
     Route("/releases/{app}/{id}/point", page(point), methods=["POST"]),
 ]

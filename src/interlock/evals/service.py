@@ -123,7 +123,8 @@ class Evaluations:
                 instruments,
                 concurrency=suite.spec.run.concurrency,
                 timeout_s=suite.spec.run.timeout_s,
-                kept=kept if options.use_kept else None,
+                kept=kept,
+                ask_anew=not options.use_kept,
             )
             async with AsyncExitStack() as stack:
                 if options.spread is not None:

@@ -93,6 +93,14 @@ async def advise_app(
             f"{len(variants)} variants; {MOST_VARIANTS} at most", param="models", hint="name fewer models"
         )
     found = await run_matrix(parts, ctx, app, suite, how, variants=variants)
+    if sum(not each.error for each in found.variants) < 2:
+        failed = [f"{each.variant.label}: {each.error}" for each in found.variants if each.error]
+        raise InvalidInput(
+            f"{len(failed)} of {len(found.variants)} ways could not be measured, so that nothing can be compared: "
+            + "; ".join(failed)[:800],
+            param="models",
+            hint=f"interlock compare show {found.id}",
+        )
     runs = await to_thread.run_sync(besides, Evaluations(how.home / "runs"), found)
     told = advise(found, runs, margin=asked.margin, examples=len(asked.labelled))
     done = replace(found, advice=told, notes=(*found.notes, *notes))

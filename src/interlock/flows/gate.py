@@ -243,7 +243,14 @@ class _Runner:
                 self._parts, judge=self._runs.judge, folder=suite.folder, licences=self._runs.licences
             )
             instruments = replace(instruments, protected=target.protected)
-            options = Options(baseline=baseline, note=note or "gate", report=self._runs.progress, tags=target.tags)
+            options = Options(
+                # A gate says what is so now: behind the same release a provider may answer otherwise than yesterday.
+                use_kept=False,
+                baseline=baseline,
+                note=note or "gate",
+                report=self._runs.progress,
+                tags=target.tags,
+            )
             return await self._evaluations.run(suite, target, instruments, options)
         finally:
             await target.close()

@@ -80,6 +80,11 @@ async def run_gate_job(parts: Parts, ctx: Context, job: Job, runs: GateRuns) -> 
     except InterlockError as error:
         await parts.jobs.fail(job, code=error.code, message=error.message, retry_in_s=None)
         raise
+    except Exception as error:
+        # A fault of ours is not mended by making the same runs, and paying for them, again.
+        said = f"the runs broke off: {type(error).__name__}"
+        await parts.jobs.fail(job, code="internal_error", message=said, retry_in_s=None)
+        raise
     result: dict[str, object] = {
         "verdict": found.verdict,
         "release": found.release,

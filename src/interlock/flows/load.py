@@ -107,7 +107,7 @@ async def run_load(parts: Parts, ctx: Context, asked: LoadAsked) -> LoadReport:
     outputs: list[Output] = []
     cases = itertools.cycle(asked.cases)
     began, started = now(), time.perf_counter()
-    spent = 0
+    spent = failed = 0
 
     def over() -> bool:
         budget = asked.max_cost_usd is not None and spent >= asked.max_cost_usd * 1e9
@@ -116,7 +116,7 @@ async def run_load(parts: Parts, ctx: Context, asked: LoadAsked) -> LoadReport:
     stopped: list[InterlockError] = []
 
     async def person() -> None:
-        nonlocal spent
+        nonlocal spent, failed
         while not over() and not stopped:
             at = time.perf_counter()
             try:
@@ -126,10 +126,11 @@ async def run_load(parts: Parts, ctx: Context, asked: LoadAsked) -> LoadReport:
                 return
             if output.latency_s is None:
                 output = replace(output, latency_s=time.perf_counter() - at)
-            outputs.append(output)
+            # Figures only: texts of a long run would fill the memory, and reading them slow what is measured.
+            outputs.append(replace(output, text="", citations=(), found=(), calls=(), state=None, documents=()))
             spent += output.cost_nano or 0
+            failed += bool(output.error)
             if asked.report is not None:
-                failed = sum(bool(each.error) for each in outputs)
                 asked.report(LoadProgress(len(outputs), failed, time.perf_counter() - started, spent))
 
     try:

@@ -191,6 +191,8 @@ async def _measure(
         target = await open_release_target(parts, release, f"{matrix.app}: {variant.label}", cases=cases)
         instruments = workspace_instruments(parts, judge=how.judge, folder=suite.folder, licences=how.licences)
         options = Options(
+            # Times of another day are no times of this comparison.
+            use_kept=False,
             note=f"comparison {matrix.id}: {variant.label}"[:500],
             report=how.progress,
             tags={"matrix": matrix.id, "variant": variant.label},

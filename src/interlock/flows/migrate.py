@@ -16,6 +16,7 @@ from anyio import to_thread
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InterlockError, InvalidInput, NotFound
+from interlock.evals.judges.spec import read_judge
 from interlock.evals.matrix.contrasts import contrast
 from interlock.evals.matrix.types import AS_IT_IS, Contrast, Matrix, Variant
 from interlock.evals.running.runner import Progress
@@ -37,11 +38,11 @@ __all__ = ["Candidate", "Migration", "MigrationRuns", "MigrationShelf", "Use", "
 class Use:
     """One place that names the model."""
 
-    kind: Literal["app", "channel", "setting"]
+    kind: Literal["app", "channel", "setting", "judge"]
     name: str
-    """App, ``app@channel``, or the setting's dotted name."""
+    """App, ``app@channel``, the setting's dotted name, or a judge's file."""
     field: str
-    """Of its route; empty of a setting."""
+    """Of its route, or of the file; empty of a setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,12 @@ class Candidate:
     app: str
     successor: str
     verdict: Literal["ready", "worse", "not enough evidence", "failed", "no suite"]
-    """`ready`: not worse than the model by the margin on every suite, and frozen as a release."""
+    """`ready`: not worse than the model by the margin in what every suite gates, frozen as a release, and not refused
+    by the gate of prod.
+    """
     said: str
     contrasts: tuple[Contrast, ...] = ()
-    """One a suite."""
+    """One a suite and gated metric."""
     comparisons: tuple[str, ...] = ()
     """Ids, one a suite: interlock compare show."""
     release: str = ""
@@ -100,12 +103,15 @@ class MigrationRuns:
     progress: Callable[[Progress], None] | None = None
 
 
-async def uses_of(parts: Parts, ctx: Context, model: str, settings: Mapping[str, Any]) -> list[Use]:
-    """Apps whose files name the model, channels that point at releases with it, and settings.
+async def uses_of(
+    parts: Parts, ctx: Context, model: str, settings: Mapping[str, Any], *, judges: Sequence[Path] = ()
+) -> list[Use]:
+    """Apps whose files name the model, channels that point at releases with it, settings, and judges.
 
     Args:
         model: ``provider/model``.
         settings: of the workspace, as values.
+        judges: folders of files of judges.
 
     Raises: Forbidden; InvalidInput: no name of a model.
     """
@@ -123,7 +129,20 @@ async def uses_of(parts: Parts, ctx: Context, model: str, settings: Mapping[str,
             frozen = await parts.releases.load(ctx, source.name, channel.release)
             found += [Use("channel", f"{source.name}@{channel.name}", f) for f in _fields(frozen.components, wanted)]
     found += [Use("setting", name, "") for name in _settings(settings, wanted, "")]
-    return found
+    return found + await to_thread.run_sync(lambda: list(_judging(judges, wanted)))
+
+
+def _judging(folders: Sequence[Path], wanted: Target) -> Iterator[Use]:
+    for folder in folders:
+        for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+            try:
+                models = read_judge(file).models
+            except InterlockError:
+                # No judge: suites and licences lie there too.
+                continue
+            for number, name in enumerate(models):
+                if Target.parse(name) == wanted:
+                    yield Use("judge", f"{folder.name}/{file.name}", f"models[{number}]")
 
 
 async def migrate(
@@ -184,12 +203,13 @@ async def _app(parts: Parts, ctx: Context, app: str, plan: Migration, runs: Migr
         Variant(each, {"model": each}, {"route": _replaced(route, _target(plan.model), each)})
         for each in plan.successors
     ]
-    matrices: list[Matrix] = []
+    matrices: list[tuple[Matrix, Sequence[str]]] = []
     for suite in suites.values():
         if runs.started is not None:
             runs.started(app, suite.name)
         try:
-            matrices.append(await _compared(parts, ctx, app, suite, runs, variants=variants))
+            matrix = await _compared(parts, ctx, app, suite, runs, variants=variants)
+            matrices.append((matrix, _gated(suite, matrix)))
         except InterlockError as error:
             return [Candidate(app, each, "failed", f"{suite.name}: {error.message}") for each in plan.successors]
     return [await _judged(parts, ctx, app, each, plan, runs=runs, matrices=matrices) for each in plan.successors]
@@ -216,26 +236,30 @@ async def _judged(
     plan: Migration,
     *,
     runs: MigrationRuns,
-    matrices: Sequence[Matrix],
+    matrices: Sequence[tuple[Matrix, Sequence[str]]],
 ) -> Candidate:
     """One successor over all suites: as good in each, or not."""
-    ids = tuple(matrix.id for matrix in matrices)
+    ids = tuple(matrix.id for matrix, _ in matrices)
     blank = Candidate(app, successor, "failed", "", (), ids)
     found: list[Contrast] = []
-    for matrix in matrices:
+    lines: list[str] = []
+    for matrix, metrics in matrices:
         for label in (AS_IT_IS, successor):
             error = next((each.error for each in matrix.variants if each.variant.label == label), "it was not measured")
             if error:
                 return replace(blank, said=f"{matrix.suite}: {label}: {error}")
         sides = {run.target: run for run in await to_thread.run_sync(besides, Evaluations(runs.home / "runs"), matrix)}
-        found.append(contrast(sides[successor], sides[AS_IT_IS], matrix.quality, margin=runs.margin))
+        # All of them have to hold, so that no correction is due.
+        for metric in metrics:
+            found.append(contrast(sides[successor], sides[AS_IT_IS], metric, margin=runs.margin))
+            lines.append(f"{matrix.suite}: {_said(found[-1])}")
     told = replace(blank, contrasts=tuple(found))
-    said = "; ".join(f"{matrix.suite}: {_said(each)}" for matrix, each in zip(matrices, found, strict=True))
+    said = "; ".join(lines)
     if any(each.verdict == "worse" for each in found):
         return replace(told, verdict="worse", said=said)
     if any(each.verdict == "cannot tell" for each in found):
         return replace(told, verdict="not enough evidence", said=said)
-    info = await freeze_variant(parts, ctx, matrices[0], successor, note=f"{successor} instead of {plan.model}")
+    info = await freeze_variant(parts, ctx, matrices[0][0], successor, note=f"{successor} instead of {plan.model}")
     ready = replace(told, verdict="ready", said=said, release=info.id)
     if not runs.gate:
         return ready
@@ -246,7 +270,18 @@ async def _judged(
         gate = await run_gate(parts, ctx, app, gated, release=info.id)
     except InterlockError as error:
         return replace(ready, said=f"{said}; its gate could not be asked: {error.message}")
+    if any(each.state == "failed" for each in gate.demands):
+        refused = "; ".join(f"{each.demand}: {each.why}" for each in gate.demands if each.state == "failed")
+        return replace(ready, verdict="worse", gate=gate.verdict, said=f"{said}; prod refuses it: {refused}")
     return replace(ready, gate=gate.verdict)
+
+
+def _gated(suite: Suite, matrix: Matrix) -> list[str]:
+    """What the suite's gate looks at, besides the quality; times and costs have no margin of quality."""
+    scales = {each.label: each.metric.scale for each in suite.measured_by}
+    rules = suite.spec.gate.rules if suite.spec.gate is not None else []
+    bounded = [rule.metric for rule in rules if scales.get(rule.metric) != "real"]
+    return list(dict.fromkeys([matrix.quality, *bounded]))
 
 
 def _said(found: Contrast) -> str:

@@ -354,7 +354,7 @@ async def _night(parts: Parts, app: str, place: Path) -> tuple[dict[str, float |
         target = await open_workspace_target(parts, f"app/{app}", suite.cases)
         try:
             instruments = replace(workspace_instruments(parts, folder=suite.folder), protected=target.protected)
-            options = Options(fresh=True, note="nightly")
+            options = Options(fresh=True, use_kept=False, note="nightly")
             report = await parts.evaluations.run(suite, target, instruments, options)
         finally:
             await target.close()

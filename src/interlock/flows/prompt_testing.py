@@ -152,7 +152,7 @@ async def _cases(
         instruments = workspace_instruments(parts, judge=runs.judge, folder=suite.folder, licences=runs.licences)
         instruments = replace(instruments, protected=opened.protected)
         evaluations = Evaluations(runs.home)
-        options = Options(note=f"tests of the prompt {name}", report=runs.progress, tags=opened.tags)
+        options = Options(use_kept=False, note=f"tests of the prompt {name}", report=runs.progress, tags=opened.tags)
         report = await evaluations.run(suite, opened, instruments, options)
     finally:
         await opened.close()

@@ -28,6 +28,10 @@ _STATEMENT = "https://in-toto.io/Statement/v1"
 _PREDICATE = "https://interlock.dev/release/v1"
 
 
+_BY_PEOPLE = frozenset({"sign_off", "consumers"})
+"""Evidence that is somebody's word: who gives it here is asked here."""
+
+
 class _Subject(msgspec.Struct, frozen=True):
     name: str
     digest: dict[str, str]
@@ -146,10 +150,10 @@ async def import_release(
         told.components,
         note=told.note,
         signer=opened.public_key,
-        evidence=[_evidence(each, name, release) for each in told.evidence if each.kind != "sign_off"],
+        evidence=[_evidence(each, name, release) for each in told.evidence if each.kind not in _BY_PEOPLE],
     )
-    runs = tuple(each.name for each in told.evidence if each.kind != "sign_off")
-    signs = tuple(f"{each.verdict} by {each.by} ({each.name})" for each in told.evidence if each.kind == "sign_off")
+    runs = tuple(each.name for each in told.evidence if each.kind not in _BY_PEOPLE)
+    signs = tuple(f"{each.verdict} by {each.by} ({each.name})" for each in told.evidence if each.kind in _BY_PEOPLE)
     return Imported(info, opened.public_key, runs, signs)
 
 

@@ -143,7 +143,7 @@ def tried(condition: Condition, known: Mapping[str, Any]) -> Outcome:
     except (KeyError, IndexError):
         told = f"it reads {absent[0]}, which is not there yet" if absent else "it reads what is not there yet"
         return Outcome("open", told, values)
-    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         return Outcome("failed", f"it cannot be asked: {type(error).__name__} ({_told(values)})", values)
     if not isinstance(result, bool):
         return Outcome("failed", f"it gives a {type(result).__name__}, and not true or false", values)

@@ -69,7 +69,9 @@ class PromotionPolicy(_Spec):
         default=False, description="past requests were replayed on exactly this release, and it is shown to be no worse"
     )
     max_age_days: float = Field(default=30.0, gt=0, description="older evidence does not count")
-    sign_off: SignOff | None = Field(default=None, description="people who have to agree")
+    sign_off: SignOff | list[SignOff] | None = Field(
+        default=None, description="people who have to agree; of a list all of them"
+    )
     conditions: list[Condition] = Field(
         default_factory=list, max_length=50, description="what else has to be true of what is known, in CEL"
     )
@@ -78,15 +80,6 @@ class PromotionPolicy(_Spec):
 
 def merged(first: PromotionPolicy, second: PromotionPolicy) -> PromotionPolicy:
     """What satisfies both."""
-    signs = [each for each in (first.sign_off, second.sign_off) if each is not None]
-    sign_off = signs[0] if signs else None
-    if len(signs) == 2:
-        both = [role for role in signs[0].roles if role in signs[1].roles]
-        sign_off = SignOff(
-            roles=both or signs[0].roles,
-            count=max(each.count for each in signs),
-            separate=any(each.separate for each in signs),
-        )
     return PromotionPolicy(
         evaluations=sorted({*first.evaluations, *second.evaluations}),
         red_team=sorted({*first.red_team, *second.red_team}),
@@ -94,10 +87,20 @@ def merged(first: PromotionPolicy, second: PromotionPolicy) -> PromotionPolicy:
         prompt_tests=first.prompt_tests or second.prompt_tests,
         replay=first.replay or second.replay,
         max_age_days=min(first.max_age_days, second.max_age_days),
-        sign_off=sign_off,
+        sign_off=_both(_signatures(first), _signatures(second)) or None,
         conditions=[*first.conditions, *(each for each in second.conditions if each not in first.conditions)],
         rollout=first.rollout or second.rollout,
     )
+
+
+def _both(first: Sequence[SignOff], second: Sequence[SignOff]) -> list[SignOff]:
+    return [*first, *(each for each in second if each not in first)]
+
+
+def _signatures(policy: PromotionPolicy) -> Sequence[SignOff]:
+    if policy.sign_off is None:
+        return ()
+    return policy.sign_off if isinstance(policy.sign_off, list) else [policy.sign_off]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +191,7 @@ def demands(
         newest = max(runs, key=lambda each: each.at, default=None)
         hint = f"interlock rollout replay {frozen or 'RELEASE'} --app {app} --requests FILE"
         found.append(_run("replay", newest, runs, oldest=oldest, hint=hint))
-    if policy.sign_off is not None:
-        found.append(_signed(policy.sign_off, evidence, built_by=built_by, oldest=oldest, app=app))
+    found += [_signed(each, evidence, built_by=built_by, oldest=oldest, app=app) for each in _signatures(policy)]
     if policy.conditions:
         # What is too old does not count here either.
         fresh = [each for each in evidence if each.at >= oldest]

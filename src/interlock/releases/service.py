@@ -360,7 +360,8 @@ class Releases:
     async def start_experiment(self, ctx: Context, experiment: str, *, reason: str = "") -> Experiment:
         """Give units to the arms of a frozen plan.
 
-        Raises: Forbidden, NotFound; Blocked: a variant has not shown what the channel asks for; Conflict: as of
+        Raises: Forbidden, NotFound; Blocked: a variant has not shown what the channel asks for, or a consumer could
+            not read its answers; Conflict: as of
             `Experiments.start`.
         """
         ctx.require(Role.OPERATOR)
@@ -368,6 +369,7 @@ class Releases:
         self.source(planned.app, ctx)
         for arm in planned.plan.arms[1:]:
             await self._check(ctx, await self.find(ctx, planned.app, arm.release), planned.channel, by_rollout=True)
+            await self._check_readers(ctx, await self._load(ctx.tenant, planned.app, "", arm.release))
         return await self.experiments.start(ctx, planned.id, reason=reason)
 
     async def attach(self, ctx: Context, given: Evidence, report: bytes) -> None:

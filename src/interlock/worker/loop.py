@@ -134,7 +134,7 @@ async def _work_gates(app: App) -> None:
         except InterlockError as error:
             # The job carries its own error.
             _log.warning("worker: the runs of a gate ended: %s", error.code)
-        except Exception as error:  # noqa: BLE001 - a border: its lease runs out, and another try may succeed
+        except Exception as error:  # noqa: BLE001 - a border: other jobs are done all the same
             _log.error("the runs of a gate broke off: %s", type(error).__name__, exc_info=error)
         await asyncio.sleep(_IDLE_S)
 

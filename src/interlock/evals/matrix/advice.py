@@ -46,9 +46,13 @@ class _Arms:
     def models(self) -> list[str]:
         return list(dict.fromkeys(model for model, _ in self.labels))
 
-    def beside(self, model: str, arm: str, other_model: str, other_arm: str, alpha: float = 0.05) -> Contrast | None:
-        new, old = self.labels.get((model, arm)), self.labels.get((other_model, other_arm))
-        return None if new is None or old is None else self.contrast(new, old, alpha)
+    def beside(self, model: str, arm: str, other_model: str, other_arm: str) -> Contrast | None:
+        return next(iter(self.all_beside([((model, arm), (other_model, other_arm))])), None)
+
+    def all_beside(self, pairs: Sequence[tuple[tuple[str, str], tuple[str, str]]]) -> list[Contrast]:
+        """Those of the pairs of which both were measured. Any one could be better by chance: they share the error."""
+        known = [(self.labels[new], self.labels[old]) for new, old in pairs if {new, old} <= set(self.labels)]
+        return [self.contrast(new, old, 0.05 / len(known)) for new, old in known]
 
     def contrast(self, new: str, old: str, alpha: float = 0.05) -> Contrast:
         return contrast(self.runs[new], self.runs[old], self.quality, margin=self.margin, alpha=alpha)
@@ -137,7 +141,7 @@ def _chosen(arms: _Arms, real: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _documents(arms: _Arms) -> Finding:
-    pairs = [arms.beside(model, DOCUMENTS, model, PROMPT) for model in arms.models]
+    pairs = arms.all_beside([((model, DOCUMENTS), (model, PROMPT)) for model in arms.models])
     return _yes_or_no(
         "documents",
         pairs,
@@ -148,7 +152,7 @@ def _documents(arms: _Arms) -> Finding:
 
 
 def _retrieval(arms: _Arms) -> Finding:
-    pairs = [arms.beside(model, RIGHT, model, DOCUMENTS) for model in arms.models]
+    pairs = arms.all_beside([((model, RIGHT), (model, DOCUMENTS)) for model in arms.models])
     return _yes_or_no(
         "retrieval",
         pairs,
@@ -159,8 +163,8 @@ def _retrieval(arms: _Arms) -> Finding:
 
 
 def _examples(arms: _Arms) -> Finding:
-    pairs = [arms.beside(model, EXAMPLES, model, PROMPT) for model in arms.models]
-    pairs += [arms.beside(model, SHOWN, model, DOCUMENTS) for model in arms.models]
+    shown = [((model, EXAMPLES), (model, PROMPT)) for model in arms.models]
+    pairs = arms.all_beside([*shown, *(((model, SHOWN), (model, DOCUMENTS)) for model in arms.models)])
     return _yes_or_no(
         "examples",
         pairs,
@@ -173,7 +177,7 @@ def _examples(arms: _Arms) -> Finding:
 def _model(arms: _Arms) -> Finding:
     first, *others = arms.models
     arm = _shared_arm(arms)
-    pairs = [arms.beside(model, arm, first, arm) for model in others]
+    pairs = arms.all_beside([((model, arm), (first, arm)) for model in others])
     return _yes_or_no(
         "model",
         pairs,
@@ -241,8 +245,8 @@ def _tuning(arms: _Arms, examples: int) -> Finding:
     return Finding("tuning", "yes", said, (gap,))
 
 
-def _yes_or_no(question: Question, pairs: Sequence[Contrast | None], *, none: str, yes: str, no: str) -> Finding:
-    found = tuple(each for each in pairs if each is not None)
+def _yes_or_no(question: Question, pairs: Sequence[Contrast], *, none: str, yes: str, no: str) -> Finding:
+    found = tuple(pairs)
     if not found:
         return Finding(question, "not measured", none)
     verdicts = {each.verdict for each in found}

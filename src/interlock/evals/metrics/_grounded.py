@@ -28,6 +28,9 @@ async def grounded(case: Case, output: Output, options: Options, instruments: In
         return Score(None, "there is no checker of claims")
     if output.declined:
         return Score(None, "the answer declines")
+    if not output.text.strip() and not output.calls:
+        # Not as "does not apply": a gate would pass what says nothing.
+        return Score(None, "the answer is empty", error="empty_answer")
     stated = claims(output.text)
     if not stated:
         return Score(None, "the answer makes no claims")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,11 +18,14 @@ __all__ = ["KeptOutputs"]
 class KeptOutputs:
     """One file of a folder of runs; several processes may use it. Failures are never kept. Blocking, for microseconds.
 
+    What is older than a day is not given: behind the same name a provider may serve another model by then.
+
     A cache: a file that is damaged or of another version is begun anew.
     """
 
     FILES = ("outputs.db", "outputs.db-wal", "outputs.db-shm")
-    _VERSION = 1
+    _VERSION = 2
+    _LONGEST_S = 86_400.0
 
     def __init__(self, home: Path) -> None:
         path = home / self.FILES[0]
@@ -39,7 +43,7 @@ class KeptOutputs:
                 (version,) = sql.execute("pragma user_version").fetchone()
                 if version not in {0, self._VERSION}:
                     raise sqlite3.DatabaseError("another version")
-                sql.execute("create table if not exists outputs (key blob primary key, output blob) without rowid")
+                sql.execute("create table if not exists outputs (key blob primary key, output blob, at real)")
                 sql.execute(f"pragma user_version={self._VERSION}")
             except sqlite3.DatabaseError:
                 sql.close()
@@ -55,7 +59,9 @@ class KeptOutputs:
 
     def get(self, key: bytes) -> Output | None:
         """A kept answer."""
-        found = self._sql.execute("select output from outputs where key = ?", (key,)).fetchone()
+        found = self._sql.execute(
+            "select output from outputs where key = ? and at > ?", (key, time.time() - self._LONGEST_S)
+        ).fetchone()
         if found is None:
             return None
         try:
@@ -65,7 +71,9 @@ class KeptOutputs:
 
     def put(self, key: bytes, output: Output) -> None:
         """Keep an answer."""
-        self._sql.execute("insert or replace into outputs values (?, ?)", (key, msgspec.json.encode(output)))
+        self._sql.execute(
+            "insert or replace into outputs values (?, ?, ?)", (key, msgspec.json.encode(output), time.time())
+        )
 
     def close(self) -> None:
         """Close the file."""

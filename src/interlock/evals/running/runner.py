@@ -91,6 +91,7 @@ class LocalExecutor:
         concurrency: int,
         timeout_s: float,
         kept: KeptOutputs | None = None,
+        ask_anew: bool = False,
     ) -> None:
         self._target = target
         self._measured_by = measured_by
@@ -99,6 +100,8 @@ class LocalExecutor:
         self._timeout_s = timeout_s
         self._identity = target.identity
         self._kept = kept if self._identity else None
+        self._ask_anew = ask_anew
+        """What was answered before is not taken; what is answered now replaces it."""
         self._resume_at = 0.0
         """Nobody asks before this time: the target has said that it is asked too much."""
         self._away: set[str] = set()
@@ -132,7 +135,7 @@ class LocalExecutor:
         output = None
         if self._kept is not None and not work.sealed:
             key = KeptOutputs.key(self._identity, work.digest, work.repeat)
-            output = self._kept.get(key)
+            output = None if self._ask_anew else self._kept.get(key)
         was_kept = output is not None
         if output is None:
             output = await self._ask(work)
