@@ -114,3 +114,21 @@ def test_what_is_no_number_to_reckon_with_is_refused(at: Path, run: Run, value: 
     ):
         done = run(at, *command)
         assert (done.code, "no number to reckon with" in done.err) == (2, True), done.err
+
+
+@pytest.mark.parametrize(
+    ("monitor", "code", "said"),
+    [
+        ("{share: 2}", 1, "monitor.share"),
+        ("{sharing: 0.1}", 1, "monitor"),
+        ('{nightly: [{suite: evals/kindness.yaml, at: "25:00"}]}', 1, "monitor.nightly"),
+        ('{nightly: [{suite: evals/none.yaml, at: "03:00"}]}', 3, "evals/none.yaml"),
+        ('{share: 0.5, nightly: [{suite: evals/kindness.yaml, at: "03:00"}]}', 0, ""),
+    ],
+)
+def test_what_is_wrong_with_a_monitor_is_told(at: Path, run: Run, monitor: str, code: int, said: str) -> None:
+    file = at / "apps" / "helper" / "app.yaml"
+    file.write_text(f"{file.read_text()}\nmonitor: {monitor}\n")
+    done = run(at, "monitor", "show", "helper")
+    assert done.code == code, done.err
+    assert said in done.err

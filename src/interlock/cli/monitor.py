@@ -39,9 +39,16 @@ def _with_app(session: Session, work: Callable[[App], Coroutine[Any, Any, T]]) -
 @pass_session
 def show(session: Session, /, app_name: str, days: float, as_json: bool) -> None:
     """Scores of APP's sampled answers, by release."""
+    from interlock.flows.monitor_files import MonitorFiles
     from interlock.flows.monitor_views import summary
 
-    told = _with_app(session, lambda app: summary(app.parts, app.owner(), app_name, days=days))
+    async def work(app: App) -> Any:  # Any: JSON
+        name = app.parts.releases.source(app_name, app.owner()).name
+        # What is wrong with the file is told here: the worker goes on by what it said last.
+        MonitorFiles(app.workspace.path(app.workspace.settings.apps_dir)).checked(name)
+        return await summary(app.parts, app.owner(), name, days=days)
+
+    told = _with_app(session, work)
     if as_json:
         emit(told)
         return
@@ -137,7 +144,7 @@ def look_now(session: Session, /, app_name: str, with_canaries: bool, as_json: b
 
     async def work(app: App) -> list[Pass]:
         name = app.parts.releases.source(app_name, app.owner()).name
-        spec = MonitorFiles(app.workspace.path(app.workspace.settings.apps_dir)).of(name)
+        spec = MonitorFiles(app.workspace.path(app.workspace.settings.apps_dir)).checked(name)
         done = [await look(app.parts, app.owner(), name, spec)]
         if with_canaries:
             if spec.canaries is None:

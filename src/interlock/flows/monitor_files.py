@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from interlock.core.errors import InvalidInput
+from interlock.core.errors import InvalidInput, NotFound
 from interlock.evals.monitoring.types import MonitorSpec
 from interlock.flows.app_files import AppFile, validate_yaml
 
@@ -28,6 +28,17 @@ class MonitorFiles:
     def folder_of(self, app: str) -> Path:
         """Where the app's file is."""
         return self._folder / app
+
+    def checked(self, app: str) -> MonitorSpec:
+        """What the file says now, for people who look.
+
+        Raises: InvalidInput: the file is wrong; NotFound: it names a suite for the night that is not there.
+        """
+        spec = validate_yaml(self._folder / app / "app.yaml", AppFile).monitor
+        for number, nightly in enumerate(spec.nightly):
+            if not (self._folder / app / nightly.suite).is_file():
+                raise NotFound(f"there is no suite {nightly.suite!r}", param=f"monitor.nightly.{number}.suite")
+        return spec
 
     def of(self, app: str) -> MonitorSpec:
         """What the file says now; one that broke keeps what it said last."""
