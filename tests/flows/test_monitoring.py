@@ -410,7 +410,8 @@ async def test_uncovered_intents_are_listed_and_proposed(workspace, tmp_path):
         with pytest.raises(NotFound, match="share"):
             await coverage(app.parts, ctx, "talker", suites=suites)
         await put(app, "talker", OLD * 2, days_ago=6)
-        await put(app, "talker", [*OLD, *NEW, *NEW], answer="I am sorry.")
+        asked = [f"{text} write to bob{n}@example.com" for n, text in enumerate([*NEW, *NEW])]
+        await put(app, "talker", [*OLD, *asked], answer="I am sorry, bob@example.com.")
         await look(app.parts, ctx, "talker", app.parts.sampling.spec_of("talker"))
         found = await coverage(app.parts, ctx, "talker", suites=suites)
         assert found.questions == 100
@@ -428,6 +429,8 @@ async def test_uncovered_intents_are_listed_and_proposed(workspace, tmp_path):
         _, (case,), stale = await accepted_cases(app.parts, ctx, "talk-cases")
         assert (case.provenance.kind, stale) == ("trace", 0)
         assert "salary" in case.question
+        told = json.dumps(case.model_dump(mode="json")) + item.answer + item.question
+        assert "example.com" not in told and "[email]" in told, "reviewers and suites are told no address"
         lines = tmp_path / "asked.jsonl"
         lines.write_text("".join(json.dumps({"input": text}) + "\n" for text in OLD))
         of_file = await coverage(app.parts, ctx, "talker", suites=suites, questions=lines)

@@ -24,6 +24,7 @@ from interlock.evals.review.types import Item
 from interlock.evals.suite import read_suite
 from interlock.evals.synthetic.curating import queue_for
 from interlock.evals.types import Case, Provenance, Turn
+from interlock.flows.evaluation_instruments import detectors
 from interlock.flows.parts import Parts
 
 if TYPE_CHECKING:
@@ -172,10 +173,27 @@ async def _vectors(embedder: Embedder, texts: Sequence[str], samples: Sequence[S
     return found
 
 
+def _impersonal(text: str) -> str:
+    """The text with what the detectors find written as its kind: ``[email]``."""
+    known = detectors()
+    found = sorted(
+        (each for name in ("pii", "secrets") for each in known[name].find(text)),
+        key=lambda each: (each.start, -each.end),
+    )
+    told, at = "", 0
+    for each in found:
+        if each.start >= at:
+            told += f"{text[at : each.start]}[{each.kind}]"
+            at = each.end
+    return told + text[at:]
+
+
 async def propose(parts: Parts, ctx: Context, found: Coverage, queue: str, *, count: int) -> int:
     """Put the middle question of the first `count` uncovered intents before people; gives how many are new there.
 
-    They come without a reference: whoever accepts one says that it is worth testing, not what is right.
+    They come without a reference: whoever accepts one says that it is worth testing, not what is right. Numbers and
+    addresses of persons, and secrets, that the detectors of guardrails know are taken out: reviewers may see less than
+    who reads samples, and suites are files.
     Raises: Forbidden; InvalidInput: the questions are of a file.
     """
     if not found.samples:
@@ -186,7 +204,10 @@ async def propose(parts: Parts, ctx: Context, found: Coverage, queue: str, *, co
     for intent in [each for each in found.intents if not each.covered][:count]:
         sample = found.samples[intent.middle]
         assert sample.content is not None, "samples without text are left out"
-        turns = [Turn.model_validate(turn) for turn in sample.content.turns]
+        turns = [
+            turn.model_copy(update={"content": _impersonal(turn.content)})
+            for turn in map(Turn.model_validate, sample.content.turns)
+        ]
         case = Case(
             id=f"traffic-{sample.id[:16]}",
             input=turns[0].content if len(turns) == 1 else turns,
@@ -198,7 +219,7 @@ async def propose(parts: Parts, ctx: Context, found: Coverage, queue: str, *, co
             Item(
                 id=case.id,
                 question=case.question,
-                answer=str(sample.content.output.get("text", ""))[:100_000],
+                answer=_impersonal(str(sample.content.output.get("text", ""))[:100_000]),
                 origin=f"coverage:{found.app}",
                 asker=sample.asker,
                 documents=list(sample.documents),
