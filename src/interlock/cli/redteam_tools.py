@@ -41,9 +41,7 @@ def install_tool(session: Session, tool: str, as_json: bool) -> None:
     from interlock.evals.redteam.outside.running import install
 
     home = _environments(session)
-    click.echo(
-        f"installing {tool}, which may take minutes; what is said goes to {home / tool / 'output.log'}", err=True
-    )
+    click.echo(f"installing {tool}, which may take minutes; its words go to {home / tool / 'output.log'}", err=True)
     folder = run(install(tool, home))
     emit({"tool": tool, "folder": str(folder)}) if as_json else click.echo(f"{tool} is installed in {folder}")
 
