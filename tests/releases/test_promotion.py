@@ -55,6 +55,19 @@ def test_who_asks_until_it_passes_has_to_pass_the_more_clearly() -> None:
     assert "after 4 runs of the same cases" in asked.why and "0.01 is asked for" in asked.why
 
 
+def test_tests_of_the_prompt_grow_old_and_nothing_tested_is_no_pass() -> None:
+    def tested(days: float, count: int) -> Evidence:
+        at = AT - timedelta(days=days)
+        return Evidence(
+            "sha256:3", AppName("a"), ReleaseId("r"), "prompt_tests", "p", "pass", "ci", at, "", {"tests": count}
+        )
+
+    policy = PromotionPolicy(prompt_tests=True, max_age_days=7)
+    assert state([tested(6, 2)], policy) == "met"
+    assert state([tested(8, 2)], policy) == "open"
+    assert state([tested(1, 0)], policy) == "open"
+
+
 def test_sign_off_is_by_other_people_than_the_builder_and_a_rejection_stops_it() -> None:
     policy = PromotionPolicy(sign_off=SignOff(count=2))
     assert state([signature("dev"), signature("eve")], policy) == "open"

@@ -182,7 +182,7 @@ def demands(
         named = frozen or "live"
         found.append(_linted(policy.lint, evidence, hint=f"interlock prompt lint --release {app}:{named}"))
     if policy.prompt_tests:
-        found.append(_tested(evidence, hint=again))
+        found.append(_tested(evidence, oldest=oldest, hint=again))
     if policy.replay:
         runs = [each for each in evidence if each.kind == "replay"]
         newest = max(runs, key=lambda each: each.at, default=None)
@@ -235,12 +235,17 @@ def _linted(level: Literal["error", "warn"], evidence: Sequence[Evidence], *, hi
     return Demand(demand, "met", f"looked over on {newest.at:%Y-%m-%d %H:%M}", "")
 
 
-def _tested(evidence: Sequence[Evidence], *, hint: str) -> Demand:
+def _tested(evidence: Sequence[Evidence], *, oldest: datetime, hint: str) -> Demand:
     newest = max((each for each in evidence if each.kind == "prompt_tests"), key=lambda each: each.at, default=None)
     if newest is None:
         return Demand("tests of the prompt", "open", "they were not run on this release", hint)
     if newest.verdict != "pass":
         return Demand("tests of the prompt", "failed", newest.note or "they failed", hint)
+    if newest.summary.get("tests") == 0:
+        return Demand("tests of the prompt", "open", "there were none to run", hint)
+    if newest.at < oldest:
+        why = f"they are from {newest.at:%Y-%m-%d}, which is too old"
+        return Demand("tests of the prompt", "open", why, hint)
     return Demand("tests of the prompt", "met", f"passed on {newest.at:%Y-%m-%d %H:%M}", "")
 
 
