@@ -14,8 +14,12 @@ from click.testing import CliRunner
 
 from interlock.app import App, open_app
 from interlock.cli.root import cli
+from interlock.core.canonical import canonical_bytes, digest_bytes
+from interlock.core.clock import now
 from interlock.core.errors import Blocked, InvalidInput
+from interlock.core.ids import AppName, ReleaseId
 from interlock.flows.replay import Sample, replay
+from interlock.releases.promotion import Evidence
 from interlock.releases.rollouts.replaying import Met, Replayed, judge_replay
 from interlock.releases.rollouts.types import Guardrail
 from interlock.testing.workspaces import write_workspace
@@ -151,6 +155,26 @@ async def test_a_replay_that_asks_at_least_the_same_again_undoes_one_that_failed
         await app.parts.releases.point(app.owner(), "helper", "prod", bad)
     async with workspace(tmp_path, channels=PROD) as app:
         assert (await told(app, bad))[0] == "met", "what is served was compared with what was served before it"
+
+
+@pytest.mark.anyio
+async def test_a_failed_replay_of_before_requests_were_kept_is_undone_by_the_same_file(tmp_path: Path) -> None:
+    async with workspace(tmp_path) as app:
+        good, calm = [await frozen(app, tmp_path, each) for each in ("Be kind.", "Be calm.")]
+        await app.parts.releases.point(app.owner(), "helper", "prod", good)
+    async with workspace(tmp_path, channels=PROD) as app:
+        file, owner = requests(tmp_path), app.owner()
+        body = canonical_bytes({"requests": digest_bytes(file.read_bytes()), "control": good, "seed": 7})
+        kept = Evidence(
+            digest_bytes(body), AppName("helper"), ReleaseId(calm), "replay", "past", "fail", "dev", now(),
+            summary={"control": good, "requests": 120, "units": 120},
+        )  # fmt: skip
+        await app.parts.releases.attach(owner, kept, body)
+        await replay(app.parts, owner, "helper", calm, Sample(requests(tmp_path, 110, name="other")))
+        assert (await told(app, calm))[0] == "failed"
+        _, given = await replay(app.parts, owner, "helper", calm, Sample(file))
+        assert given.summary["covers"] == kept.digest
+        assert (await told(app, calm))[0] == "met"
 
 
 @pytest.mark.anyio
