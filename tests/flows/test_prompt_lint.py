@@ -180,8 +180,21 @@ def test_of_a_prompt_that_several_apps_use_it_is_said_for_which_one_a_finding_ho
         "placeholder_left": [],
     }
     (other / "app.yaml").write_text("{route: {targets: []}, prompt: ../../prompts/tone.md}")
-    [broken] = [each for each in run(at, "prompt", "lint", "--json").json if each["prompt"] == "shared.tone"]
+    looked = run(at, "prompt", "lint", "--json")
+    [broken] = [each for each in looked.json if each["prompt"] == "shared.tone"]
     assert "placeholder_left" in {each["rule"] for each in broken["findings"]}
+    assert looked.code == 5 and "unreadable" in {each["rule"] for one in looked.json for each in one["findings"]}
+
+
+@pytest.mark.parametrize("form", ["text", "json", "github", "sarif"])
+@pytest.mark.parametrize("wrong", ["{route: {targets: []}}", "route: [", "{rout: {targets: [scripted/m]}}"])
+def test_a_prompt_whose_app_cannot_be_read_is_not_found_clean(tmp_path: Path, run: Run, form: str, wrong: str) -> None:
+    at = house(tmp_path)
+    assert run(at, "prompt", "lint", "helper").code == 0
+    (at / "apps" / "helper" / "app.yaml").write_text(wrong)
+    for names in ([], ["helper"]):
+        done = run(at, "prompt", "lint", *names, "--format", form)
+        assert done.code == 1 and "helper" in done.err, (done.out, done.err)
 
 
 def test_a_version_that_was_recorded_is_looked_over_as_it_was(tmp_path: Path, run: Run) -> None:

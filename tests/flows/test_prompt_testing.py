@@ -125,7 +125,7 @@ FAILING = [
     (only({"sections": ["# Rules", "# Task"]}), "the section '# Task' stands in another place"),
     (only({"sections": ["# Tasks"]}), "the section '# Tasks' is missing"),
     (only({"refused": "plan"}), "is taken, and 'plan' is to be refused"),
-    (only({}, variables={}), "cannot be rendered: the variable 'plan' is missing"),
+    (only({"contains": ["Be"]}, variables={}), "cannot be rendered: the variable 'plan' is missing"),
     (only({"refused": "order"}, variables={}), "cannot be rendered: the variable 'plan' is missing"),
 ]
 
@@ -147,7 +147,8 @@ def test_a_case_that_is_answered_wrongly_or_not_at_all_fails(at: Path, run: Run)
     assert done.code == 5
     failed = {each["name"]: each["failures"] for each in done.json[0]["tests"]}
     assert failed["right"] == [] and failed["wrong"] and failed["wrong"][0].startswith("exact is 0")
-    assert run(at, "prompt", "test", "helper", "--no-ask").code == 0
+    unlooked = run(at, "prompt", "test", "helper", "--no-ask")
+    assert unlooked.code == 3 and "leave out --no-ask" in unlooked.err
     write(at, {"ask": {"cases": cases, "metrics": ["exact"], "at_least": 0}})
     assert run(at, "prompt", "test", "helper").code == 0
     gate = {"rules": [{"metric": "exact", "at_least": 0.9}]}
@@ -156,12 +157,29 @@ def test_a_case_that_is_answered_wrongly_or_not_at_all_fails(at: Path, run: Run)
     assert (done.code, done.json[0]["tests"][0]["kind"]) == (5, "gate")
 
 
+def test_a_case_that_no_metric_could_judge_fails(at: Path, run: Run) -> None:
+    case = {"id": "a", "input": "hi", "variables": {"plan": "pro"}}
+    write(at, {"ask": {"cases": [case], "metrics": ["exact", "latency"]}})
+    done = run(at, "prompt", "test", "helper", "--json")
+    assert done.code == 5
+    assert done.json[0]["tests"][0]["failures"][0].startswith("nothing could be measured")
+    assert run(at, "gate", "--app", "helper", "--run", "-q").code == 5
+    gate = {"rules": [{"metric": "exact", "at_least": 0.9}]}
+    write(at, {"ask": {"cases": [case], "metrics": ["exact"], "gate": gate}})
+    assert run(at, "prompt", "test", "helper").code == 5
+
+
 @pytest.mark.parametrize(
     ("tests", "said"),
     [
         ({"tests": [{"name": "a", "expect": {"contain": ["x"]}}]}, "tests.0.expect.contain"),
         ({"tests": [{"name": "a", "expect": {"matches": ["("]}}]}, "no regular expression"),
-        ({"tests": [{"name": "a", "expect": {}}, {"name": "a", "expect": {}}]}, "two tests are called 'a'"),
+        ({"tests": [only({"examples": 1})["tests"][0]] * 2}, "two tests are called 'it'"),
+        (only({}), "tests.0.expect"),
+        (only({"contains": []}), "says nothing that has to hold"),
+        ({"tests": []}, "it tests nothing"),
+        ({}, "it tests nothing"),
+        ({"ask": {"cases": [{"id": "a", "input": "x"}], "metrics": ["latency"]}}, "ask.metrics"),
         ({"ask": {"cases": [{"id": "a"}], "metrics": ["exact"]}}, "ask.cases.0.input"),
         (
             {"ask": {"cases": [{"id": "a", "input": "x"}], "metrics": ["exact"], "app": "plain"}},

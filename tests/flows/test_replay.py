@@ -14,8 +14,12 @@ from click.testing import CliRunner
 
 from interlock.app import App, open_app
 from interlock.cli.root import cli
+from interlock.core.canonical import canonical_bytes, digest_bytes
+from interlock.core.clock import now
 from interlock.core.errors import Blocked, InvalidInput
+from interlock.core.ids import AppName, ReleaseId
 from interlock.flows.replay import Sample, replay
+from interlock.releases.promotion import Evidence
 from interlock.releases.rollouts.replaying import Met, Replayed, judge_replay
 from interlock.releases.rollouts.types import Guardrail
 from interlock.testing.workspaces import write_workspace
@@ -25,12 +29,12 @@ GUARDRAILS = [{"measure": "error", "margin": 0.1}]
 
 
 @asynccontextmanager
-async def workspace(folder: Path, **app: Any) -> AsyncIterator[App]:
+async def workspace(folder: Path, *, script: list[dict[str, Any]] = SCRIPT, **app: Any) -> AsyncIterator[App]:
     write_workspace(
         folder,
         settings={
             "gateway": {
-                "providers": {"scripted": {"kind": "scripted", "script": SCRIPT}},
+                "providers": {"scripted": {"kind": "scripted", "script": script}},
                 "detect": False,
                 "breaker": {"failures": 1000},
             }
@@ -53,9 +57,10 @@ async def frozen(app: App, folder: Path, prompt: str) -> str:
     return (await app.parts.releases.freeze(app.owner(), "helper")).id
 
 
-def requests(folder: Path, count: int = 120) -> Path:
-    file = folder / "past.jsonl"
-    file.write_text("\n".join(json.dumps({"input": f"question {n}", "group": f"person-{n}"}) for n in range(count)))
+def requests(folder: Path, count: int = 120, *, without: str = "", name: str = "past") -> Path:
+    file = folder / f"{name}.jsonl"
+    asked = [n for n in range(count) if not without or str(n)[-1] not in without]
+    file.write_text("\n".join(json.dumps({"input": f"question {n}", "group": f"person-{n}"}) for n in asked))
     return file
 
 
@@ -81,6 +86,95 @@ async def test_a_worse_candidate_is_found_and_may_not_be_rolled_out(tmp_path: Pa
         assert ok.verdict == "pass"
         rollout = await app.parts.releases.start_rollout(app.owner(), "helper", "prod", fine)
         assert rollout.state == "canary"
+
+
+PROD = {"prod": {"replay": True}}
+
+
+async def told(app: App, release: str) -> tuple[str, str]:
+    """How the demand of prod for a replay stands."""
+    (asked,) = await app.parts.releases.demands(app.owner(), "helper", "prod", release)
+    return asked.state, asked.why
+
+
+@pytest.mark.anyio
+async def test_a_replay_that_failed_is_not_undone_by_another_channel_or_by_other_requests(tmp_path: Path) -> None:
+    async with workspace(tmp_path) as app:
+        owner, releases = app.owner(), app.parts.releases
+        good, as_bad, bad = [await frozen(app, tmp_path, each) for each in ("Be kind.", "Be so terse.", "Be terse.")]
+        await releases.point(owner, "helper", "prod", good)
+        await releases.point(owner, "helper", "stage", as_bad)
+    async with workspace(tmp_path, channels=PROD) as app:
+        owner = app.owner()
+        elsewhere, _ = await replay(app.parts, owner, "helper", bad, Sample(requests(tmp_path)), channel="stage")
+        assert elsewhere.verdict == "pass"
+        assert (await told(app, bad))[0] == "open", "what was replayed for stage says nothing of prod"
+        failed, given = await replay(app.parts, owner, "helper", bad, Sample(requests(tmp_path)))
+        assert failed.verdict == "fail"
+        assert {"channel": "prod", "control": good, "units": 120, "alpha": 0.05}.items() <= given.summary.items()
+        assert given.summary["p"] == pytest.approx(failed.p) and str(given.summary["requests_digest"])[:7] == "sha256:"
+        await replay(app.parts, owner, "helper", bad, Sample(requests(tmp_path)), channel="stage")
+        assert (await told(app, bad))[0] == "failed"
+        harmless = requests(tmp_path, 200, without="37", name="harmless")
+        fine, _ = await replay(app.parts, owner, "helper", bad, Sample(harmless))
+        assert fine.verdict == "pass"
+        state, why = await told(app, bad)
+        assert state == "failed" and "surely worse" in why and "asked its requests again" in why
+        few, _ = await replay(app.parts, owner, "helper", bad, Sample(requests(tmp_path), most=10, seed=3))
+        assert few.verdict == "not_enough_evidence"
+        with pytest.raises(Blocked, match="replay: "):
+            await app.parts.releases.start_rollout(owner, "helper", "prod", bad)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("count", "name"), [(120, "past"), (160, "more")])
+async def test_a_replay_that_asks_at_least_the_same_again_undoes_one_that_failed(
+    tmp_path: Path, count: int, name: str
+) -> None:
+    async with workspace(tmp_path) as app:
+        good, other, bad = [await frozen(app, tmp_path, each) for each in ("Be kind.", "Be nice.", "Be terse.")]
+        await app.parts.releases.point(app.owner(), "helper", "prod", good)
+    async with workspace(tmp_path, channels=PROD) as app:
+        await replay(app.parts, app.owner(), "helper", bad, Sample(requests(tmp_path)))
+        await replay(app.parts, app.owner(), "helper", bad, Sample(requests(tmp_path, without="37", name="harmless")))
+        assert (await told(app, bad))[0] == "failed"
+    # What failed was the provider's doing, and that is mended.
+    async with workspace(tmp_path, script=SCRIPT[1:], channels=PROD) as app:
+        sample = Sample(requests(tmp_path, count, name=name), seed=11)
+        again, _ = await replay(app.parts, app.owner(), "helper", bad, sample)
+        assert again.verdict == "pass"
+        assert (await told(app, bad))[0] == "met"
+        await replay(app.parts, app.owner(), "helper", bad, Sample(requests(tmp_path, without="37", name="harmless")))
+        assert (await told(app, bad))[0] == "met", "what was answered stays answered"
+    async with workspace(tmp_path) as app:
+        await app.parts.releases.point(app.owner(), "helper", "prod", other)
+    async with workspace(tmp_path, channels=PROD) as app:
+        state, why = await told(app, bad)
+        assert state == "open" and "points at another release now" in why
+    async with workspace(tmp_path) as app:
+        await app.parts.releases.point(app.owner(), "helper", "prod", bad)
+    async with workspace(tmp_path, channels=PROD) as app:
+        assert (await told(app, bad))[0] == "met", "what is served was compared with what was served before it"
+
+
+@pytest.mark.anyio
+async def test_a_failed_replay_of_before_requests_were_kept_is_undone_by_the_same_file(tmp_path: Path) -> None:
+    async with workspace(tmp_path) as app:
+        good, calm = [await frozen(app, tmp_path, each) for each in ("Be kind.", "Be calm.")]
+        await app.parts.releases.point(app.owner(), "helper", "prod", good)
+    async with workspace(tmp_path, channels=PROD) as app:
+        file, owner = requests(tmp_path), app.owner()
+        body = canonical_bytes({"requests": digest_bytes(file.read_bytes()), "control": good, "seed": 7})
+        kept = Evidence(
+            digest_bytes(body), AppName("helper"), ReleaseId(calm), "replay", "past", "fail", "dev", now(),
+            summary={"control": good, "requests": 120, "units": 120},
+        )  # fmt: skip
+        await app.parts.releases.attach(owner, kept, body)
+        await replay(app.parts, owner, "helper", calm, Sample(requests(tmp_path, 110, name="other")))
+        assert (await told(app, calm))[0] == "failed"
+        _, given = await replay(app.parts, owner, "helper", calm, Sample(file))
+        assert given.summary["covers"] == kept.digest
+        assert (await told(app, calm))[0] == "met"
 
 
 @pytest.mark.anyio
@@ -117,6 +211,8 @@ def test_the_command_says_what_is_wrong_with_its_file(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, [*command, str(file), "-q"])
     assert done.exit_code == 0, done.output
     assert "replay: pass" in done.output
+    told = json.loads(CliRunner().invoke(cli, [*command, str(file), "-q", "--json"]).output)
+    assert (told["verdict"], told["units"]) == ("pass", 90) and told["p"] < 0.05 and told["digest"]
 
 
 def met(error: float = 0.0, seconds: float = 0.0) -> Met:

@@ -50,7 +50,10 @@ def lint_prompts(
     form: str,
     as_json: bool,
 ) -> None:
-    """Look prompts over: all of them, or each PROMPT. Exits with 5 on errors, with --strict on warnings too."""
+    """Look prompts over: all of them, or each PROMPT.
+
+    Exits with 5 on errors, with --strict on warnings too, and with 1 where an app that uses one cannot be read.
+    """
     if release is not None and names:
         raise click.UsageError("name prompts, or a release")
 
@@ -73,7 +76,11 @@ def lint_prompts(
         root = session.workspace().root
         placed = [replace(each, file=os.path.relpath(root / each.file)) for each in found]
         click.echo(github(placed) if form == "github" else json.dumps(sarif(placed), indent=2), nl=form != "github")
-    sys.exit(5 if any(each.severity == "error" or strict for each in found) else 0)
+    notes = [note for one in looked for note in one.notes]
+    for note in notes:
+        click.secho(f"error: {note}", fg="red", err=True)
+    # Who has not looked at everything cannot say how bad it is.
+    sys.exit(1 if notes else 5 if any(each.severity == "error" or strict for each in found) else 0)
 
 
 async def _linted(app: App, names: Sequence[str], wanted: str, release: str | None) -> list[Linted]:
@@ -117,10 +124,10 @@ def _show(looked: Sequence[Linted]) -> None:
         errors = sum(each.severity == "error" for each in one.findings)
         warnings = len(one.findings) - errors
         told = f"{errors} errors, {warnings} warnings" if one.findings else "no findings"
-        click.secho(f"{one.name}  {told}", bold=True, fg="red" if errors else "yellow" if warnings else "green")
+        told += ", not looked at whole" if one.notes else ""
+        colour = "red" if errors or one.notes else "yellow" if warnings else "green"
+        click.secho(f"{one.name}  {told}", bold=True, fg=colour)
         print_findings(one.findings)
-        for note in one.notes:
-            click.secho(f"  {note}", fg="yellow")
 
 
 def print_findings(found: Sequence[Finding], *, err: bool = False) -> None:

@@ -226,7 +226,7 @@ def replay(
                 app.parts, app.owner(), app_name, release_id, sample, channel=channel, progress=tell
             )
             if as_json:
-                emit({**msgspec.to_builtins(found), "digest": given.digest})
+                emit({**msgspec.to_builtins(found._asdict()), "digest": given.digest})
                 return found.verdict
             colour = {"pass": "green", "fail": "red"}.get(found.verdict, "yellow")
             click.secho(f"replay: {found.verdict.replace('_', ' ')}", fg=colour, bold=True)

@@ -75,10 +75,10 @@ def verdict_of(asked: list[Demand]) -> Verdict:
 def run_tests(parts: Parts, app: str, tests: PolicyTests) -> list[Tested]:
     """Ask the policy that holds now. Nothing is stored, and no model is called. Raises: NotFound, InvalidInput."""
     policy = parts.releases.policy(app, tests.channel)
-    return [_run(policy, app, case) for case in tests.tests]
+    return [_run(policy, app, tests.channel, case) for case in tests.tests]
 
 
-def _run(policy: PromotionPolicy, app: str, case: _Case) -> Tested:
+def _run(policy: PromotionPolicy, app: str, channel: str, case: _Case) -> Tested:
     at, release = now(), ReleaseId(digest_bytes(case.name.encode()))
     evidence = [
         Evidence(
@@ -90,11 +90,11 @@ def _run(policy: PromotionPolicy, app: str, case: _Case) -> Tested:
             each.verdict,
             each.by,
             at - timedelta(days=each.age_days),
-            summary=each.summary,
+            summary={"channel": channel, **each.summary} if each.kind == "replay" else each.summary,
         )
         for n, each in enumerate(case.evidence)
     ]
-    asked = demands(policy, evidence, built_by=case.built_by, at=at, app=app, release=release)
+    asked = demands(policy, evidence, built_by=case.built_by, at=at, app=app, channel=channel, release=release)
     said, unmet = verdict_of(asked), [each.demand for each in asked if each.state != "met"]
     wrong = []
     if said != case.expect:

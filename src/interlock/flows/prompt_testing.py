@@ -16,6 +16,7 @@ from interlock.core.clock import now
 from interlock.core.context import Context
 from interlock.core.errors import InterlockError, InvalidInput, NotFound
 from interlock.core.ids import AppName, ReleaseId
+from interlock.evals.ports import Better
 from interlock.evals.report import Report
 from interlock.evals.running.journal import find_run, read_rows
 from interlock.evals.running.runner import Progress
@@ -72,7 +73,8 @@ async def run_prompt_tests(
         wanted: a version, as `pick_prompt` takes it. Tests are those that lie there now.
         target: what cases are asked of; the app's files as they are, where it is left out.
 
-    Raises: Forbidden; NotFound: no such prompt, or no tests beside it; InvalidInput naming the field of the tests.
+    Raises: Forbidden; NotFound: no such prompt, no tests beside it, or none without a model where none is to be asked;
+        InvalidInput naming the field of the tests.
     """
     place = await parts.prompts.place(ctx, name)
     file = tests_path(place.path)
@@ -80,6 +82,8 @@ async def run_prompt_tests(
     if tests is None:
         at = parts.prompts.shelf().name(file)
         raise NotFound(f"{name!r} has no tests", param="prompt", hint=f"write {at}: see docs/how-to/prompts.md")
+    if not tests.tests and not runs.ask:
+        raise NotFound(f"{name!r} has no tests that ask no model", param="prompt", hint="leave out --no-ask")
     version = await pick_prompt(parts, ctx, name, wanted)
     results = [await _rendering(parts, ctx, name, spec_of(version), test) for test in tests.tests]
     report = None
@@ -134,7 +138,14 @@ def _suite(tests: TestsFile, file: Path, name: str, apps: Sequence[str]) -> tupl
         fault = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(["ask", *(str(step) for step in fault["loc"] if step not in {"a file", "a case"})])
         raise InvalidInput(f"{file.name}: {field}: {fault['msg']}", param=field) from error
-    return suite_from(spec, file.parent), float(least), str(app)
+    suite = suite_from(spec, file.parent)
+    if suite.spec.gate is None and not _judged(suite):
+        raise InvalidInput(
+            f"{file.name}: ask.metrics: none says what is right; seconds, tokens and dollars only stand in the report",
+            param="ask.metrics",
+            hint="add one between 0 and 1, as exact, or a gate: {rules: [{metric: latency, at_most: 2}]}",
+        )
+    return suite, float(least), str(app)
 
 
 async def _cases(
@@ -181,10 +192,10 @@ def _sealed(name: str, suite: Suite, wrong: dict[str, list[str]]) -> list[TestRe
 
 def _wrong(suite: Suite, home: Path, run: str, least: float) -> dict[str, list[str]]:
     """What each case lacks. Metrics without a best value (seconds, tokens, dollars) only stand in the report."""
-    judged = {each.label: each.metric.better for each in suite.measured_by if each.metric.scale != "real"}
+    judged = _judged(suite)
     folder, _ = find_run(home, run)
     found: dict[str, list[str]] = {case.id: [] for case in suite.cases}
-    asked: set[str] = set()
+    asked, measured = set[str](), set[str]()
     for row in read_rows(folder):
         asked.add(row.case)
         if row.failed:
@@ -194,6 +205,7 @@ def _wrong(suite: Suite, home: Path, run: str, least: float) -> dict[str, list[s
             score = row.scores.get(label)
             if score is None or (score.value is None and not score.error):
                 continue
+            measured.add(row.case)
             if score.value is None:
                 found[row.case].append(f"{label} could not be measured: {score.error}")
             elif (score.value if better == "higher" else 1 - score.value) < least:
@@ -201,7 +213,14 @@ def _wrong(suite: Suite, home: Path, run: str, least: float) -> dict[str, list[s
     for case in suite.cases:
         if case.id not in asked:
             found[case.id].append("was not asked")
+        elif case.id not in measured and not found[case.id]:
+            found[case.id].append(f"nothing could be measured: no value of {', '.join(judged)}, is `expected` missing?")
     return found
+
+
+def _judged(suite: Suite) -> dict[str, Better]:
+    """Metrics with a best value, and where that is."""
+    return {each.label: each.metric.better for each in suite.measured_by if each.metric.scale != "real"}
 
 
 async def attach_tests(parts: Parts, ctx: Context, app: str, release: str, tested: Tested) -> Evidence:
@@ -216,7 +235,7 @@ async def attach_tests(parts: Parts, ctx: Context, app: str, release: str, teste
         release=ReleaseId(release),
         kind="prompt_tests",
         name=tested.prompt,
-        verdict="fail" if tested.failed else "pass",
+        verdict="fail" if tested.failed else "pass" if tested.results else "not_enough_evidence",
         by=ctx.principal.id,
         at=now(),
         note="" if first is None else f"{tested.failed} of {len(tested.results)} failed, first {first.name!r}"[:1000],
@@ -230,6 +249,8 @@ def demand_of_tests(tested: Tested) -> Demand:
     """What the tests say of a release whose channel does not ask for them by name."""
     first = next((each for each in tested.results if not each.passed), None)
     demand = f"tests of the prompt {tested.prompt!r}"
+    if not tested.results:
+        return Demand(demand, "open", "nothing was tested", f"interlock prompt test {tested.prompt}")
     if first is None:
         return Demand(demand, "met", f"{len(tested.results)} passed", "")
     why = f"{tested.failed} of {len(tested.results)} failed, first {first.name!r}"

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import msgspec
 
-from interlock.core.canonical import canonical_bytes, digest_bytes
+from interlock.core.canonical import canonical_bytes, digest_bytes, digest_json
 from interlock.core.clock import now
 from interlock.core.context import Context, Role
 from interlock.core.errors import InvalidInput
@@ -79,9 +81,14 @@ async def replay(
             f"none of the app's guardrails can be seen in a replay: {', '.join(sorted(MEASURED))} can",
             param="rollout.guardrails",
         )
-    cases = _drawn(_requests(sample.file), sample)
+    requests = _requests(sample.file)
+    cases = _drawn(requests, sample)
     seen = await _answered(parts, cases, (control, candidate), sample.concurrency, progress)
     found = judge_replay(guardrails, spec.alpha, seen)
+    asked, whole = _digests(cases), digest_json(_digests(requests))
+    file_digest = digest_bytes(sample.file.read_bytes())
+    against = _Against(channel, control.id, file_digest, found.units)
+    covers = await _covered(parts, ctx, candidate, against, asked)
     at = now()
     report = canonical_bytes(
         {
@@ -90,7 +97,9 @@ async def replay(
             "channel": channel,
             "candidate": candidate.id,
             "control": control.id,
-            "requests": digest_bytes(sample.file.read_bytes()),
+            "requests": file_digest,
+            "requests_digest": whole,
+            "asked": asked,
             "seed": sample.seed,
             "guardrails": [each.model_dump(mode="json") for each in guardrails],
             "alpha": spec.alpha,
@@ -98,9 +107,15 @@ async def replay(
         }
     )
     summary: dict[str, str | int | float | bool] = {
+        "channel": channel,
         "control": control.id,
         "requests": found.requests,
+        "requests_digest": whole,
+        "seed": sample.seed,
         "units": found.units,
+        "p": found.p,
+        "alpha": spec.alpha,
+        "covers": ",".join(covers),
         **{f"harm.{check.measure}": round(check.harm, 6) for check in found.checks},
         **{f"harm_at_most.{check.measure}": round(check.high, 6) for check in found.checks},
     }
@@ -118,6 +133,38 @@ async def replay(
     )
     await parts.releases.attach(ctx, given, report)
     return found, given
+
+
+def _digests(cases: Sequence[Case]) -> list[str]:
+    """Of each request, in no order of the file: its number there makes it no other."""
+    return sorted(digest_json(case.model_dump(mode="json", exclude={"id"})) for case in cases)
+
+
+class _Against(NamedTuple):
+    channel: str
+    control: str
+    file_digest: str
+    units: int
+
+
+async def _covered(
+    parts: Parts, ctx: Context, candidate: Release, against: _Against, asked: Sequence[str]
+) -> list[str]:
+    """Digests of earlier replays that did not pass, all of whose requests are asked again."""
+    found, now_asked = list[str](), Counter(asked)
+    for each in await parts.releases.evidence(ctx, candidate.app, candidate.id):
+        said = each.summary.get("channel", against.channel), each.summary.get("control")
+        if each.kind != "replay" or each.verdict == "pass" or said != (against.channel, against.control):
+            continue
+        report = msgspec.json.decode(await parts.releases.report(ctx, candidate.app, candidate.id, each.digest))
+        if (before := report.get("asked")) is not None:
+            is_covered = Counter(before) <= now_asked
+        else:
+            # Replays were once kept with the digest of their file alone.
+            is_covered = report.get("requests") == against.file_digest and against.units >= int(each.summary["units"])
+        if is_covered:
+            found.append(each.digest)
+    return found
 
 
 def _requests(file: Path) -> Sequence[Case]:

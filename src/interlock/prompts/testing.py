@@ -20,6 +20,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from interlock.core.errors import InvalidInput
@@ -55,6 +56,12 @@ class Expected(_Spec):
         default=None, description="code or variable of the error: the values are not taken; nothing else is looked at"
     )
 
+    @model_validator(mode="after")
+    def _says_something(self) -> Expected:
+        if not any(value is not None and value != [] for _, value in self):
+            raise ValueError(f"it says nothing that has to hold: one of {', '.join(type(self).model_fields)}")
+        return self
+
 
 class PromptTest(_Spec):
     """One rendering."""
@@ -86,6 +93,12 @@ class TestsFile(_Spec):
             if names.count(name) > 1:
                 raise ValueError(f"two tests are called {name!r}")
         return given
+
+    @model_validator(mode="after")
+    def _tests_something(self) -> TestsFile:
+        if not self.tests and self.ask is None:
+            raise ValueError("it tests nothing: write `tests`, or cases under `ask`")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

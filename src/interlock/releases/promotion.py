@@ -66,7 +66,9 @@ class PromotionPolicy(_Spec):
     )
     prompt_tests: bool = Field(default=False, description="the tests beside the prompt have passed on this release")
     replay: bool = Field(
-        default=False, description="past requests were replayed on exactly this release, and it is shown to be no worse"
+        default=False,
+        description="past requests were replayed on exactly this release, and it is shown to be no worse than what the "
+        "channel points at",
     )
     max_age_days: float = Field(default=30.0, gt=0, description="older evidence does not count")
     sign_off: SignOff | list[SignOff] | None = Field(
@@ -159,6 +161,8 @@ def demands(
     built_by: str,
     at: datetime,
     app: str,
+    channel: str = "prod",
+    pointed: str | None = None,
     frozen: str = "",
     release: str = "",
 ) -> list[Demand]:
@@ -168,6 +172,8 @@ def demands(
     clearer for it (Bonferroni): whoever asks again and again passes by luck in the end.
 
     Args:
+        channel: whose policy it is; replays for other channels do not count.
+        pointed: what the channel points at now, which replays have to compare with; None: with anything.
         frozen: first digits of the release, for hints; empty where it is what the files describe.
         release: its whole id, for conditions that read it.
     """
@@ -178,19 +184,17 @@ def demands(
     for kind, suites in (("evaluation", policy.evaluations), ("red_team", policy.red_team)):
         for suite in suites:
             runs = [each for each in evidence if each.kind == kind and each.name == suite]
-            newest = max(runs, key=lambda each: each.at, default=None)
             demand = f"{kind.replace('_', ' ')} {suite!r}"
-            found.append(_run(demand, newest, runs, oldest=oldest, hint=again))
+            found.append(_run(demand, runs, oldest=oldest, hint=again))
     if policy.lint is not None:
         named = frozen or "live"
         found.append(_linted(policy.lint, evidence, hint=f"interlock prompt lint --release {app}:{named}"))
     if policy.prompt_tests:
-        found.append(_tested(evidence, hint=again))
+        found.append(_tested(evidence, oldest=oldest, hint=again))
     if policy.replay:
+        hint = f"interlock rollout replay {frozen or 'RELEASE'} --app {app} --channel {channel} --requests FILE"
         runs = [each for each in evidence if each.kind == "replay"]
-        newest = max(runs, key=lambda each: each.at, default=None)
-        hint = f"interlock rollout replay {frozen or 'RELEASE'} --app {app} --requests FILE"
-        found.append(_run("replay", newest, runs, oldest=oldest, hint=hint))
+        found.append(_replayed(runs, channel=channel, pointed=pointed, oldest=oldest, hint=hint))
     found += [_signed(each, evidence, built_by=built_by, oldest=oldest, app=app) for each in _signatures(policy)]
     if policy.conditions:
         # What is too old does not count here either.
@@ -203,9 +207,25 @@ def demands(
     return found
 
 
-def _run(demand: str, newest: Evidence | None, runs: Sequence[Evidence], *, oldest: datetime, hint: str) -> Demand:
+def _run(demand: str, runs: Sequence[Evidence], *, oldest: datetime, hint: str) -> Demand:
+    newest = max(runs, key=lambda each: each.at, default=None)
     if newest is None:
         return Demand(demand, "open", "it was not run on this release", hint)
+    same = newest.summary.get("suite_digest")
+    missed = sum(each.verdict != "pass" and each.summary.get("suite_digest") == same for each in runs)
+    more = _More(missed, "cases", "add cases to the suite, or mend the release")
+    return _newest(demand, newest, more, oldest=oldest, hint=hint)
+
+
+class _More(NamedTuple):
+    """How often the same was asked before without a pass."""
+
+    missed: int
+    of: str
+    hint: str
+
+
+def _newest(demand: str, newest: Evidence, again: _More, *, oldest: datetime, hint: str) -> Demand:
     if newest.verdict != "pass":
         state: DemandState = "failed" if newest.verdict == "fail" else "open"
         # What it found comes first; the same run again would find it again.
@@ -213,16 +233,67 @@ def _run(demand: str, newest: Evidence | None, runs: Sequence[Evidence], *, olde
         return Demand(demand, state, f"its gate says {newest.verdict.replace('_', ' ')}", look)
     if newest.at < oldest:
         return Demand(demand, "open", f"it is from {newest.at:%Y-%m-%d}, which is too old", hint)
-    same = newest.summary.get("suite_digest")
-    missed = sum(each.verdict != "pass" and each.summary.get("suite_digest") == same for each in runs)
-    p, alpha = newest.summary.get("p"), newest.summary.get("alpha")
+    p, alpha, missed = newest.summary.get("p"), newest.summary.get("alpha"), again.missed
     if missed and isinstance(p, float) and isinstance(alpha, float) and p * (missed + 1) > alpha:
         why = (
-            f"it passed after {missed} runs of the same cases that did not: for that p = {p:.2g} is not small enough, "
-            f"{alpha / (missed + 1):.2g} is asked for"
+            f"it passed after {missed} runs of the same {again.of} that did not: "
+            f"for that p = {p:.2g} is not small enough, {alpha / (missed + 1):.2g} is asked for"
         )
-        return Demand(demand, "open", why, "add cases to the suite, or mend the release")
+        return Demand(demand, "open", why, again.hint)
     return Demand(demand, "met", f"passed on {newest.at:%Y-%m-%d %H:%M}", "")
+
+
+def _replayed(replays: Sequence[Evidence], *, channel: str, pointed: str | None, oldest: datetime, hint: str) -> Demand:
+    """The newest counts, and each that found the release surely worse until its requests were asked again."""
+    ours = [each for each in replays if _is_of(each, channel)]
+    runs = [each for each in ours if pointed is None or each.summary.get("control") == pointed]
+    runs.sort(key=lambda each: each.at)
+    if not runs:
+        why = f"{channel} points at another release now than it was compared with" if ours else ""
+        return Demand("replay", "open", why or "it was not run on this release", hint)
+
+    def judged(each: Evidence) -> Demand:
+        missed = sum(other.at < each.at and other.verdict != "pass" and _repeats(each, other) for other in runs)
+        more = _More(missed, "requests", "replay more requests, or mend the release")
+        return _newest("replay", each, more, oldest=oldest, hint=hint)
+
+    for place, worse in enumerate(runs[:-1]):
+        if worse.verdict != "fail":
+            continue
+        again = [each for each in runs[place + 1 :] if _asks_again(each, worse)]
+        if not again:
+            why = (
+                f"that of {worse.at:%Y-%m-%d %H:%M} found it surely worse, and none since has asked its requests again"
+            )
+            return Demand("replay", "failed", why, hint)
+        if (told := judged(again[-1])).state != "met":
+            return told
+    return judged(runs[-1])
+
+
+def _is_of(replay: Evidence, channel: str) -> bool:
+    # Replays were once kept without their channel: such a one may speak against a release, and not for it.
+    said = replay.summary.get("channel")
+    return replay.verdict == "fail" if said is None else said == channel
+
+
+def _repeats(replay: Evidence, earlier: Evidence) -> bool:
+    """Whether it drew from the same requests, by whatever seed, or asked all that an earlier one did."""
+    same = replay.summary.get("requests_digest")
+    return (same is not None and same == earlier.summary.get("requests_digest")) or _covers(replay, earlier)
+
+
+def _asks_again(replay: Evidence, earlier: Evidence) -> bool:
+    return _covers(replay, earlier) or (_repeats(replay, earlier) and _units(replay) >= _units(earlier))
+
+
+def _covers(replay: Evidence, earlier: Evidence) -> bool:
+    return earlier.digest in str(replay.summary.get("covers", "")).split(",")
+
+
+def _units(replay: Evidence) -> float:
+    said = replay.summary.get("units")
+    return said if isinstance(said, int | float) else 0
 
 
 def _linted(level: Literal["error", "warn"], evidence: Sequence[Evidence], *, hint: str) -> Demand:
@@ -237,12 +308,17 @@ def _linted(level: Literal["error", "warn"], evidence: Sequence[Evidence], *, hi
     return Demand(demand, "met", f"looked over on {newest.at:%Y-%m-%d %H:%M}", "")
 
 
-def _tested(evidence: Sequence[Evidence], *, hint: str) -> Demand:
+def _tested(evidence: Sequence[Evidence], *, oldest: datetime, hint: str) -> Demand:
     newest = max((each for each in evidence if each.kind == "prompt_tests"), key=lambda each: each.at, default=None)
     if newest is None:
         return Demand("tests of the prompt", "open", "they were not run on this release", hint)
     if newest.verdict != "pass":
         return Demand("tests of the prompt", "failed", newest.note or "they failed", hint)
+    if newest.summary.get("tests") == 0:
+        return Demand("tests of the prompt", "open", "there were none to run", hint)
+    if newest.at < oldest:
+        why = f"they are from {newest.at:%Y-%m-%d}, which is too old"
+        return Demand("tests of the prompt", "open", why, hint)
     return Demand("tests of the prompt", "met", f"passed on {newest.at:%Y-%m-%d %H:%M}", "")
 
 

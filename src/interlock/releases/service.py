@@ -208,8 +208,19 @@ class Releases:
             info = await self.find(ctx, app, release)
             built_by, release_id, frozen = info.created_by, info.id, info.id[7:15]
         shown = await self._sql.read(lambda conn: store.evidence_of(conn, ctx.tenant, source.name, release_id))
-        asked = policy or self.policy(app, channel)
-        return demands(asked, shown, built_by=built_by, at=now(), app=app, frozen=frozen, release=release_id)
+        pointed = await self._sql.read(lambda conn: store.pointer(conn, ctx.tenant, source.name, channel))
+        return demands(
+            policy or self.policy(app, channel),
+            shown,
+            built_by=built_by,
+            at=now(),
+            app=app,
+            channel=channel,
+            # What is served already was compared with what was served before it.
+            pointed=None if pointed == release_id else pointed,
+            frozen=frozen,
+            release=release_id,
+        )
 
     async def _check(self, ctx: Context, info: ReleaseInfo, channel: str, *, by_rollout: bool) -> None:
         """Raises: Blocked, naming what is missing; the refusal is audited."""

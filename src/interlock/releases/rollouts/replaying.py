@@ -55,6 +55,8 @@ class Replay(NamedTuple):
     units: int
     more_units: int
     """That would show what is still open, by what was seen; 0 where nothing is."""
+    p: float = 1.0
+    """How likely such answers are of a release that is worse than some margin: the largest over the guardrails."""
 
 
 def judge_replay(guardrails: Sequence[Guardrail], alpha: float, seen: Sequence[Replayed]) -> Replay:
@@ -64,7 +66,7 @@ def judge_replay(guardrails: Sequence[Guardrail], alpha: float, seen: Sequence[R
     """
     checks: list[Check] = []
     open_ones: list[str] = []
-    more = 0
+    more, p = 0, 0.0
     for guardrail in guardrails:
         pairs = [
             (each.unit, new, old)
@@ -75,9 +77,11 @@ def judge_replay(guardrails: Sequence[Guardrail], alpha: float, seen: Sequence[R
         gaps = grouped([new - old for _, new, old in pairs], [unit for unit, _, _ in pairs])
         if len(gaps) < _FEWEST[guardrail.is_ratio]:
             open_ones.append(f"{guardrail.measure} (measured in {len(gaps)} units)")
+            p = 1.0
             continue
         means = [math.fsum(values) / len(pairs) for values in zip(*((n, o) for _, n, o in pairs), strict=True)]
-        check = _check(guardrail, alpha, gaps, (means[0], means[1]), tests=len(guardrails))
+        judged = _check(guardrail, alpha, gaps, (means[0], means[1]), tests=len(guardrails))
+        check, p = judged.check, max(p, judged.safe_p)
         checks.append(check)
         if check.verdict == "open":
             open_ones.append(guardrail.measure)
@@ -86,12 +90,12 @@ def judge_replay(guardrails: Sequence[Guardrail], alpha: float, seen: Sequence[R
                 more = max(more, cases_needed(gaps, room, alpha=alpha) - len(gaps), len(gaps) // 4)
     units = len({each.unit for each in seen})
     if harmful := [check.measure for check in checks if check.verdict == "harmful"]:
-        return Replay("fail", f"surely worse: {', '.join(harmful)}", tuple(checks), len(seen), units, 0)
+        return Replay("fail", f"surely worse: {', '.join(harmful)}", tuple(checks), len(seen), units, 0, p)
     if open_ones:
         reason = f"not yet shown to be no worse: {', '.join(open_ones)}"
-        return Replay("not_enough_evidence", reason, tuple(checks), len(seen), units, more)
+        return Replay("not_enough_evidence", reason, tuple(checks), len(seen), units, more, p)
     reason = "every guardrail is shown to be no worse than its margin"
-    return Replay("pass", reason, tuple(checks), len(seen), units, 0)
+    return Replay("pass", reason, tuple(checks), len(seen), units, 0, p)
 
 
 def _value(met: Met, measure: Measure) -> float | None:
@@ -103,9 +107,14 @@ def _scaled(value: float, guardrail: Guardrail) -> float:
     return math.log1p(value) if guardrail.is_ratio else value
 
 
+class _Judged(NamedTuple):
+    check: Check
+    safe_p: float
+
+
 def _check(
     guardrail: Guardrail, alpha: float, gaps: Sequence[float], means: tuple[float, float], *, tests: int
-) -> Check:
+) -> _Judged:
     tolerance, margin = _scaled(guardrail.tolerance, guardrail), _scaled(guardrail.margin, guardrail)
     if guardrail.is_ratio:
         harm, safe = bca_p(gaps, tolerance), bca_p([-gap for gap in gaps], -margin)
@@ -118,7 +127,7 @@ def _check(
     interval = bca_interval(gaps, 1 - 2 * alpha)
     shown: Callable[[float], float] = math.exp if guardrail.is_ratio else float
     gap: Callable[[float], float] = math.expm1 if guardrail.is_ratio else float
-    return Check(
+    check = Check(
         guardrail.measure,
         shown(means[0]),
         shown(means[1]),
@@ -129,3 +138,4 @@ def _check(
         (len(gaps), len(gaps)),
         verdict,
     )
+    return _Judged(check, float(safe))
