@@ -295,8 +295,8 @@ async def open_app(
             stack.callback(otlp.close)
             exporters.append(otlp)
         lineage = OpenLineageSink(settings.observe) if settings.observe.openlineage_url else None
-        observe = Observe(events, exporters, lineage)
         sealer = Sealer(data / "master.key")
+        observe = Observe(events, exporters, lineage, pseudonym=_pseudonyms(sealer, "asker"))
         governance = Governance(sql, HeadSigner(data / "audit.key"), Subjects(sql, sealer))
         stack.push_async_callback(governance.close)
         models = Models(Path(settings.models_dir).expanduser() if settings.models_dir else default_models_dir())
@@ -389,7 +389,7 @@ async def open_app(
             admission,
             journal,
             wait_for_ledger=settings.cost.wait_for_ledger,
-            pseudonym=_pseudonyms(sealer),
+            pseudonym=_pseudonyms(sealer, "ledger"),
         )
         stack.push_async_callback(costs.close)
         limits = Rules(sql, admission, governance)
@@ -555,12 +555,15 @@ def _with_detected(settings: GatewaySettings, detected: Sequence[Detected]) -> G
     return settings.model_copy(update={"providers": {**settings.providers, **missing}})
 
 
-def _pseudonyms(sealer: Sealer) -> Callable[[TenantId, str], str]:
-    """What stands for an end user in the ledger. Remembered: the request path must not read the key file each time."""
+def _pseudonyms(sealer: Sealer, purpose: Literal["asker", "ledger"]) -> Callable[[TenantId, str], str]:
+    """What stands for an end user, another for each purpose.
+
+    Remembered: the request path must not read the key file each time.
+    """
 
     @lru_cache(maxsize=10_000)
     def pseudonym(tenant: TenantId, user: str) -> str:
-        return "user:" + sealer.pseudonym(f"{tenant}\0{user}", "ledger")
+        return "user:" + sealer.pseudonym(f"{tenant}\0{user}", purpose)
 
     return pseudonym
 

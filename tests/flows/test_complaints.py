@@ -77,6 +77,7 @@ async def test_only_who_asked_may_say_something_of_an_answer(folder: Path) -> No
         other = Principal(PrincipalId("other"), "service", frozenset({Role.ADMIN}))
         strangers = [
             app.owner(),
+            app.owner().on_behalf_of(EndUser("person-2")),
             Context(ctx.tenant, other, end_user=EndUser("person-1"), sink=ctx.sink),
             Context(TenantId("rival"), ctx.principal, end_user=ctx.end_user, sink=ctx.sink),
         ]

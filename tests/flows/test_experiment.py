@@ -17,6 +17,7 @@ from interlock.core.context import EndUser
 from interlock.core.errors import Blocked, Conflict, InterlockError, InvalidInput
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.release import Release
+from interlock.flows.app_files import validate_yaml
 from interlock.flows.experiment import conclude, look_at, look_at_due, plan
 from interlock.flows.release_views import experiment_view
 from interlock.releases import experiment_store
@@ -313,7 +314,11 @@ async def test_after_its_time_the_verdict_is_what_it_is(tmp_path: Path) -> None:
         ({"arms": [{"name": "a"}, {"name": "a", "release": "12345678"}]}, "name of its own"),
         ({"arms": [{"name": "a"}, {"name": "b"}]}, "names its release"),
         ({"arms": [{"name": "a", "share": 1}, {"name": "b", "release": "12345678"}]}, "every arm has a share or none"),
-        ({"guardrails": [{"measure": "error", "margin": 0.1}]}, "is the primary one or has one guardrail"),
+        ({"guardrails": [{"measure": "error", "margin": 0.1}]}, "guardrails\n.*'error' is the primary one"),
+        ({"guardrails": [{"measure": "cost", "margin": 0.1}] * 2}, "guardrails\n.*'cost' is guarded twice"),
+        ({"expected": {"units_per_day": float("inf")}}, "expected.units_per_day\n.*finite"),
+        ({"expected": {"spread": float("nan")}}, "expected.spread\n.*finite"),
+        ({"stops": [{"measure": "error", "above": float("inf")}]}, "stops.0.above\n.*finite"),
         ({"primary": {"measure": "joy", "effect": 0.1}}, "primary.measure"),
         ({"alpha": {"primry": 0.1}}, "alpha.primry"),
     ],
@@ -321,3 +326,33 @@ async def test_after_its_time_the_verdict_is_what_it_is(tmp_path: Path) -> None:
 def test_wrong_plans_name_the_field(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         spec("", "12345678", **wrong)
+
+
+def test_errors_decide_without_a_guardrail_of_their_own(tmp_path: Path) -> None:
+    said: dict[str, Any] = {
+        "name": "oe",
+        "app": "helper",
+        "arms": [{"name": "a"}, {"name": "b", "release": "12345678"}],
+        "primary": {"measure": "error", "effect": 0.1},
+    }
+    assert ExperimentSpec.model_validate(said).guardrails == []
+    other = ExperimentSpec.model_validate({**said, "primary": {"measure": "cost", "effect": 0.1}})
+    assert [each.measure for each in other.guardrails] == ["error"]
+
+
+def test_a_wrong_plan_is_named_with_its_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = "name: oe\napp: helper\narms: [{name: a}, {name: b, release: '12345678'}]\n"
+    Path("oe.yaml").write_text(
+        plan + "primary: {measure: error, effect: 0.1}\nguardrails: [{measure: error, margin: 0.1}]\n", "utf-8"
+    )
+    with pytest.raises(
+        InvalidInput, match=r"^oe\.yaml is wrong at 'guardrails': .*'error' is the primary one"
+    ) as found:
+        validate_yaml(Path("oe.yaml"), ExperimentSpec)
+    assert found.value.param == "guardrails"
+    Path("oe.yaml").write_text(
+        plan + "primary: {measure: cost, effect: 0.1}\nexpected: {units_per_day: .inf}\n", "utf-8"
+    )
+    with pytest.raises(InvalidInput, match=r"^oe\.yaml is wrong at 'expected\.units_per_day'"):
+        validate_yaml(Path("oe.yaml"), ExperimentSpec)

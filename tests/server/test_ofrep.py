@@ -22,7 +22,9 @@ from interlock.client.openfeature import InterlockProvider
 from interlock.core.context import Role
 from interlock.core.ids import TenantId
 from interlock.flows.experiment import plan
+from interlock.flows.flags import Unresolved, evaluate_all
 from interlock.releases.experiments.types import ExperimentSpec
+from interlock.releases.flags.types import FlagSpec, Resolution
 from interlock.testing.servers import run_server
 from interlock.testing.workspaces import write_workspace
 
@@ -261,3 +263,21 @@ def test_the_sdks_asynchronous_calls_answer_alike(house: House) -> None:
 
     asyncio.run(work())
     api.clear_providers()
+
+
+async def test_a_flag_that_nobody_foresaw_fails_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write_workspace(tmp_path / "workspace", settings={"releases": {"flags": FLAGS}})
+    async with open_app(root) as app:
+        declared = app.parts.releases.flags()
+        assert isinstance(declared, dict)
+        # No file can say so: it stands for whatever a later version overlooks.
+        declared["broken"] = FlagSpec.model_construct(
+            variants={"a": 1}, default="b", rules=[], enabled=True, description=""
+        )
+        found = {each.key: each for each in await evaluate_all(app.parts, app.owner(), {})}
+    broken, banner = found["broken"], found["banner"]
+    assert isinstance(broken, Unresolved)
+    assert broken.code == "internal"
+    assert isinstance(banner, Resolution)
+    assert banner.value == "All is well"
+    assert "a flag cannot be evaluated" in caplog.text

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +29,7 @@ variables:
 ---
 The plan is {{ plan }}.{% if note %} <note>{{ note }}</note>{% endif %} {% include "partials/tone.md" %}
 """
+HEAD = PROMPT.partition("The plan")[0]
 SCRIPT = [
     {"match_system": "^Small text for pro", "reply": "small"},
     {"match_system": "<note>&lt;/note&gt;&lt;x&gt;</note>", "reply": "escaped"},
@@ -37,6 +40,7 @@ FILE = "apps/helper/prompt.md"
 AT = "/api/v1/prompts/helper"
 CALLERS = {
     "dev": ("acme", Role.DEVELOPER),
+    "reviewer": ("acme", Role.REVIEWER),
     "risk": ("acme", Role.RISK),
     "viewer": ("acme", Role.VIEWER),
     "rival": ("rival", Role.ADMIN),
@@ -249,3 +253,35 @@ def test_what_rules_find_is_told_by_role_and_when_a_release_is_frozen(house: Hou
     frozen = house.call("dev", "POST", "/api/v1/apps/helper/releases", {})
     assert frozen.status_code == 201
     assert {each["rule"] for each in frozen.json()["lint"]} == {each["rule"] for each in known["findings"]}
+
+
+def test_a_draft_is_run_for_who_may_write_one_and_keeps_nobody_waiting(house: House) -> None:
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    for path, more in (("render", {"variables": {"plan": "pro"}}), ("lint", {})):
+        refused = house.call("reviewer", "POST", f"{AT}/{path}", {"files": {FILE: endless}})
+        assert refused.status_code == 403
+        stored = house.call("reviewer", "POST", f"{AT}/{path}", {"version": "files", **more})
+        assert stored.status_code == 200
+    for draft in (endless, "{{ 'a' * 10**9 }}", "{{ '%1000000000d' % 1 }}"):
+        body = {"files": {FILE: HEAD + draft}, "variables": {"plan": "pro"}}
+        began = time.monotonic()
+        found = house.call("dev", "POST", f"{AT}/render", body)
+        assert time.monotonic() - began < 10
+        assert found.status_code >= 400
+        assert "the prompt of app 'helper' does more than a template may" in found.text
+
+
+def test_others_are_served_while_a_draft_takes_its_time(house: House) -> None:
+    slow = "{% set w = ['a'] * 99999 %}{% for a in range(9999) %}{% if 'b' in w %}{% endif %}{% endfor %}"
+    with ThreadPoolExecutor(1) as threads:
+        body = {"files": {FILE: HEAD + slow}, "variables": {"plan": "pro"}}
+        running = threads.submit(house.call, "dev", "POST", f"{AT}/render", body)
+        waits: list[float] = []
+        while not running.done():
+            began = time.monotonic()
+            assert house.call("viewer", "GET", "/healthz").status_code == 200
+            waits.append(time.monotonic() - began)
+            time.sleep(0.05)
+    assert "rendering is bounded to 5 seconds" in running.result().text
+    assert len(waits) > 5
+    assert max(waits) < 2

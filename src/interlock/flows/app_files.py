@@ -341,7 +341,8 @@ def validate_yaml(path: Path, model: type[M], changes: Mapping[str, Any] | None 
 
     Raises: InvalidInput naming the file and the field.
     """
-    name = f"{path.parent.name}/{path.name}"
+    # Every app has an `app.yaml`: the folder tells them apart.
+    name = f"{path.parent.name}/{path.name}".removeprefix("/")
     try:
         # Any: YAML before validation.
         raw: Any = read_yaml(path.read_text("utf-8"))
@@ -358,7 +359,8 @@ def validate_yaml(path: Path, model: type[M], changes: Mapping[str, Any] | None 
     except ValidationError as error:
         fault = first(error)
         field = ".".join(str(step) for step in fault["loc"])
-        raise InvalidInput(f"{name} is wrong at {field!r}: {told(model, fault)}", param=field) from error
+        where = f" at {field!r}" if field else ""
+        raise InvalidInput(f"{name} is wrong{where}: {told(model, fault)}", param=field or path.name) from error
 
 
 # Any: YAML before validation.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from interlock.releases.flags.types import RESERVED, FlagSpec, Resolution
 from interlock.releases.types import AppSource
 
 __all__ = ["Unresolved", "evaluate_all", "evaluate_one"]
+
+_log = logging.getLogger("interlock.flags")
 
 # Any in this module: the attributes of an evaluation context are JSON of the caller's own.
 
@@ -72,6 +75,9 @@ async def _all(parts: Parts, ctx: Context, context: Mapping[str, Any]) -> AsyncI
             yield await evaluate_one(parts, ctx, key, context)
         except InterlockError as error:
             yield Unresolved(key, error)
+        except Exception:  # noqa: BLE001 - a border: one flag must not keep the others from their callers
+            _log.exception("a flag cannot be evaluated")
+            yield Unresolved(key, InvalidInput("the flag cannot be evaluated", param="key", code="internal"))
 
 
 def _names(source: AppSource) -> Mapping[str, FlagSpec]:

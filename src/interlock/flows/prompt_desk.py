@@ -13,7 +13,7 @@ from interlock.core.ids import AppName, ReleaseId
 from interlock.core.messages import ChatRequest, text_message
 from interlock.core.release import Release
 from interlock.flows.parts import Parts
-from interlock.flows.prompting import composed
+from interlock.flows.prompting import composed_aside
 from interlock.prompts.files import Loaded
 from interlock.prompts.prompt_store import Label, Version
 from interlock.prompts.sections import SectionDiff, compared, sections_of
@@ -199,7 +199,7 @@ async def _composed(parts: Parts, ctx: Context, name: str, spec: PromptSpec, ask
     whose = EndUser(asked.user, frozenset(asked.groups)) if asked.user else None
     question = (text_message("user", asked.question),) if asked.question else ()
     request = ChatRequest(f"app/{app}", question, variables=asked.values)
-    return await composed(parts, replace(ctx, end_user=whose), release, request)
+    return await composed_aside(parts, replace(ctx, end_user=whose), release, request)
 
 
 def compare_prompts(before: Version, after: Version) -> Sequence[SectionDiff]:

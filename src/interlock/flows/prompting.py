@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from functools import partial
 
+from anyio import to_thread
 from pydantic import JsonValue
 
 from interlock.core.context import Context
@@ -22,7 +23,7 @@ from interlock.prompts.formatting import as_context
 from interlock.prompts.service import Composed, compose, prompt_of
 from interlock.prompts.types import PassageFormat
 
-__all__ = ["composed", "describe_prompt", "for_app", "refuse_variables", "under", "written_passages"]
+__all__ = ["composed", "composed_aside", "describe_prompt", "for_app", "refuse_variables", "under", "written_passages"]
 
 _log = logging.getLogger("interlock.prompts")
 
@@ -34,15 +35,26 @@ async def composed(
 
     Where the embedder that ranks examples is away, the first ones are taken: a request does not fail for it.
     """
-    examples = prompt_of(release).examples
-    ranks: Sequence[int] | None = None
-    question = request.last_user_text.strip()
-    if examples is not None and examples.select == "similar" and question:
-        try:
-            ranks = await parts.prompts.nearness.ranks(examples, question)
-        except Unavailable as error:
-            _log.warning("examples are not ranked: %s", error.code)
+    ranks = await _ranks(parts, release, request)
     return compose(ctx, release, request.variables, ranks=ranks, inline=inline)
+
+
+async def composed_aside(parts: Parts, ctx: Context, release: Release, request: ChatRequest) -> Composed:
+    """As `composed`, in a thread: what is being written may take its whole time, and others must not wait for it."""
+    ranks = await _ranks(parts, release, request)
+    return await to_thread.run_sync(partial(compose, ctx, release, request.variables, ranks=ranks))
+
+
+async def _ranks(parts: Parts, release: Release, request: ChatRequest) -> Sequence[int] | None:
+    examples = prompt_of(release).examples
+    question = request.last_user_text.strip()
+    if examples is None or examples.select != "similar" or not question:
+        return None
+    try:
+        return await parts.prompts.nearness.ranks(examples, question)
+    except Unavailable as error:
+        _log.warning("examples are not ranked: %s", error.code)
+        return None
 
 
 def describe_prompt(span: Span, prompt: Composed) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import Literal
 
 from interlock.core.context import Context, OpenSpan, Role
 from interlock.core.errors import NotFound
+from interlock.core.ids import TenantId
 from interlock.core.release import Release
 from interlock.core.trace import AttributeValue, Span, SpanSink
 from interlock.observe.exporters.openlineage import OpenLineageSink
@@ -42,9 +44,20 @@ class Observe:
     """Implements :class:`interlock.core.trace.SpanSink` by fanning out to the events store and exporters."""
 
     def __init__(
-        self, events: Events, exporters: Sequence[SpanSink] = (), lineage: OpenLineageSink | None = None
+        self,
+        events: Events,
+        exporters: Sequence[SpanSink] = (),
+        lineage: OpenLineageSink | None = None,
+        *,
+        pseudonym: Callable[[TenantId, str], str] | None = None,
     ) -> None:
+        """Keep spans in `events`, and send them to `exporters` besides.
+
+        Args:
+            pseudonym: what stands for an end user, by a key; None: no end user's answers can be rated.
+        """
         self._events = events
+        self._pseudonym = pseudonym
         self.lineage = lineage
         """Where run events go besides; None without an address."""
         self._sinks: tuple[SpanSink, ...] = (events, *exporters)
@@ -76,6 +89,7 @@ class Observe:
                     "interlock.release": release.id if release else None,
                     "interlock.channel": release.channel if release else None,
                     "interlock.on_behalf_of": ctx.end_user is not None,
+                    "interlock.asker": self._asker(ctx, open_span.span.trace_id),
                     "interlock.rollout": assignment.rollout if assignment else None,
                     "interlock.arm": assignment.arm if assignment else None,
                     "interlock.unit": assignment.unit if assignment else None,
@@ -114,14 +128,17 @@ class Observe:
     async def say(self, ctx: Context, trace_id: str, rating: Rating, issue: str = "") -> None:
         """Put an opinion on an answer beside it; of several on one answer the last counts.
 
-        Raises: NotFound: no such trace, or another caller's: nobody learns that it is.
+        Raises: NotFound: no such trace, or another caller's or end user's: nobody learns that it is.
         """
         spans = await self.trace(ctx, trace_id)
         root = _root(spans)
         said = root.attributes
         own = said.get("interlock.principal") == ctx.principal.id
-        for_another = bool(said.get("interlock.on_behalf_of")) == (ctx.end_user is not None)
-        if root.trace_id != trace_id or said.get("interlock.app") is None or not (own and for_another):
+        own = own and bool(said.get("interlock.on_behalf_of")) == (ctx.end_user is not None)
+        if ctx.end_user is not None:
+            asker = self._asker(ctx, root.trace_id)
+            own = own and asker is not None and said.get("interlock.asker") == asker
+        if root.trace_id != trace_id or said.get("interlock.app") is None or not own:
             raise NotFound(
                 "no answer of yours has this trace", param="trace", hint="x-interlock-trace-id of the answer"
             )
@@ -130,6 +147,13 @@ class Observe:
         with given.span("feedback") as (span, _):
             span.set({f"interlock.{name}": value for name, value in about.items()})
             span.set({"interlock.feedback": rating, "interlock.feedback.issue": issue or None})
+
+    def _asker(self, ctx: Context, trace_id: str) -> str | None:
+        """Stands for the end user in one trace alone: no two traces of a person are known to be theirs."""
+        if ctx.end_user is None or self._pseudonym is None:
+            return None
+        stands = self._pseudonym(ctx.tenant, ctx.end_user.id)
+        return hashlib.sha256(f"{stands}\0{trace_id}".encode()).hexdigest()[:32]
 
     async def trace(self, ctx: Context, trace_id: str) -> list[Span]:
         """All spans of one trace by start time. Raises: NotFound."""

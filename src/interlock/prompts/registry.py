@@ -121,10 +121,14 @@ class Prompts:
         Args:
             drafted: texts that stand for those of files, by path below the workspace.
 
-        Raises: Forbidden, NotFound; InvalidInput: the files, or a path that no draft may write.
+        Raises: Forbidden: also a draft of who may write none; NotFound; InvalidInput: the files, or a path that no
+            draft may write.
         """
         place = await self.place(ctx, name)
         texts = dict(drafted or {})
+        if texts:
+            # A template is a program: who may not write one sends none to be run.
+            ctx.require(*_MAY_WRITE)
         self._check_paths(place, texts)
         return await to_thread.run_sync(load_prompt, place.path, self.shelf(texts))
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from interlock.core.errors import InvalidInput
+from interlock.prompts.bounds import MOST_SIZE, Unbounded, counted
 from interlock.prompts.formatting import as_context, escaped
 from interlock.prompts.types import Format, PromptSpec
 
@@ -20,8 +21,13 @@ _Partials = tuple[tuple[str, str], ...]
 
 
 def rendered(spec: PromptSpec, source: str, values: Mapping[str, object]) -> str:
-    """`source` with the partials of `spec` and these values. Raises: what the template does wrong."""
-    return _template(spec.escapes, _partials(spec), source).render(values)
+    """`source` with the partials of `spec` and these values. Raises: Unbounded; what the template does wrong."""
+    template = _template(spec.escapes, _partials(spec), source)
+    with counted():
+        text = template.render(values)
+    if len(text) > MOST_SIZE:
+        raise Unbounded(f"the text is bounded to {MOST_SIZE:,} characters")
+    return text
 
 
 def parsed(spec: PromptSpec, source: str, what: str = "the prompt's template") -> nodes.Template:
@@ -34,6 +40,8 @@ def parsed(spec: PromptSpec, source: str, what: str = "the prompt's template") -
         environment.compile(tree)
     except TemplateSyntaxError as error:
         raise InvalidInput(f"{what} has a mistake in line {error.lineno}", param="prompt") from error
+    except (RecursionError, SyntaxError) as error:
+        raise InvalidInput(f"{what} nests too deeply", param="prompt", hint="fewer blocks in blocks") from error
     # Compiling consumes the tree's scopes; whoever looks at it gets one of its own.
     return environment.parse(source)
 
@@ -76,9 +84,10 @@ def _partials(spec: PromptSpec) -> _Partials:
 def _environment(how: Format | None, partials: _Partials) -> Environment:
     # Imported with the first prompt: a gateway without apps starts without it.
     from jinja2 import DictLoader, StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(
+    from interlock.prompts.sandbox import BoundedEnvironment
+
+    environment = BoundedEnvironment(
         undefined=StrictUndefined,
         loader=DictLoader(dict(partials)),
         # Escaping is ours (`finalize`); with this, blocks and macros, made of escaped pieces, stay as they are.

@@ -14,6 +14,7 @@ from interlock.core.context import Context
 from interlock.core.errors import Misconfigured
 from interlock.core.messages import PromptUse, PromptVariant
 from interlock.core.release import Release
+from interlock.prompts.bounds import Unbounded, within
 from interlock.prompts.choosing import choose
 from interlock.prompts.files import load_prompt
 from interlock.prompts.formatting import as_examples, escaped
@@ -98,6 +99,12 @@ def compose(
     def text(source: str) -> str:
         try:
             made = rendered(spec, source, known)
+        except Unbounded as error:
+            raise Misconfigured(
+                f"the prompt of app {release.app!r} does more than a template may: {error}",
+                param="prompt",
+                hint="let the template repeat less, or pass what is long as a variable",
+            ) from error
         except (
             Exception
         ) as error:  # a template is the app author's code: whatever it does wrong is named as its mistake
@@ -109,10 +116,11 @@ def compose(
             ) from error
         return f"{made}\n\n{block}" if inline and block and not places else made
 
-    variants = tuple(PromptVariant(each.name, tuple(each.models), text(each.system)) for each in spec.variants)
     version = release.digests.get("prompt", "")
-    use = PromptUse(release.app, version, text(spec.system), variants)
-    tokens = _tokens(spec, use.text, known, block)
+    with within():
+        variants = tuple(PromptVariant(each.name, tuple(each.models), text(each.system)) for each in spec.variants)
+        use = PromptUse(release.app, version, text(spec.system), variants)
+        tokens = _tokens(spec, use.text, known, block)
     return Composed(use, () if places or inline else chosen, chosen, tokens)
 
 

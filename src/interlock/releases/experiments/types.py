@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from interlock.core.ids import AppName, ReleaseId, TenantId
 from interlock.releases.rollouts.types import Guardrail, Measure, Stop
@@ -46,7 +46,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ArmSpec(_Spec):
@@ -124,8 +124,25 @@ class ExperimentSpec(_Spec):
     @model_validator(mode="before")
     @classmethod
     def _alone(cls, said: Any) -> Any:  # Any: before validation
-        # Everybody gets both arms: there is nothing to guard one against the other.
-        return {"guardrails": [], "stops": [], **said} if _is_interleaved(said) else said
+        if _is_interleaved(said):
+            # Everybody gets both arms: there is nothing to guard one against the other.
+            return {"guardrails": [], "stops": [], **said}
+        if isinstance(said, dict) and _decides(said.get("primary")) == "error":
+            # The guardrail that is there by itself would be the primary measure once more.
+            return {"guardrails": [], **said}
+        return said
+
+    @field_validator("guardrails")
+    @classmethod
+    def _distinct(cls, guardrails: list[Guardrail], known: ValidationInfo) -> list[Guardrail]:
+        primary = known.data.get("primary")
+        seen = {primary.measure} if primary is not None else set()
+        for each in guardrails:
+            if each.measure in seen:
+                what = "the primary one" if primary is not None and each.measure == primary.measure else "guarded twice"
+                raise ValueError(f"the measure {each.measure!r} is {what}: it is the primary one or has one guardrail")
+            seen.add(each.measure)
+        return guardrails
 
     @model_validator(mode="after")
     def _whole(self) -> ExperimentSpec:
@@ -142,10 +159,18 @@ class ExperimentSpec(_Spec):
             raise ValueError("interleaved searches are judged by the measure 'preference', and nothing else is")
         if self.kind == "interleave" and (len(self.arms) != 2 or self.guardrails or self.stops):
             raise ValueError("two searches are interleaved, without guardrails and stops: everybody gets both")
-        measures = [self.primary.measure, *(each.measure for each in self.guardrails)]
-        if len(set(measures)) != len(measures):
-            raise ValueError("a measure is the primary one or has one guardrail")
         return self
+
+
+def _decides(primary: object) -> object:
+    """The primary measure, before validation or after."""
+    return (
+        primary.measure
+        if isinstance(primary, Primary)
+        else primary.get("measure")
+        if isinstance(primary, dict)
+        else None
+    )
 
 
 def _is_interleaved(said: object) -> bool:

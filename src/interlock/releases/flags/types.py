@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 __all__ = ["RESERVED", "FlagName", "FlagRule", "FlagSpec", "Reason", "Resolution", "kind_of"]
 
@@ -29,7 +30,7 @@ def kind_of(value: FlagValue) -> Literal["boolean", "string", "number", "object"
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FlagRule(_Spec):
@@ -66,14 +67,34 @@ class FlagSpec(_Spec):
     enabled: bool = Field(default=True, description="false: callers keep the value that their code gives")
     rules: list[FlagRule] = Field(default=[], max_length=50, description="in order: the first that fits decides")
 
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _told(cls, said: Any) -> Any:  # Any: before validation
+        if isinstance(said, dict):
+            for name, value in said.items():
+                if not _is_finite(value):
+                    raise ValueError(f"the variant {str(name)[:64]!r} holds a number that is not finite")
+        return said
+
     @model_validator(mode="after")
     def _whole(self) -> FlagSpec:
         if len({kind_of(value) for value in self.variants.values()}) > 1:
             raise ValueError("the variants of a flag are of one type: booleans, strings, numbers or objects")
-        named = {self.default} | {n for r in self.rules for n in ([r.variant] if r.variant else r.split or ())}
+        named = {self.default} | {
+            n for r in self.rules for n in ([r.variant] if r.variant is not None else r.split or ())
+        }
         if unknown := sorted(named - set(self.variants)):
             raise ValueError(f"there is no variant {unknown[0]!r}")
         return self
+
+
+def _is_finite(value: object) -> bool:
+    """Whether JSON has all of its numbers."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 @dataclass(frozen=True, slots=True)

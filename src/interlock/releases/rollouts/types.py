@@ -37,7 +37,7 @@ _RATIOS: frozenset[Measure] = frozenset({"latency", "cost"})
 
 
 class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Guardrail(_Spec):
