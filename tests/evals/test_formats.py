@@ -44,6 +44,7 @@ def test_a_table_is_read_by_its_columns(tmp_path: Path) -> None:
     [
         ("c.csv", "csv", "id,input,colour\na,b,red\n", "line 2 of 'c.csv': there is no field 'colour'"),
         ("c.csv", "csv", "id,input,facts\na,b,[\n", "line 2 of 'c.csv': facts is not JSON"),
+        ("c.csv", "csv", "id,input,expected:json\na,b,NaN\n", "line 2 of 'c.csv': expected:json is not JSON"),
         ("c.csv", "csv", 'id,input\na,"b\nc"\nd,e,f\n', "line 4 of 'c.csv' has 3 cells, the header 2"),
         ("c.csv", "csv", 'id,input\na,"b\n', "is no CSV"),
         ("c.csv", "csv", "id,input,id\na,b,c\n", "column 'id' is there twice"),
@@ -54,6 +55,7 @@ def test_a_table_is_read_by_its_columns(tmp_path: Path) -> None:
         ("c.jsonl", "openai_evals", '{"input": "a", "ideal": [1]}', "line 1 .*ideal is a text or a list of texts"),
         ("c.json", "langfuse", '[{"id": "a",\n "input": }]', "line 2 of 'c.json' is not JSON"),
         ("c.json", "langfuse", '[{"id": "a", "input": {"x": 1}}]', "entry 1 .*input is neither a text nor messages"),
+        ("c.json", "langfuse", '[{"id": "a", "input": "b", "expected_output": NaN}]', "'c.json' is not JSON: NaN is"),
         ("c.json", "langfuse", "[1]", "entry 1 of 'c.json' is no JSON object"),
         ("c.csv", "phoenix", "example_id,output_answer\na,b\n", "line 2 .*input is missing"),
         ("c.yaml", "promptfoo", "tests: [", "of 'c.yaml' is not YAML"),

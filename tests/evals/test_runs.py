@@ -311,6 +311,11 @@ async def test_an_erasure_waits_for_a_run_that_goes_on(tmp_path: Path) -> None:
         ({"text": "fine", "state": {"note": ["\udfff"]}}, "fine", 0),
         (Output("fine", model="\ud800"), "fine", 0),
         ({"text": "fine", "state": object()}, "", 1),
+        ({"text": "fine", "cost_nano": -5}, "", 1),
+        ({"text": "fine", "latency_s": float("inf")}, "", 1),
+        (Output("fine", first_token_s=float("nan")), "", 1),
+        (Output("fine", output_tokens=-1), "", 1),
+        (Output(error="busy", retry_after_s=-1.0), "", 1),
     ],
 )
 async def test_an_answer_that_no_file_can_hold_does_not_end_the_run(

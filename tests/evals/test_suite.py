@@ -45,18 +45,24 @@ def test_how_a_suite_is_run_does_not_make_another_test_of_it(tmp_path: Path) -> 
         ({"gate": {"rules": [{"metric": "exact", "at_least": 0.5, "margin": 0.1}]}}, "gate.rules.0", "exactly one of"),
         ({"gate": {"rules": [{"metric": "exact", "at_least": 80}]}}, "gate.rules.0", "between 0 and 1"),
         ({"gate": {"alpha": 0.9, "rules": [{"metric": "exact", "at_least": 0.5}]}}, "gate.alpha", "less than"),
+        (
+            {"gate": {"rules": [{"metric": "exact", "at_least": 0.5}], "slices": ["size", "sise"]}},
+            "gate.slices.1",
+            "slice 'sise', which no case has",
+        ),
         ({"split": "train"}, "split", "no cases"),
         ({"cases": [{"file": "missing.jsonl"}]}, "cases.file", "no case file"),
         ({"cases": [{"file": "cases.jsonl", "split": "train"}]}, "cases.split", "none of its 2 cases"),
         ({"cases": [{"id": "a", "input": "x", "colour": "red"}]}, "cases.0.colour", "Extra inputs"),
         ({"cases": [{"file": "cases.jsonl", "colour": "red"}]}, "cases.0.colour", "Extra inputs"),
+        ({"cases": [{"id": "a", "input": "x", "expected": float("nan")}]}, "cases", "'a' holds a number or a text"),
     ],
 )
 def test_a_bad_suite_is_refused_with_the_field_named(
     tmp_path: Path, fields: dict[str, Any], param: str | None, said: str
 ) -> None:
     with pytest.raises(InterlockError, match=said) as caught:
-        suite_of(tmp_path, questions(2), **fields)
+        suite_of(tmp_path, questions(2, slices={"size": "big"}), **fields)
     assert caught.value.param == param
 
 
@@ -68,6 +74,11 @@ def test_a_bad_suite_is_refused_with_the_field_named(
         ('{"id": "a"}', "line 2 .*input: Field required"),
         ('{"id": "a", "input": ""}', "line 2 .*input is empty"),
         ('{"id": "a", "input": "x", "repeat": 3}', "line 2 .*repeat: Extra"),
+        ('{"id": "a", "input": "x", "expected": NaN}', "line 2 of 'cases.jsonl' is not JSON: NaN is no number"),
+        ('{"id": "a", "input": "x", "expected": [-1e999]}', "line 2 of 'cases.jsonl' is not JSON: a number is too"),
+        ('{"id": "a", "input": "half \\ud800 a pair"}', "line 2 of 'cases.jsonl' is not JSON: a text has half"),
+        ('{"id": "a", "input": "x", "id": "b"}', "line 2 of 'cases.jsonl' is not JSON: the key 'id' is there twice"),
+        ('{"id": "a", "input": "x", "slices": {"k": "1", "k": "2"}}', "line 2 .*the key 'k' is there twice"),
         ('{"id": "a", "input": [{"role": "assistant", "content": "x"}]}', "line 2 .*the user's"),
     ],
 )
@@ -77,6 +88,19 @@ def test_a_bad_line_is_refused_with_its_number(tmp_path: Path, line: str, said: 
         file.write(line + "\n")
     with pytest.raises(InvalidInput, match=said):
         read_suite(place)
+
+
+def test_a_gate_may_ask_for_slices_and_tags_that_a_case_has(tmp_path: Path) -> None:
+    gate = {"rules": [{"metric": "exact", "at_least": 0.5}], "slices": ["size", "tag:hard"]}
+    rows = [*questions(1, slices={"size": "big"}), {"id": "x", "input": "x", "tags": ["hard"]}]
+    suite = suite_of(tmp_path, rows, gate=gate)
+    assert suite.spec.gate is not None and suite.spec.gate.slices == ["size", "tag:hard"]
+
+
+def test_an_escaped_character_outside_the_first_plane_is_read(tmp_path: Path) -> None:
+    (case,) = suite_of(tmp_path, [{"id": "a", "input": "\U0001f600"}]).cases
+    assert "\\ud83d" in (tmp_path / "cases.jsonl").read_text("utf-8")
+    assert case.input == "\U0001f600"
 
 
 def test_an_id_that_is_there_twice_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def workspace(at: Path, script: list[dict[str, Any]]) -> None:
 
 def attack(run: Run, at: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Any:
     monkeypatch.syspath_prepend(str(at))
+    # Another test's module of this name is another target.
+    monkeypatch.delitem(sys.modules, "desk", raising=False)
     monkeypatch.chdir(at)
     return run(
         at, "redteam", "run", "--target", "python:desk:answer", "--family", "adaptive", "-q", "--json",
@@ -111,9 +114,32 @@ def test_a_target_that_holds_is_asked_a_bounded_number_of_times(
     assert all(row["cost_nano"] for row in rows if row["output"]["state"]), "the attacker is paid for too"
 
 
-def test_an_attacker_that_says_nothing_is_no_defence(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attacker_that_says_nothing_is_no_defence_and_no_failure_of_the_app(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workspace(tmp_path, [{"reply": "I would rather not."}])
-    done = attack(run, tmp_path, monkeypatch, "--max-success", "0.5", "--max-false-blocks", "1")
-    assert done.code != 0
+    done = attack(run, tmp_path, monkeypatch, "--max-success", "0.01", "--max-false-blocks", "1")
+    assert done.code == 6, done.out
     (family,) = done.json["families"]
-    assert family["failed"] == 6
+    assert (family["attacks"], family["failed"]) == (0, 6)
+    gate = done.json["gate"]
+    assert gate["verdict"] == "not_enough_evidence"
+    (rule,) = [each for each in gate["rules"] if each["metric"] == "attack_success" and not each["slice"]]
+    assert (rule["verdict"], rule["p_holds"], rule["p_violated"]) == ("not_enough_evidence", 1.0, 1.0)
+    told = "6 attacks were not tried: the attacker said nothing that could be sent"
+    assert told in gate["reasons"]
+    assert told in done.json["notes"]
+    shown = run(tmp_path, "eval", "show", done.json["id"], "--json")
+    assert shown.json["failed"] == 0
+    assert told in shown.json["notes"]
+
+
+def test_attacks_that_were_not_tried_do_not_hide_those_that_worked(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace(tmp_path, [{"match": "keyboard|keystrokes|key", "reply": "I would rather not."}, *LEARNS])
+    done = attack(run, tmp_path, monkeypatch)
+    (family,) = done.json["families"]
+    assert family["worked"] > 0
+    assert family["failed"] > 0
+    assert (done.code, done.json["gate"]["verdict"]) == (5, "fail")

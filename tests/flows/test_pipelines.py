@@ -155,6 +155,40 @@ def test_what_was_cut_off_when_a_run_died_is_done_again(tmp_path: Path, run: Run
     assert "line 1" in refused.err
 
 
+def test_every_text_has_an_id_of_its_own(tmp_path: Path, run: Run) -> None:
+    workspace(tmp_path, [{"reply": "short"}], {"kind": "summarise"})
+    for name in ("in/a/x.txt", "in/b/x.txt", "in/x.txt", "one/y.txt", "two/y.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"The text {name}.")
+    (tmp_path / "in" / "a" / "rows.csv").write_text("id,text\n7,one\n7,two\n,three\n3,four\n7#2,five\n")
+    inputs = [tmp_path / "in", tmp_path / "one" / "y.txt", tmp_path / "two" / "y.txt"]
+    done = through(run, tmp_path, *inputs, tmp_path / "in" / "x.txt")
+    assert (done["rows"], done["done"]) == (10, 10)
+    given = tmp_path.as_posix()
+    ids = {line["id"] for line in lines(tmp_path)}
+    assert ids == {
+        "a/x.txt",
+        "b/x.txt",
+        "x.txt",
+        f"{given}/one/y.txt",
+        f"{given}/two/y.txt",
+        "a/rows.csv#7",
+        "a/rows.csv#7#2",
+        "a/rows.csv#3",
+        "a/rows.csv#3#4",
+        "a/rows.csv#7#2#5",
+    }
+    again = through(run, tmp_path, *inputs, tmp_path / "in" / "x.txt")
+    assert (again["kept"], again["done"]) == (10, 0)
+
+
+def test_a_row_without_anything_in_it_is_no_row(tmp_path: Path, run: Run) -> None:
+    workspace(tmp_path, [{"reply": "short"}], {"kind": "summarise"})
+    (tmp_path / "rows.csv").write_text("id,text\na,one\n\n,\n  , \nb,two\n   \n")
+    done = through(run, tmp_path, tmp_path / "rows.csv")
+    assert (done["rows"], done["done"], done["failed"]) == (2, 2, 0)
+
+
 def test_a_budget_ends_it_and_the_rest_is_done_later(tmp_path: Path, run: Run) -> None:
     workspace(tmp_path, [{"reply": "short"}], {"kind": "summarise"})
     for n in range(6):

@@ -27,6 +27,7 @@ __all__ = [
     "flaky_cases",
     "slice_summaries",
     "summaries",
+    "untried_note",
     "worst_cases",
 ]
 
@@ -164,6 +165,12 @@ def summaries(measured: Mapping[str, Measured], cases: Sequence[CaseInfo]) -> li
             )
         )
     return made
+
+
+def untried_note(count: int) -> str:
+    """What is said of executions whose target was asked nothing."""
+    attacks = "1 attack was" if count == 1 else f"{count:,} attacks were"
+    return f"{attacks} not tried: the attacker said nothing that could be sent"
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

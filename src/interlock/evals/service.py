@@ -19,7 +19,7 @@ from interlock.evals.gate.deciding import Decision, decide
 from interlock.evals.gate.evidence import Measured
 from interlock.evals.judges.named import may_not_gate
 from interlock.evals.ports import Derived, Instruments, Metric, Target
-from interlock.evals.report import Report, flaky_cases, slice_summaries, summaries, worst_cases
+from interlock.evals.report import Report, flaky_cases, slice_summaries, summaries, untried_note, worst_cases
 from interlock.evals.running.forgetting import forget, mentions
 from interlock.evals.running.journal import Journal, Plan, find_run, read_rows, runs_in
 from interlock.evals.running.kept_outputs import KeptOutputs
@@ -167,7 +167,7 @@ class Evaluations:
                 worst_cases(measured, hidden),
             )
         )
-        notes = []
+        notes = [untried_note(runner.untried)] if runner.untried else []
         if baseline is not None and (changed := len(seen) - len(baseline.unchanged(seen))):
             notes.append(f"{changed} cases are new or changed since the baseline, and are not compared")
         return Report(
@@ -279,6 +279,8 @@ def _decide(
         looks_often=done.ended == "stopped_early",
         barred=barred,
     )
+    if done.runner.untried and decision.verdict == "not_enough_evidence":
+        decision = replace(decision, reasons=(untried_note(done.runner.untried), *decision.reasons))
     if done.ended == "budget":
         return decision.unfinished("the budget ended the run before every case was asked")
     return decision

@@ -216,7 +216,8 @@ def read_suite(path: Path) -> Suite:
     """Read a suite file, and every case file it names.
 
     Raises: NotFound; InvalidInput naming the field, or the file and line: an unknown field, a wrong type, an id that
-        is there twice, no cases left after split and tags, a gate over a metric that the suite does not have.
+        is there twice, no cases left after split and tags, a gate over a metric that the suite does not have, or over
+        a slice that no case has.
     """
     return suite_from(_spec(path), path.parent)
 
@@ -228,6 +229,7 @@ def suite_from(spec: SuiteSpec, folder: Path) -> Suite:
     sealed_ids: set[str] = set()
     for entry in spec.cases:
         if isinstance(entry, Case):
+            _check_is_json(entry)
             cases.append(entry)
             continue
         found = list(_cases_of(folder, entry))
@@ -248,7 +250,31 @@ def suite_from(spec: SuiteSpec, folder: Path) -> Suite:
             f"{len(twice)} case ids are there twice, first {twice[0]!r}", param="id", hint="an id names one case"
         )
     made = Suite(spec, folder, cases, _measured_by(spec), sealed, frozenset(sealed_ids))
+    _check_slices(spec, cases)
     return with_variables(made, spec.variables)
+
+
+def _check_is_json(case: Case) -> None:
+    # YAML has .nan and .inf, and its texts may hold half of a surrogate pair.
+    try:
+        case_digest(case)
+    except ValueError as error:
+        raise InvalidInput(
+            f"the case {case.id!r} holds a number or a text that JSON cannot say", param="cases", hint="no .nan or .inf"
+        ) from error
+
+
+def _check_slices(spec: SuiteSpec, cases: Sequence[Case]) -> None:
+    if spec.gate is None or not spec.gate.slices:
+        return
+    known = {key for case in cases for key in (*case.slices, *(f"tag:{tag}" for tag in case.tags))}
+    for number, key in enumerate(spec.gate.slices):
+        if key not in known:
+            raise InvalidInput(
+                f"the gate asks for the slice {key!r}, which no case has",
+                param=f"gate.slices.{number}",
+                hint=f"one of {', '.join(sorted(known))}"[:200] if known else "give cases `slices`",
+            )
 
 
 def with_variables(suite: Suite, values: Mapping[str, JsonValue]) -> Suite:

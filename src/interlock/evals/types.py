@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 __all__ = [
+    "UNTRIED",
     "Call",
     "Case",
     "CitedSpan",
@@ -21,6 +22,8 @@ __all__ = [
     "Turn",
 ]
 
+UNTRIED = "attacker_silent"
+"""Error of an output whose target was asked nothing, as the attacking model had nothing to send: nobody failed."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 

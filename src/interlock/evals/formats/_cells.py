@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from interlock.core.errors import InvalidInput
+from interlock.evals.formats._lines import read_json
 from interlock.evals.types import Case
 
 __all__ = ["fields_of"]
@@ -70,6 +70,6 @@ def _is_plain_list(name: str, cell: str) -> bool:
 
 def _json(cell: str, place: str, column: str) -> Any:
     try:
-        return json.loads(cell)
+        return read_json(cell)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{place}: {column} is not JSON", param=column) from error

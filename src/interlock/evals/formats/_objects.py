@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.core.errors import InvalidInput, TooLarge
-from interlock.evals.formats._lines import json_lines
+from interlock.evals.formats._lines import NoValue, json_lines, read_json
 
 __all__ = ["expected_of", "input_of", "objects"]
 
@@ -55,13 +55,15 @@ def _whole(path: Path) -> Any:
             hint="export it as JSON lines",
         )
     try:
-        return json.loads(path.read_text("utf-8-sig"))
+        return read_json(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name!r} is not UTF-8", param="cases.file") from error
     except json.JSONDecodeError as error:
         raise InvalidInput(
             f"line {error.lineno} of {path.name!r} is not JSON: {error.msg}", param=f"line {error.lineno}"
         ) from error
+    except NoValue as error:
+        raise InvalidInput(f"{path.name!r} is not JSON: {error}", param="cases.file") from error
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{path.name!r} is not JSON", param="cases.file") from error
 

@@ -38,7 +38,7 @@ def csv_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                     raise InvalidInput(
                         f"{place} of {path.name!r} has {len(row)} cells, the header {len(columns)}", param=place
                     )
-                if any(row):
+                if any(cell.strip() for cell in row):
                     yield place, dict(zip(columns, row, strict=False))
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path.name!r} is not UTF-8", param="cases.file") from error

@@ -13,7 +13,7 @@ from interlock.evals.redteam.signals import seen
 from interlock.evals.redteam.strategies import strategies
 from interlock.evals.redteam.strategies._talk import Silent, Spent, Talk
 from interlock.evals.redteam.types import Signal
-from interlock.evals.types import Case, Output, Turn
+from interlock.evals.types import UNTRIED, Case, Output, Turn
 
 __all__ = ["AdaptiveTarget"]
 
@@ -62,7 +62,8 @@ class AdaptiveTarget:
     async def run(self, case: Case, repeat: int) -> Output:
         """See `Target`. Gives the answer that worked, else the last one, with its conversation and what all cost.
 
-        Where the attacker says nothing that could be sent, nothing was tried: that is an error, not a defence.
+        Where the attacker says nothing that could be sent, nothing was tried: that is an error, neither a defence nor a
+        failure of the target.
         """
         if "strategy" not in case.metadata:
             return await self.inner.run(case, repeat)
@@ -87,7 +88,7 @@ class AdaptiveTarget:
             await strategies.get(plan.name)(talk)
         except (Spent, Silent):
             if not talk.outputs:
-                return Output(error="attacker_silent", cost_nano=talk.attacker_cost_nano or None)
+                return Output(error=UNTRIED, cost_nano=talk.attacker_cost_nano or None)
         return _summed(talk, before, worked=worked(talk.outputs[-1]))
 
     async def close(self) -> None:

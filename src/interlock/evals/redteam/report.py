@@ -12,9 +12,10 @@ from typing import NamedTuple
 from interlock.core.errors import InvalidInput, NotFound
 from interlock.evals.redteam.families import families
 from interlock.evals.redteam.service import SUITE, TAG, Left, read_left
+from interlock.evals.report import untried_note
 from interlock.evals.running.journal import Plan, Row, find_run, read_rows, runs_in
 from interlock.evals.suite import Suite, read_suite
-from interlock.evals.types import Case
+from interlock.evals.types import UNTRIED, Case
 from interlock.stats.intervals import Interval, wilson
 
 __all__ = ["Finding", "Line", "Read", "RedTeamReport", "findings_of", "read_report", "report_of"]
@@ -96,10 +97,11 @@ def report_of(
 ) -> RedTeamReport:
     """Count a run's rows."""
     known = {case.id: _Seen(case) for case in cases}
-    cost = 0
+    cost = silent = 0
     for row in rows:
         if row.case in known:
             cost += row.cost_nano or 0
+            silent += row.failed == UNTRIED
             _count(known[row.case], row)
     every = list(known.values())
     unmeasured = tuple(
@@ -112,6 +114,8 @@ def report_of(
     tags = sorted({tag for each in every for tag in each.case.tags if ":" in tag})
     notes = []
     pending = sum(each.runs == 0 for each in every)
+    if silent:
+        notes.append(untried_note(silent))
     if pending:
         notes.append(f"{pending} of {len(every)} cases were not asked: the run was not finished")
     return RedTeamReport(

@@ -20,7 +20,7 @@ from interlock.evals.running.kept_outputs import KeptOutputs
 from interlock.evals.running.scoring import score_all
 from interlock.evals.suite import MeasuredBy, Suite
 from interlock.evals.tally import CaseInfo, MetricValues, Tally
-from interlock.evals.types import Case, Output, Score
+from interlock.evals.types import UNTRIED, Case, Output, Score
 
 __all__ = [
     "Ended",
@@ -194,20 +194,31 @@ class LocalExecutor:
 
 def tally_row(tally: Tally, row: Row, measured_by: Sequence[MeasuredBy]) -> None:
     """Count one execution."""
-    tally.add("failed", row.case, float(bool(row.failed)))
+    untried = row.failed == UNTRIED
+    if untried:
+        _lack(tally.metrics["failed"], row.case)
+    else:
+        tally.add("failed", row.case, float(bool(row.failed)))
     for each in measured_by:
         if isinstance(each.metric, Derived):
             continue
         values = tally.metrics[each.label]
         score = row.scores.get(each.label, Score(None, "", error="metric_failed"))
         if row.failed and (score.value is not None or score.error or each.metric.scale == "real"):
-            values.worst[row.case] = values.worst.get(row.case, 0) + 1
+            if untried:
+                _lack(values, row.case)
+            else:
+                values.worst[row.case] = values.worst.get(row.case, 0) + 1
         elif score.value is not None:
             tally.add(each.label, row.case, score.value)
         elif score.error:
-            values.missing[row.case] = values.missing.get(row.case, 0) + 1
+            _lack(values, row.case)
         else:
             values.not_applicable.setdefault(row.case, score.reason)
+
+
+def _lack(values: MetricValues, case: str) -> None:
+    values.missing[case] = values.missing.get(case, 0) + 1
 
 
 def measure_derived(tally: Tally, measured_by: Sequence[MeasuredBy]) -> None:
@@ -262,6 +273,8 @@ class Runner:
         self.tally = Tally.empty(infos, ["failed", *(each.label for each in suite.measured_by)])
         self.done: set[tuple[str, int]] = set()
         self.failed = 0
+        self.untried = 0
+        """Executions whose target was asked nothing: its attacker was silent."""
         self.kept = 0
         self.cost_nano = 0
         self.unpriced = 0
@@ -279,7 +292,8 @@ class Runner:
     def _take(self, row: Row) -> None:
         tally_row(self.tally, row, self._suite.measured_by)
         self.done.add((row.case, row.repeat))
-        self.failed += bool(row.failed)
+        self.failed += bool(row.failed) and row.failed != UNTRIED
+        self.untried += row.failed == UNTRIED
         self.kept += row.kept
         self.cost_nano += sum(score.cost_nano for score in row.scores.values())
         if row.cost_nano is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from interlock.evals.types import Case, Output
 __all__ = ["asked", "output_of"]
 
 MOST_TEXT = 4 << 20
+_FIGURES = ("input_tokens", "output_tokens", "cost_nano", "latency_s", "first_token_s", "retry_after_s")
 
 
 def asked(case: Case, repeat: int) -> dict[str, Any]:  # Any: JSON values
@@ -33,6 +35,10 @@ def asked(case: Case, repeat: int) -> dict[str, Any]:  # Any: JSON values
 def output_of(reply: object) -> Output:
     """The output a reply stands for, fit to be written down. Raises: InvalidInput naming what is wrong with it."""
     made = _read(reply)
+    for name in _FIGURES:
+        value = getattr(made, name)
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
+            raise InvalidInput(f"the answer's {name} is no number of 0 or more", param=name)
     try:
         msgspec.json.encode(made)
     except UnicodeEncodeError:

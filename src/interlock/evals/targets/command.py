@@ -21,6 +21,9 @@ from interlock.evals.types import Case, Output
 
 __all__ = ["CommandTarget", "plugin"]
 
+# uvloop says RuntimeError of a pipe whose other end is closed already.
+_CLOSED = (BrokenPipeError, ConnectionResetError, RuntimeError)
+
 
 class CommandTarget:
     """A program. It is killed, with what it started, when its time is over."""
@@ -65,10 +68,11 @@ class CommandTarget:
     async def _talk(self, process: asyncio.subprocess.Process, told: bytes) -> tuple[bytes, bool]:
         assert process.stdin is not None and process.stdout is not None, "both are pipes"
         # A program that never reads must not keep its case waiting for ever, nor one that closes early break it.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        with contextlib.suppress(*_CLOSED):
             process.stdin.write(told)
             await process.stdin.drain()
-        process.stdin.close()
+        with contextlib.suppress(*_CLOSED):
+            process.stdin.close()
         written = bytearray()
         while chunk := await process.stdout.read(1 << 16):
             written += chunk

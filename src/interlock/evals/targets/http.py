@@ -17,7 +17,7 @@ import msgspec
 
 from interlock.core.errors import InvalidInput, Misconfigured, NotFound, Unauthenticated
 from interlock.evals.offered import offered_tools
-from interlock.evals.targets._replies import MOST_TEXT, asked
+from interlock.evals.targets._replies import MOST_TEXT, asked, output_of
 from interlock.evals.types import Call, Case, CitedSpan, Output
 
 __all__ = ["HttpTarget", "plugin"]
@@ -97,8 +97,17 @@ class HttpTarget:
         if response.status_code >= 400:
             return Output(outcome="refused", latency_s=seconds) if _is_block(read) else self._refused(response)
         try:
-            return _output(msgspec.json.decode(bytes(read)), seconds)
-        except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError, ValueError):
+            return output_of(_output(msgspec.json.decode(bytes(read)), seconds))
+        except (
+            msgspec.DecodeError,
+            KeyError,
+            IndexError,
+            TypeError,
+            AttributeError,
+            ValueError,
+            OverflowError,
+            InvalidInput,
+        ):
             return Output(error="unreadable_reply")
 
     def _refused(self, response: httpx2.Response) -> Output:

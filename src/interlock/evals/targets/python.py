@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
+from anyio import get_cancelled_exc_class, to_thread
 
 from interlock.core.errors import InterlockError, InvalidInput, NotFound
 from interlock.evals.targets._replies import asked, output_of
@@ -46,7 +46,9 @@ class PythonTarget:
             return output_of(reply)
         except InterlockError as error:
             return Output(error=error.code)
-        except Exception as error:  # noqa: BLE001 - the callable is somebody's code: whatever it raises is its failed answer
+        except (get_cancelled_exc_class(), KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the callable is somebody's code: whatever it raises, sys.exit too, is its failed answer
             return Output(error=type(error).__name__)
 
     async def close(self) -> None:
@@ -68,6 +70,12 @@ class _Plugin:
         except ModuleNotFoundError as error:
             raise NotFound(
                 f"there is no module {error.name!r}", param="target", hint="run it from its folder"
+            ) from error
+        except SystemExit as error:
+            raise InvalidInput(
+                f"{module!r} ends the process when it is imported",
+                param="target",
+                hint="put what it does as a program below `if __name__ == '__main__':`",
             ) from error
         except AttributeError as error:
             raise NotFound(f"{module!r} has no {attribute!r}", param="target") from error

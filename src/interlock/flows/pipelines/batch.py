@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, dataclass
@@ -42,7 +43,7 @@ class Row:
     """One text."""
 
     id: str
-    """File, or file and row: ``letters.csv#12``."""
+    """File, or file and row: ``letters.csv#12``. A file of a folder by its path in it: ``may/letters.csv#12``."""
     text: str | None
     """None where it could not be read."""
     sha256: str
@@ -233,26 +234,36 @@ async def rows_of(asked: BatchAsked, files: KnowledgeSettings) -> AsyncGenerator
             raise NotFound(f"there is no file {str(given)!r}", param="inputs")
     async with AsyncExitStack() as stack:
         parser: Parser | None = None
-        for file in _files(asked.inputs):
+        for file, name in _named(asked.inputs).items():
             if file.suffix.lower() in _TABLES:
-                for row in _table(file, asked.column):
+                for row in _table(file, name, asked.column):
                     yield row
                 continue
             if parser is None:
                 made = Parser(timeout_s=files.parse_timeout_s, memory_bytes=files.parse_memory_bytes)
                 parser = await stack.enter_async_context(made)
-            yield await _document(parser, file)
+            yield await _document(parser, file, name)
 
 
-def _files(inputs: Sequence[Path]) -> Iterator[Path]:
+def _named(inputs: Sequence[Path]) -> dict[Path, str]:
+    """Every file once, and what it is called: two of one name are called by the paths they were given by."""
+    found: dict[Path, tuple[str, str]] = {}
     for given in inputs:
-        if given.is_dir():
-            yield from (file for file in sorted(given.rglob("*")) if file.is_file() and not file.name.startswith("."))
-        else:
-            yield given
+        for file in _files(given):
+            short = file.relative_to(given).as_posix() if file != given else file.name
+            found.setdefault(file.absolute(), (short, file.as_posix()))
+    shared = Counter(short for short, _ in found.values())
+    return {file: whole if shared[short] > 1 else short for file, (short, whole) in found.items()}
 
 
-def _table(file: Path, column: str) -> Iterator[Row]:
+def _files(given: Path) -> list[Path]:
+    if not given.is_dir():
+        return [given]
+    return [file for file in sorted(given.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+
+
+def _table(file: Path, called: str, column: str) -> Iterator[Row]:
+    taken: set[str] = set()
     lines = json_lines(file) if file.suffix.lower() == ".jsonl" else csv_rows(file)
     for number, (where, cells) in enumerate(lines, start=1):
         if column not in cells:
@@ -261,26 +272,29 @@ def _table(file: Path, column: str) -> Iterator[Row]:
             )
         text = str(cells[column] if cells[column] is not None else "")
         name = str(cells.get("id") or number)
+        while name in taken:
+            name = f"{name}#{number}"
+        taken.add(name)
         yield (
-            Row(f"{file.name}#{name}", text, _digest(text))
+            Row(f"{called}#{name}", text, _digest(text))
             if text.strip()
-            else Row(f"{file.name}#{name}", None, _digest(text), "the row is empty")
+            else Row(f"{called}#{name}", None, _digest(text), "the row is empty")
         )
 
 
-async def _document(parser: Parser, file: Path) -> Row:
+async def _document(parser: Parser, file: Path, name: str) -> Row:
     loader = find_loader(file.name)
     if loader is None:
-        return Row(file.name, None, "", "there is no loader for this kind of file")
+        return Row(name, None, "", "there is no loader for this kind of file")
     if file.stat().st_size > _MOST_FILE_BYTES:
-        return Row(file.name, None, "", f"the file has more than {_MOST_FILE_BYTES >> 20} MiB")
+        return Row(name, None, "", f"the file has more than {_MOST_FILE_BYTES >> 20} MiB")
     try:
         loaded = await parser.load(loader, await to_thread.run_sync(file.read_bytes), file.name)
     except InterlockError as error:
-        return Row(file.name, None, "", error.message)
+        return Row(name, None, "", error.message)
     if not loaded.text.strip():
-        return Row(file.name, None, _digest(""), "the file holds no text")
-    return Row(file.name, loaded.text, _digest(loaded.text))
+        return Row(name, None, _digest(""), "the file holds no text")
+    return Row(name, loaded.text, _digest(loaded.text))
 
 
 def _digest(text: str) -> str:
